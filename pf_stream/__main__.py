@@ -1,0 +1,5 @@
+"""``python -m pf_stream`` is ``pf``."""
+
+from pf_stream.cli import main
+
+main()

@@ -1,0 +1,34 @@
+"""The only place where an error becomes an exit code."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from pf_stream.cli._output import note
+from pf_stream.errors import NotFoundError, PFError
+
+__all__ = ["EXIT_ERROR", "EXIT_NOT_FOUND", "EXIT_REFUSED", "EXIT_UNHEALTHY", "exit_on_error"]
+
+EXIT_ERROR = 1
+EXIT_NOT_FOUND = 3
+EXIT_REFUSED = 4
+EXIT_UNHEALTHY = 5
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Turn a :class:`PFError` into one line on stderr and an exit code; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except PFError as error:
+        note(f"[red]error[/red] ({error.code}): {{}}", error)
+        raise typer.Exit(EXIT_NOT_FOUND if isinstance(error, NotFoundError) else EXIT_ERROR) from error
+    except KeyboardInterrupt:
+        note("interrupted")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # The reader of our output (head, less) left: nothing more to say, and Python must not say it at exit.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 - lives until the process ends
+        raise typer.Exit(EXIT_ERROR) from None
