@@ -1,0 +1,424 @@
+"""Capabilities: a family of operations, an operation of it, and the resources it may be used on.
+
+::
+
+    class FlightCap(Capability):
+        report = operation()
+        admin = operation(implies=report)
+
+    FlightCap.report("/UA/**")              # a grant: report, on everything below /UA
+    FlightCap.report("/{carrier}/{origin}") # a template: an intent's fields fill the segments
+
+Operations are known by name, ``FlightCap.report``: that is what a token says. So a name has one meaning in a process, and
+a family that is defined again must say the same.
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, NoReturn
+
+from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model.scope import BadScopeError, Scope
+
+__all__ = [
+    "PUBLIC",
+    "BadGrantError",
+    "Capability",
+    "Field",
+    "Grant",
+    "HeldGrant",
+    "Operation",
+    "Public",
+    "implies",
+    "operation",
+    "parse_grant",
+]
+
+_family_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
+_operation_name: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*").fullmatch
+_full_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*").fullmatch
+_field: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
+
+
+class Public(enum.Enum):
+    """The type of :data:`PUBLIC`."""
+
+    PUBLIC = "public"
+
+    def __repr__(self) -> str:
+        return "PUBLIC"
+
+
+PUBLIC: Final = Public.PUBLIC
+"""``requires=PUBLIC``: anyone may, with a context or without."""
+
+
+class BadGrantError(PFError):
+    """Raised when the text of a grant is not ``Family.operation:/scope``."""
+
+    code = "bad_grant"
+
+    def __init__(self, text: str, fault: str) -> None:
+        self.text = text
+        super().__init__(f"grant {text!r}: {fault}; write it as 'FlightCap.report:/UA/**'")
+
+
+class Operation:
+    """Something that may be done, such as ``FlightCap.report``; made by :func:`operation`, named by its family."""
+
+    __slots__ = ("_implied_by", "_implies", "_name")
+
+    def __init__(self, implies: tuple["Operation", ...]) -> None:
+        self._implies = implies
+        self._name: str | None = None
+        self._implied_by: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """``Family.operation``."""
+        if self._name is None:
+            raise DefinitionError(
+                "operation()", ["it has no name yet: assign it in the body of a Capability class"]
+            )
+        return self._name
+
+    @property
+    def implied_by(self) -> frozenset[str]:
+        """Names of all operations whose holder may do this, itself included; reflexive and transitive, across families.
+
+        It grows when a later family implies this operation: read it when the topology is complete.
+        """
+        return self._implied_by
+
+    @property
+    def implies(self) -> tuple["Operation", ...]:
+        """The operations that the declaration named, not what follows from them."""
+        return self._implies
+
+    def __call__(self, pattern: str) -> "Grant":
+        """This operation on the resources of *pattern*: a scope, or a template such as ``/{carrier}/{path...}``.
+
+        Raises:
+            DefinitionError: the pattern is neither; the message says why.
+        """
+        return Grant(self, pattern)
+
+    def __repr__(self) -> str:
+        return f"<operation {self._name or '(without a family)'}>"
+
+
+def operation(*, implies: Operation | Iterable[Operation] = ()) -> Operation:
+    """Declare an operation in the body of a :class:`Capability`; who holds it holds what it *implies*, on the same scope."""
+    return Operation((implies,) if isinstance(implies, Operation) else tuple(implies))
+
+
+class Capability:
+    """Base of capability families: a class whose public attributes are operations, each made by :func:`operation`.
+
+    Raises:
+        DefinitionError: when the subclass is made, with every fault of it.
+    """
+
+    __operations__: ClassVar[Mapping[str, Operation]] = MappingProxyType({})
+    """The family's operations by their short names."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        faults = [*_shape_faults(cls)]
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Operation)}
+        faults += _define(cls.__name__, own)
+        if faults:
+            raise DefinitionError(f"capability family {cls.__module__}.{cls.__qualname__}", faults)
+        cls.__operations__ = MappingProxyType(own)
+
+    def __new__(cls) -> NoReturn:
+        raise TypeError(f"a family of capabilities has no instances; write {cls.__name__}.<operation>(scope)")
+
+
+def _shape_faults(cls: type) -> Iterator[str]:
+    if cls.__bases__ != (Capability,):
+        yield (
+            "derives from another family; derive from Capability alone, and say what follows from what with "
+            "operation(implies=...)"
+        )
+    own = vars(cls)
+    for name, value in own.items():
+        if not name.startswith("_") and not isinstance(value, Operation):
+            yield f"{name} is {value!r}, not an operation; write {name} = operation(), or name it _{name}"
+    for name in own.get("__annotations__", ()):
+        if name not in own and not name.startswith("_"):
+            yield f"{name} is only annotated; write {name} = operation()"
+
+
+# What every family of this process means: operation -> what its declaration implies, both by full name. Beside it the
+# operations themselves; more than one per name where a module was loaded twice.
+_declared: dict[str, dict[str, frozenset[str]]] = {}
+_known: dict[str, list[Operation]] = {}
+
+
+def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
+    """Name the operations and make the family known, unless there are faults, which are returned."""
+    faults: list[str] = []
+    if _family_name(family) is None:
+        faults.append(
+            f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'"
+        )
+    if not own:
+        faults.append("has no operations; write at least one: read = operation()")
+    names: dict[int, str] = {}
+    for short, op in own.items():
+        if _operation_name(short) is None:
+            faults.append(
+                f"{short}: the name cannot be written into a token; begin with an ASCII letter, then letters, digits and '_'"
+            )
+        if op._name is not None:
+            faults.append(
+                f"{short} is the operation {op._name}; write {short} = operation(implies={op._name})"
+            )
+        elif id(op) in names:
+            faults.append(
+                f"{short} and {names[id(op)].partition('.')[2]} are one operation; write {short} = operation()"
+            )
+        names.setdefault(id(op), f"{family}.{short}")
+    meaning: dict[str, frozenset[str]] = {}
+    for short, op in own.items():
+        implied: set[str] = set()
+        for other in op.implies:
+            if not isinstance(other, Operation):
+                faults.append(
+                    f"{short} implies {other!r}, which is not an operation; name the operation itself"
+                )
+                continue
+            name = names.get(id(other)) or other._name
+            if name is None:
+                faults.append(
+                    f"{short} implies an operation that belongs to no family; assign it in the body of one"
+                )
+            else:
+                implied.add(name)
+        meaning[f"{family}.{short}"] = frozenset(implied)
+    if faults:
+        return faults
+    if _declared.get(family, meaning) != meaning:
+        faults.append(
+            f"another family is called {family} and has other operations or implications; rename one: tokens know them by name"
+        )
+    everything = {name: implied for one in (*_declared.values(), meaning) for name, implied in one.items()}
+    faults += [
+        f"implication runs in a circle: {' -> '.join(cycle)}; remove one step"
+        for cycle in _cycles(meaning, everything)
+    ]
+    if faults:
+        return faults
+    _declared[family] = meaning
+    for op in own.values():
+        op._name = names[id(op)]
+        known = _known.setdefault(op._name, [])
+        op._implied_by = known[0].implied_by if known else frozenset({op._name})
+        known.append(op)
+    for name in meaning:
+        for implied_name in _reach(name, everything):
+            for op in _known[implied_name]:
+                op._implied_by |= {name}
+    return []
+
+
+def _reach(start: str, edges: Mapping[str, frozenset[str]]) -> set[str]:
+    """All that follows from *start* in one step or more."""
+    reached: set[str] = set()
+    todo = [*edges.get(start, ())]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo.extend(edges.get(name, ()))
+    return reached
+
+
+def _cycles(starts: Iterable[str], edges: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
+    """One circle through each of *starts* that is in one, shortest first step order, each circle once."""
+    seen: set[str] = set()
+    for start in starts:
+        if start in seen or start not in _reach(start, edges):
+            continue
+        path = [start]
+        while path[-1] != start or len(path) == 1:
+            path.append(
+                next(
+                    name for name in sorted(edges[path[-1]]) if name == start or start in _reach(name, edges)
+                )
+            )
+        seen.update(path)
+        yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A place in a template that one field of the intent fills."""
+
+    name: str
+    """The intent's field."""
+    path: bool
+    """Whether it takes a path of one or more segments (``{name...}``) instead of exactly one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grant:
+    """An operation on a set of resources; as a requirement also on the resource that an intent's fields name.
+
+    Equal to another if both name the same operation and pattern.
+
+    Raises:
+        DefinitionError: the pattern is neither a scope nor a template.
+    """
+
+    operation: Operation
+    """What may be done."""
+    pattern: str
+    """On which resources: a scope, or a template with ``{field}`` or a final ``{field...}`` as segments."""
+    _segments: tuple[str | Field, ...] = field(init=False, repr=False)
+    _widest: Scope = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        name = self.operation.name
+        segments: list[str | Field] = []
+        texts = self.pattern.removeprefix("/").split("/") if self.pattern != "/" else []
+        faults = []
+        for index, text in enumerate(texts):
+            hole = _field(text)
+            if hole is None:
+                if "{" in text or "}" in text:
+                    faults.append(
+                        f"{text!r}: a field fills a whole segment; write '{{field}}', or '{{field...}}' at the end"
+                    )
+                segments.append(text)
+                continue
+            segments.append(Field(hole[1], path=hole[2] is not None))
+            if hole[2] and index < len(texts) - 1:
+                faults.append(f"{text!r} takes a path and may stand only at the end")
+        widened = "/".join(["", *(_widen(segment) for segment in segments)]) or "/"
+        if not faults:
+            try:
+                scope = Scope.parse(widened if self.pattern.startswith("/") else self.pattern)
+            except BadScopeError as error:
+                faults.append(error.fault)
+        if faults:
+            raise DefinitionError(f"{name}({self.pattern!r})", faults)
+        object.__setattr__(self, "_segments", tuple(segments))
+        object.__setattr__(self, "_widest", scope)
+
+    @property
+    def is_template(self) -> bool:
+        """Whether fields of an intent must fill it before it names resources."""
+        return any(isinstance(segment, Field) for segment in self._segments)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the template's fields, in order; empty for a scope."""
+        return tuple(segment.name for segment in self._segments if isinstance(segment, Field))
+
+    @property
+    def scope(self) -> Scope:
+        """The resources.
+
+        Raises:
+            DefinitionError: it is a template.
+        """
+        if self.is_template:
+            raise DefinitionError(
+                str(self), ["it is a template and has no scope until fields fill it; see widest()"]
+            )
+        return self._widest
+
+    def segments(self) -> tuple[str | Field, ...]:
+        """The pattern's segments: text (``*`` and ``**`` too), or a field; empty for ``/``."""
+        return self._segments
+
+    def widest(self) -> "Grant":
+        """The least grant without fields that includes whatever fields may make of this: ``/*`` for each, ``**`` for a path."""
+        return Grant(self.operation, str(self._widest)) if self.is_template else self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grant):
+            return NotImplemented
+        return self.operation.name == other.operation.name and self.pattern == other.pattern
+
+    def __hash__(self) -> int:
+        return hash((self.operation.name, self.pattern))
+
+    def __str__(self) -> str:
+        return f"{self.operation.name}({self.pattern})"
+
+
+def _widen(segment: str | Field) -> str:
+    if isinstance(segment, Field):
+        return "**" if segment.path else "*"
+    return segment
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGrant:
+    """A grant as tokens hold it: the operation by name, which need not be one that this process knows."""
+
+    operation: str
+    """``Family.operation``."""
+    scope: Scope
+    """On which resources."""
+
+    def __post_init__(self) -> None:
+        if _full_name(self.operation) is None:
+            raise BadGrantError(str(self), f"{self.operation!r} is not the name of an operation")
+
+    @classmethod
+    def of(cls, grant: "Grant | HeldGrant") -> "HeldGrant":
+        """*grant* by name.
+
+        Raises:
+            DefinitionError: it is a template.
+        """
+        return grant if isinstance(grant, HeldGrant) else cls(grant.operation.name, grant.scope)
+
+    def __str__(self) -> str:
+        return f"{self.operation}:{self.scope}"
+
+
+def parse_grant(text: str) -> HeldGrant:
+    """The grant that ``Family.operation:/scope`` writes; the operation's name is not looked up.
+
+    Raises:
+        BadGrantError: the text has another form; the message says what is wrong with it.
+    """
+    name, colon, pattern = text.partition(":")
+    if not colon:
+        raise BadGrantError(text, "there is no ':' between operation and scope")
+    if _full_name(name) is None:
+        raise BadGrantError(text, f"{name!r} is not the name of an operation, which is 'Family.operation'")
+    try:
+        return HeldGrant(name, Scope.parse(pattern))
+    except BadScopeError as error:
+        raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
+
+
+def implies(held: Grant, required: Grant) -> bool:
+    """Whether who holds *held* satisfies *required*. Total: every pair has an answer, and none raises.
+
+    ============================================  =====================================================  ======
+    operations                                    scopes                                                 answer
+    ============================================  =====================================================  ======
+    same, or the held one implies the required    held includes required                                 yes
+    same, or the held one implies the required    held overlaps required, or is disjoint from it         no
+    the required one implies the held             any                                                    no
+    neither implies the other                     any                                                    no
+    any                                           held is a template (nobody can hold one)               no
+    yes by the above                              required is a template: its :meth:`Grant.widest`       by the above
+    ============================================  =====================================================  ======
+
+    Reflexive for scopes and transitive. Implication is in :attr:`Operation.implied_by`; it keeps scope, so ``admin("/a")``
+    says nothing about ``/b``.
+    """
+    if held.is_template or held.operation.name not in required.operation.implied_by:
+        return False
+    return held._widest.includes(required._widest)
