@@ -1,0 +1,155 @@
+"""The broker's process: how it is started, found again and ended."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from pf_stream.kafka.dev.errors import BrokerUnstoppableError
+from pf_stream.kafka.dev.java import Java
+from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
+
+__all__ = ["BrokerProcess", "find", "spawn"]
+
+# C2 stays on: it costs nothing at start once the AOT cache is there, and a load test needs it.
+_FLAGS = (
+    "-XX:+UseSerialGC",
+    "-Xms64m",
+    "-Xmx512m",
+    "-Xss512k",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
+_KILL_WAIT_S = 10.0
+
+
+class BrokerProcess:
+    """A broker that runs, or ran until a moment ago."""
+
+    def __init__(self, process: psutil.Process, guard: "_Guard | None" = None) -> None:
+        self._process = process
+        self._guard = guard
+        self.pid: int = process.pid
+        self._exit_code: int | None = None
+
+    def ended(self, within: float) -> bool:
+        """Wait at most *within* seconds for its end; whether it came."""
+        try:
+            self._exit_code = self._process.wait(within)
+        except psutil.TimeoutExpired:
+            return False
+        return True
+
+    def exit_text(self) -> str:
+        """How it ended, once :meth:`ended` was true; only its parent can know."""
+        code = self._exit_code
+        if code is None:
+            return "the process is gone"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def end(self, grace: float) -> None:
+        """SIGTERM, *grace* seconds, SIGKILL.
+
+        Raises:
+            BrokerUnstoppableError: not even that ended it.
+        """
+        try:
+            if grace > 0:
+                self._process.terminate()
+            if not self.ended(grace):
+                self._process.kill()
+                if not self.ended(_KILL_WAIT_S):
+                    raise BrokerUnstoppableError(self.pid)
+        except psutil.NoSuchProcess:
+            pass
+        if self._guard is not None:
+            self._guard.release()
+
+    def rss_bytes(self) -> int:
+        """Resident memory; 0 if it has just ended."""
+        try:
+            return int(self._process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+
+def spawn(
+    java: Java, jars: Sequence[Path], data: DataDir, token: str, flags: Sequence[str], *, guarded: bool
+) -> BrokerProcess:
+    """Start the broker of a prepared data folder, in a session of its own: neither Ctrl-C nor our end reaches
+    it.
+
+    A *guarded* one is killed, and its folder removed, when this process ends in whatever way.
+    """
+    command = [
+        str(java.executable),
+        f"-Dpf.dev.token={token}",
+        *_FLAGS,
+        *flags,
+        f"-Djava.io.tmpdir={data.path / 'tmp'}",
+        "-Dlog4j2.configurationFile=log4j2.properties",
+        "-cp",
+        os.pathsep.join(map(str, jars)),
+        "kafka.Kafka",
+        "server.properties",
+    ]
+    # Options of the user's own Java programs would invalidate the AOT cache, or worse, attach an agent.
+    # Without a UTF-8 locale a JVM cannot open a data folder whose path is not ASCII.
+    ignored = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
+    environ = {name: value for name, value in os.environ.items() if name not in ignored} | {
+        "LC_ALL": "C.UTF-8"
+    }
+    with data.log_path.open("ab") as log:
+        child = subprocess.Popen(
+            command,
+            cwd=data.path,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process = psutil.Process(child.pid)
+    child.returncode = (
+        0  # psutil waits for it, maybe in another process; Popen must not complain about one that runs
+    )
+    return BrokerProcess(process, _Guard(child.pid, data.path) if guarded else None)
+
+
+def find(record: BrokerRecord) -> BrokerProcess | None:
+    """The process that was started for *record*, if it still runs."""
+    try:
+        process = psutil.Process(record.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            process.wait(0)  # a child of ours is taken off the process table
+            return None
+        return BrokerProcess(process) if f"-Dpf.dev.token={record.token}" in process.cmdline() else None
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.TimeoutExpired):
+        return None
+
+
+class _Guard:
+    """A shell that waits on a pipe of which only this process holds the other end.
+
+    The kernel's own means, ``PR_SET_PDEATHSIG``, exists on Linux only and fires when the *thread* that
+    started the broker ends.
+    """
+
+    def __init__(self, pid: int, folder: Path) -> None:
+        # The broker leads a session, so the negative pid names it and all that it starts.
+        script = 'read -r _ || { kill -s KILL -- "-$1"; rm -rf -- "$2"; }'
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", script, "pf-dev-guard", str(pid), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def release(self) -> None:
+        """The broker has been ended by other means."""
+        self._shell.communicate(b"released\n")
