@@ -1,3 +1,226 @@
+"""``pf dev``: a real Kafka for development, started, found, stopped and forgotten."""
+
+import dataclasses
+import datetime as dt
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from pf_stream.cli._errors import EXIT_NOT_FOUND, EXIT_UNHEALTHY, exit_on_error
+from pf_stream.cli._output import Output, OutputOption, note, show
+from pf_stream.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from pf_stream.kafka.dev import Step
+
 app = typer.Typer()
+
+_FOLLOW_S = 0.2
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="PF_DEV_DATA_DIR",
+        help="Folder for topics and log; each folder has its own broker.",
+        show_default="in the user's cache",
+        file_okay=False,
+    ),
+]
+
+
+@app.command(
+    epilog="Examples:\n\npf dev up\n\npf dev up --port 9092 --data-dir ./kafka\n\n"
+    "export PF_BOOTSTRAP_SERVERS=$(pf dev up -o json | jq -r .bootstrap_servers)"
+)
+def up(
+    data_dir: DataDirOption = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PF_DEV_PORT",
+            min=1,
+            max=65535,
+            help="Port on 127.0.0.1.",
+            show_default="the last one, or a free one",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until it must be ready, downloads not counted.")
+    ] = 60,
+    output: OutputOption = Output.table,
+) -> None:
+    """Start Kafka, or find the one that runs; print where it is once topics can be created.
+
+    The first start downloads Kafka (45 MB). PF_MAVEN_MIRROR names another Maven repository, or a folder of
+    jars.
+    """
+    with exit_on_error():
+        from pf_stream.kafka.dev import DevBroker
+
+        # As Ctrl-C: a start that is broken off leaves no broker.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        broker = DevBroker(data_dir, port)
+        with _Reporter() as reporter:
+            info = broker.up(progress=reporter, timeout=timeout)
+        show(_plain(info), output)
+
+
+@app.command(epilog="Examples:\n\npf dev down\n\npf dev down --data-dir ./kafka")
+def down(data_dir: DataDirOption = None) -> None:
+    """Stop Kafka. Its data stay; `pf dev up` goes on with them."""
+    with exit_on_error():
+        from pf_stream.kafka.dev import BrokerState, DevBroker
+
+        match DevBroker(data_dir).down():
+            case BrokerState.stopped:
+                note("no broker is running")
+            case BrokerState.stale:
+                note("the broker had gone already, without being stopped")
+            case _:
+                note("stopped")
+
+
+@app.command(epilog="Examples:\n\npf dev status\n\npf dev status -o json | jq .rss_bytes")
+def status(data_dir: DataDirOption = None, output: OutputOption = Output.table) -> None:
+    """Say whether Kafka runs and answers.
+
+    Exit code 0: it does. 5: its process does not answer, or has gone without being stopped. 3: there is none.
+    """
+    with exit_on_error():
+        from pf_stream.kafka.dev import BrokerState, DevBroker
+
+        found = DevBroker(data_dir).status()
+        broker: dict[str, Any] = _plain(found.broker) if found.broker else {}
+        if output is Output.table:
+            uptime = None if found.uptime_s is None else str(dt.timedelta(seconds=found.uptime_s))
+            memory = None if found.rss_bytes is None else f"{found.rss_bytes / 1e6:.0f} MB"
+            now: dict[str, Any] = {"uptime": uptime, "memory": memory}
+        else:
+            now = {"uptime_s": found.uptime_s, "rss_bytes": found.rss_bytes}
+        names = ("bootstrap_servers", "pid", "port", "version", "started_at")
+        show(
+            {"state": found.state.value, "data_dir": str(found.data_dir)}
+            | {n: broker.get(n) for n in names}
+            | now,
+            output,
+        )
+        if found.state is not BrokerState.running:
+            raise typer.Exit(EXIT_NOT_FOUND if found.state is BrokerState.stopped else EXIT_UNHEALTHY)
+
+
+@app.command(epilog="Examples:\n\npf dev logs -n 20\n\npf dev logs --follow")
+def logs(
+    data_dir: DataDirOption = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Print the end of Kafka's log."""
+    with exit_on_error():
+        from pf_stream.kafka.dev import DevBroker
+
+        path = DevBroker(data_dir).log_path
+        if not path.exists():
+            raise NotFoundError(f"no log at {path}: no broker has been started there")
+        _print_log(path, lines, follow=follow)
+
+
+@app.command(epilog="Examples:\n\npf dev reset\n\npf dev reset --yes --data-dir ./kafka")
+def reset(
+    data_dir: DataDirOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop Kafka and delete all its topics and records."""
+    with exit_on_error():
+        from pf_stream.kafka.dev import DevBroker
+
+        broker = DevBroker(data_dir)
+        if not yes:
+            typer.confirm(f"Delete all topics and records in {broker.data_dir}?", abort=True, err=True)
+        broker.reset()
+        note("deleted what was in {}", broker.data_dir)
+
+
+class _Reporter:
+    """Progress of a start on stderr: a bar in a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("downloading Kafka", visible=False)
+        self._said = ""
+
+    def __enter__(self) -> "_Reporter":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, step: "Step") -> None:
+        from pf_stream.kafka.dev import Stage
+
+        downloading = step.stage is Stage.downloading
+        self._bar.update(self._task, completed=step.done, total=step.total or None, visible=downloading)
+        match step.stage:
+            case Stage.downloading:
+                tenth = step.done * 10 // step.total
+                self._say(
+                    ""
+                    if not self._bar.disable
+                    else f"downloading Kafka, {step.total / 1e6:.0f} MB: {tenth}0 %"
+                )
+            case Stage.waiting:
+                self._say("waiting for another pf process that is at the same")
+            case Stage.stale:
+                self._say("the last broker has gone without being stopped")
+            case Stage.starting:
+                self._say("starting Kafka")
+            case Stage.running:
+                self._say("Kafka is running already")
+
+    def _say(self, text: str) -> None:
+        if text and text != self._said:
+            note("{}", text)
+            self._said = text
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(value).items()}
+
+
+def _print_log(path: Path, lines: int, *, follow: bool) -> None:
+    log = path.open(encoding="utf-8", errors="replace")
+    try:
+        end = log.readlines()
+        sys.stdout.write("".join(end[-lines:] if lines else []))
+        while follow:
+            sys.stdout.flush()
+            time.sleep(_FOLLOW_S)
+            sys.stdout.write(log.read())
+            if path.exists() and not os.path.samestat(path.stat(), os.fstat(log.fileno())):
+                log.close()  # a new start began a new file
+                log = path.open(encoding="utf-8", errors="replace")
+    finally:
+        log.close()

@@ -33,7 +33,10 @@ def aot_path(java: Java, jars: Sequence[Path]) -> Path | None:
 def aot_flags(java: Java, jars: Sequence[Path]) -> list[str]:
     """JVM options that use the cache, if it is there."""
     path = aot_path(java, jars)
-    return [f"-XX:AOTCache={path}"] if path is not None and path.exists() else []
+    if path is None or not path.exists():
+        return []
+    # What does not fit is left out; a warning for each adapter that is left out helps nobody.
+    return [f"-XX:AOTCache={path}", "-Xlog:aot*=error"]
 
 
 def make_aot_in_background(java: Java, jars: Sequence[Path]) -> None:

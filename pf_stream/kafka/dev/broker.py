@@ -19,7 +19,7 @@ from pf_stream.kafka.dev.launch import Launch
 from pf_stream.kafka.dev.process import find
 from pf_stream.kafka.dev.progress import Progress, Stage, Step
 from pf_stream.kafka.dev.ready import answers
-from pf_stream.kafka.dev.storage import BrokerRecord, DataDir, cache_dir, default_data_dir
+from pf_stream.kafka.dev.storage import BrokerRecord, DataDir, default_data_dir, jars_dir
 
 __all__ = ["BrokerInfo", "BrokerState", "BrokerStatus", "DevBroker"]
 
@@ -106,6 +106,11 @@ class DevBroker:
                 process.end(grace=0)  # nobody will read its data again
 
     @property
+    def data_dir(self) -> Path:
+        """The data folder, absolute."""
+        return self._data.path
+
+    @property
     def log_path(self) -> Path:
         """The broker's output since its last start."""
         return self._data.log_path
@@ -124,19 +129,18 @@ class DevBroker:
         report = progress or _ignore
         java, jars = _installation(progress)
         with self._locked(timeout, report):
-            launch = Launch(java, jars, self._data, timeout, report)
             record = self._data.read_record()
             process = find(record) if record else None
             if record and process:
                 if self._port not in {None, record.port}:
                     raise BrokerRunningError(self._data.path, record.port, self._port)
                 report(Step(Stage.running))
-                launch.wait_ready(
-                    process, record.port
-                )  # whoever started it may have died before it was ready
+                # Whoever started it may have died before it was ready.
+                Launch(java, jars, self._data, timeout, _ignore).wait_ready(process, record.port)
                 return _info(self._data, record)
             if record:
                 report(Step(Stage.stale))
+            launch = Launch(java, jars, self._data, timeout, report)
             record, _ = launch.run(self._port, aot_flags(java, jars), guarded=False)
         make_aot_in_background(java, jars)
         return _info(self._data, record)
@@ -210,7 +214,7 @@ class DevBroker:
 
 
 def _installation(progress: Progress | None) -> tuple[Java, tuple[Path, ...]]:
-    return find_java(), fetch(load_lock().artifacts, cache_dir() / "jars", progress=progress)
+    return find_java(), fetch(load_lock().artifacts, jars_dir(), progress=progress)
 
 
 def _info(data: DataDir, record: BrokerRecord) -> BrokerInfo:

@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -25,6 +27,7 @@ _FLAGS = (
     "-Djava.awt.headless=true",
 )
 _KILL_WAIT_S = 10.0
+_TICK_S = 0.01
 
 
 class BrokerProcess:
@@ -38,10 +41,14 @@ class BrokerProcess:
 
     def ended(self, within: float) -> bool:
         """Wait at most *within* seconds for its end; whether it came."""
-        try:
-            self._exit_code = self._process.wait(within)
-        except psutil.TimeoutExpired:
-            return False
+        deadline = time.monotonic() + within
+        while _runs(self._process):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_TICK_S)
+        if self._exit_code is None:
+            with suppress(ChildProcessError):  # not our child
+                self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, os.WNOHANG)[1])
         return True
 
     def exit_text(self) -> str:
@@ -57,15 +64,13 @@ class BrokerProcess:
         Raises:
             BrokerUnstoppableError: not even that ended it.
         """
-        try:
+        with suppress(psutil.NoSuchProcess):
             if grace > 0:
                 self._process.terminate()
             if not self.ended(grace):
                 self._process.kill()
                 if not self.ended(_KILL_WAIT_S):
                     raise BrokerUnstoppableError(self.pid)
-        except psutil.NoSuchProcess:
-            pass
         if self._guard is not None:
             self._guard.release()
 
@@ -124,12 +129,19 @@ def find(record: BrokerRecord) -> BrokerProcess | None:
     """The process that was started for *record*, if it still runs."""
     try:
         process = psutil.Process(record.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            process.wait(0)  # a child of ours is taken off the process table
-            return None
-        return BrokerProcess(process) if f"-Dpf.dev.token={record.token}" in process.cmdline() else None
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.TimeoutExpired):
-        return None
+        if f"-Dpf.dev.token={record.token}" in process.cmdline():
+            return BrokerProcess(process)
+    except psutil.Error:  # gone, a zombie, or another user's
+        pass
+    return None
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it has not ended. A zombie has: in a container, process 1 may collect it late or never."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class _Guard:

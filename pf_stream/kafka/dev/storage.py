@@ -29,7 +29,7 @@ from platformdirs import user_cache_path
 
 from pf_stream.kafka.dev.errors import DiskError
 
-__all__ = ["BrokerRecord", "DataDir", "cache_dir", "default_data_dir"]
+__all__ = ["BrokerRecord", "DataDir", "cache_dir", "default_data_dir", "jars_dir"]
 
 _OURS = (
     "kafka",
@@ -218,6 +218,11 @@ class DataDir:
 def cache_dir() -> Path:
     """Where jars, AOT caches and the default data folder live, per user."""
     return user_cache_path("pf_stream") / "kafka"
+
+
+def jars_dir() -> Path:
+    """Where the jars are kept."""
+    return cache_dir() / "jars"
 
 
 def default_data_dir() -> Path:
