@@ -186,7 +186,8 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
     meaning: dict[str, frozenset[str]] = {}
     for short, op in own.items():
         implied: set[str] = set()
-        for other in op.implies:
+        declared: tuple[object, ...] = op.implies  # a type checker would have told, where one is used
+        for other in declared:
             if not isinstance(other, Operation):
                 faults.append(
                     f"{short} implies {other!r}, which is not an operation; name the operation itself"

@@ -119,6 +119,11 @@ class Scope:
         """
         return _parse(text)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is one resource."""
+        return not self.below and "*" not in self.segments
+
     def covers(self, resource: str) -> bool:
         """Whether *resource*, a path that passed :func:`check_resource`, is in this set."""
         if not self.segments:

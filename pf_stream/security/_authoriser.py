@@ -1,0 +1,87 @@
+"""The slow way: Biscuit's own authoriser decides. It is the judge; the closed profile is its shorthand."""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from biscuit_auth import AuthorizationError, AuthorizerBuilder, Biscuit, Fact, Policy
+
+from pf_stream.model.capability import HeldGrant
+from pf_stream.security.refusal import Refusal
+
+__all__ = ["authorise", "is_library_failure"]
+
+# The default of 1 ms refuses valid tokens on a busy machine. What keeps evaluation short is not this limit, which
+# the library looks at only between queries, but the bound on the work a token may ask for; see ``_cost``.
+_MAX_TIME: Final = timedelta(milliseconds=100)
+_MAX_FACTS: Final = 1000
+_MAX_ITERATIONS: Final = 100
+
+_LATEST_S: Final = 253_402_300_799
+
+# The library tells the kinds of failure apart only by its text.
+_failed_check: Final = re.compile(r"Check n°(\d+) in block n°(\d+)")
+
+
+def authorise(
+    token: Biscuit,
+    rights: Iterable[HeldGrant],
+    *,
+    operations: Iterable[str],
+    resource: str,
+    intent_type: str,
+    topic: str,
+    audience: str,
+    at_ms: int,
+) -> Refusal | None:
+    """Ask the authoriser whether *token*, verified, grants one of *operations* on *resource*; None is yes.
+
+    *rights* are the plain ``right`` facts of the authority block. Each becomes a policy that asks for the same fact in the scope of
+    authority and authoriser alone, so no fact or rule of a later block can stand in for it.
+    """
+    wanted = sorted(operations)
+    try:
+        builder = AuthorizerBuilder()
+        builder.add_fact(Fact("time({at})", {"at": datetime.fromtimestamp(at_ms // 1000, UTC)}))
+        builder.add_fact(Fact("intent_type({name})", {"name": intent_type}))
+        builder.add_fact(Fact("topic({name})", {"name": topic}))
+        builder.add_fact(Fact("audience({name})", {"name": audience}))
+        for name in wanted:
+            builder.add_fact(Fact("request({name}, {resource})", {"name": name, "resource": resource}))
+        for right in rights:
+            if right.operation in wanted:
+                builder.add_policy(
+                    Policy(
+                        "allow if right({name}, {scope}), request({name}, $r), $r.matches({regex})",
+                        {"name": right.operation, "scope": str(right.scope), "regex": right.scope.to_regex()},
+                    )
+                )
+        # The library's stub forgets these two methods.
+        limits = builder.limits()  # type: ignore[attr-defined]
+        limits.max_time, limits.max_facts, limits.max_iterations = _MAX_TIME, _MAX_FACTS, _MAX_ITERATIONS
+        builder.set_limits(limits)  # type: ignore[attr-defined]
+        builder.build(token).authorize()
+    except AuthorizationError as error:
+        return _refusal(str(error))
+    except BaseException as error:
+        if is_library_failure(error):
+            return Refusal("undecidable", f"the authoriser failed: {type(error).__name__}")
+        raise
+    return None
+
+
+def is_library_failure(error: BaseException) -> bool:
+    """Whether *error* is the library's, a panic included (which is no ``Exception``), and not somebody stopping us."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _refusal(text: str) -> Refusal:
+    if text.startswith("authorization failed"):
+        failed = _failed_check.search(text)
+        if failed is not None:
+            return Refusal("check_failed", f"check {failed[1]} of block {failed[2]} does not hold")
+        return Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
+    if "limit" in text:
+        return Refusal("limits_reached", "the token's Datalog reached the limits of a decision")
+    return Refusal("undecidable", "the token's Datalog cannot be evaluated")

@@ -1,0 +1,272 @@
+"""A block's Datalog, read from its bytes.
+
+Biscuit's own printer is no source for this: it prints strings without escapes, so a subject called
+``x"); right("FlightCap.admin", "/**`` prints as a right that the token does not have.
+Source: Biscuit specification, "Serialization" and "Symbol table"; format/schema.proto of biscuit-rust.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from pf_stream.security._protobuf import fields, refuse, text
+from pf_stream.security.envelope import SealedBlock
+
+__all__ = ["Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
+
+# The symbols that every token knows; the token's own begin at 1024.
+_DEFAULT_SYMBOLS: Final = (
+    "read write resource operation right time role owner tenant namespace user team service admin email group member "
+    "ip_address client client_ip domain path version cluster node hostname nonce query"
+).split()
+_FIRST_OWN_SYMBOL: Final = 1024
+_DEEPEST: Final = 16
+"""Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
+
+
+class TermKind(IntEnum):
+    """The field numbers of schema.proto's ``Term``."""
+
+    VARIABLE = 1
+    INTEGER = 2
+    STRING = 3
+    DATE = 4
+    BYTES = 5
+    BOOL = 6
+    SET = 7
+    NULL = 8
+    ARRAY = 9
+    MAP = 10
+
+
+class Term(NamedTuple):
+    """A term: a string is text, a date seconds since the epoch, a collection the tuple of what is in it."""
+
+    kind: int
+    value: Any
+
+
+class Predicate(NamedTuple):
+    """A name and its terms."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+class Closure(NamedTuple):
+    """The function that ``all``, ``any``, ``||`` and ``&&`` take."""
+
+    ops: "tuple[Op, ...]"
+
+
+class Op(NamedTuple):
+    """A step of an expression in reverse Polish notation; the kind is the field number of schema.proto's ``Op``."""
+
+    kind: int
+    """1 a value, 2 a unary operator, 3 a binary operator, 4 a closure."""
+    value: "Term | int | Closure"
+    """The term, the operator's number in schema.proto, or the closure."""
+
+
+class Query(NamedTuple):
+    """A rule, or an alternative of a check (whose head means nothing)."""
+
+    head: Predicate
+    body: tuple[Predicate, ...]
+    expressions: tuple[tuple[Op, ...], ...]
+    scoped: bool
+    """Whether it says ``trusting ...``."""
+
+
+class Check(NamedTuple):
+    """A condition: with kind 0, one of the queries must match."""
+
+    kind: int
+    """0 ``check if``, 1 ``check all``, 2 ``reject if``."""
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a block says."""
+
+    facts: tuple[Predicate, ...]
+    rules: tuple[Query, ...]
+    checks: tuple[Check, ...]
+    plain: bool
+    """Whether it has no context, no ``trusting``, no keys, and was signed by the holder alone."""
+
+
+def read_blocks(sealed: Sequence[SealedBlock]) -> tuple[Block, ...]:
+    """Read every block of a token, the authority block first: later ones use the symbols of earlier ones.
+
+    Raises:
+        Fault: a block is not written as the specification says.
+    """
+    shared: list[str] = []
+    blocks = []
+    for one in sealed:
+        found = fields(one.data)
+        # A third-party block was made by somebody who did not see the token: its symbols are its own.
+        symbols = [] if one.third_party else shared
+        symbols.extend(text(value) for number, value in found if number == 1)
+        blocks.append(_Reader(symbols).block(found, third_party=one.third_party))
+    return tuple(blocks)
+
+
+class _Reader:
+    __slots__ = ("_symbols",)
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self._symbols = symbols
+
+    def block(self, found: list[tuple[int, int | bytes]], *, third_party: bool) -> Block:
+        facts: list[Predicate] = []
+        rules: list[Query] = []
+        checks: list[Check] = []
+        plain = not third_party
+        version = 0
+        for number, value in found:
+            if number == 1:
+                continue
+            if number == 3 and isinstance(value, int) and not version:
+                version = value
+            elif number == 4:
+                facts.append(self._fact(value))
+            elif number == 5:
+                rules.append(self._query(value))
+            elif number == 6:
+                checks.append(self._check(value))
+            elif number in {2, 7, 8}:
+                plain = False
+            else:
+                refuse("a block has an unknown part")
+        if not 3 <= version <= 6:
+            refuse("a block's Datalog version is unknown")
+        return Block(tuple(facts), tuple(rules), tuple(checks), plain)
+
+    def _fact(self, value: int | bytes) -> Predicate:
+        found = _message(value)
+        if len(found) != 1 or found[0][0] != 1:
+            refuse("a fact is not one predicate")
+        return self._predicate(found[0][1])
+
+    def _predicate(self, value: int | bytes) -> Predicate:
+        name: str | None = None
+        terms = []
+        for number, part in _message(value):
+            if number == 1 and name is None:
+                name = self._symbol(part)
+            elif number == 2:
+                terms.append(self._term(part, 0))
+            else:
+                refuse("a predicate has an unknown part")
+        if name is None:
+            refuse("a predicate has no name")
+        return Predicate(name, tuple(terms))
+
+    def _query(self, value: int | bytes) -> Query:
+        head: Predicate | None = None
+        body = []
+        expressions = []
+        scoped = False
+        for number, part in _message(value):
+            if number == 1 and head is None:
+                head = self._predicate(part)
+            elif number == 2:
+                body.append(self._predicate(part))
+            elif number == 3:
+                expressions.append(self._ops(part, 1, 0))
+            elif number == 4:
+                scoped = True
+            else:
+                refuse("a rule has an unknown part")
+        if head is None:
+            refuse("a rule has no head")
+        return Query(head, tuple(body), tuple(expressions), scoped)
+
+    def _check(self, value: int | bytes) -> Check:
+        kind: int | None = None
+        queries = []
+        for number, part in _message(value):
+            if number == 1:
+                queries.append(self._query(part))
+            elif number == 2 and kind is None and isinstance(part, int) and part <= 2:
+                kind = part
+            else:
+                refuse("a check has an unknown part")
+        return Check(kind or 0, tuple(queries))
+
+    def _ops(self, value: int | bytes, wanted: int, depth: int) -> tuple[Op, ...]:
+        """The field *wanted* of a message, each an operation; closures have parameters as field 1 too."""
+        if depth > _DEEPEST:
+            refuse("an expression is nested too deeply")
+        ops = []
+        for number, part in _message(value):
+            if number == wanted:
+                ops.append(self._op(part, depth))
+            elif number != 1:
+                refuse("an expression has an unknown part")
+        return tuple(ops)
+
+    def _op(self, value: int | bytes, depth: int) -> Op:
+        found = _message(value)
+        if len(found) != 1:
+            refuse("an operation is not one")
+        number, part = found[0]
+        if number == 1:
+            return Op(1, self._term(part, depth))
+        if number in {2, 3}:
+            inner = _message(part)
+            kind = inner[0][1] if inner and inner[0][0] == 1 else None
+            if not isinstance(kind, int) or any(extra != 2 for extra, _ in inner[1:]):
+                refuse("an operator is not one")
+            return Op(number, kind)
+        if number == 4:
+            return Op(4, Closure(self._ops(part, 2, depth + 1)))
+        refuse("an operation is unknown")
+
+    def _term(self, value: int | bytes, depth: int) -> Term:
+        found = _message(value)
+        if len(found) != 1:
+            refuse("a term is not one value")
+        kind, part = found[0]
+        if kind == TermKind.STRING:
+            return Term(kind, self._symbol(part))
+        if kind in {TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL}:
+            if not isinstance(part, int) or (kind == TermKind.BOOL and part > 1):
+                refuse("a term is not a number")
+            return Term(kind, part)
+        if kind in {TermKind.BYTES, TermKind.NULL}:
+            return Term(kind, part)
+        if kind in {TermKind.SET, TermKind.ARRAY, TermKind.MAP}:
+            if depth > _DEEPEST:
+                refuse("a collection is nested too deeply")
+            return Term(kind, tuple(self._item(kind, item, depth + 1) for item in _message(part)))
+        refuse("a term is of an unknown kind")
+
+    def _item(self, kind: int, item: tuple[int, int | bytes], depth: int) -> Term:
+        number, value = item
+        if number != 1:
+            refuse("a collection has an unknown part")
+        if kind != TermKind.MAP:
+            return self._term(value, depth)
+        entry = dict(_message(value))
+        if entry.keys() != {1, 2}:
+            refuse("a map's entry is not a key and a value")
+        return self._term(entry[2], depth)
+
+    def _symbol(self, index: int | bytes) -> str:
+        if isinstance(index, int):
+            if index < len(_DEFAULT_SYMBOLS):
+                return _DEFAULT_SYMBOLS[index]
+            if _FIRST_OWN_SYMBOL <= index < _FIRST_OWN_SYMBOL + len(self._symbols):
+                return self._symbols[index - _FIRST_OWN_SYMBOL]
+        refuse("a symbol is not in the token's table")
+
+
+def _message(value: int | bytes) -> list[tuple[int, int | bytes]]:
+    if isinstance(value, int):
+        refuse("a field has the wrong type")
+    return fields(value)

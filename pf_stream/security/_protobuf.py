@@ -1,0 +1,73 @@
+"""The part of Protocol Buffers that Biscuit uses, read strictly.
+
+A lenient reader and a strict one can see two different messages in the same bytes (a field given twice, an unknown field, a
+number with leading zeros). What we read decides what a token may do, and Biscuit's own reader decides whether it holds; so we
+refuse whatever they could read differently.
+Source: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from typing import NoReturn
+
+__all__ = ["Fault", "fields", "refuse", "text"]
+
+
+class Fault(Exception):  # noqa: N818 - not an error of the library: it never leaves this package
+    """Raised when bytes are not what they should be; ends as a refusal or a TokenError, never leaves the package."""
+
+
+def refuse(reason: str) -> NoReturn:
+    raise Fault(reason)
+
+
+def fields(data: bytes) -> list[tuple[int, int | bytes]]:
+    """The message's fields in their order: number, and an int (varint) or bytes (length-delimited)."""
+    found: list[tuple[int, int | bytes]] = []
+    at = 0
+    end = len(data)
+    while at < end:
+        tag = data[at]
+        at += 1
+        if at == end:
+            refuse("a message ends inside a field")
+        value = data[at]
+        at += 1
+        if value > 0x7F:
+            value, at = _long_varint(data, at - 1)
+        wire = tag & 7
+        if wire == 2:
+            stop = at + value
+            if stop > end:
+                refuse("a message ends inside a field")
+            found.append((tag >> 3, data[at:stop]))
+            at = stop
+        elif wire == 0:
+            found.append((tag >> 3, value))
+        else:
+            refuse("a field has an unknown wire type")
+    return found
+
+
+def _long_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at == len(data) or shift > 63:
+            refuse("a number does not end")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    if byte == 0 or value >= 1 << 64:
+        refuse("a number is not written in its shortest form")
+    return value, at
+
+
+def text(data: int | bytes) -> str:
+    """A string field."""
+    if isinstance(data, int):
+        refuse("a field has the wrong type")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        refuse("a string is not UTF-8")

@@ -1,0 +1,141 @@
+"""The envelope of a token: base64url, then Biscuit's outer message. Read before any cryptography.
+
+One token has one spelling here: base64url (RFC 4648 section 5) without padding, white space or stray bits, and the outer message
+(Biscuit specification, "Serialization") in the order in which every serialiser writes it. Otherwise the same token could be
+sent under many byte strings, each missing every cache.
+"""
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass, field
+from typing import Final
+
+from pf_stream.security._protobuf import Fault, fields, refuse
+
+__all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock"]
+
+MAX_TOKEN_BYTES: Final = 8192
+"""Longest token in bytes of base64url; longer ones are refused unread."""
+MAX_BLOCKS: Final = 8
+"""Most blocks in a token, the authority block included."""
+
+_alphabet: Final = re.compile(rb"[A-Za-z0-9_-]+").fullmatch
+
+_ED25519: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBlock:
+    """A block as it was signed."""
+
+    data: bytes = field(repr=False)
+    """The block's own message; see ``_block``."""
+    signature: bytes = field(repr=False)
+    """64 bytes; in hexadecimal, the block's revocation id."""
+    third_party: bool
+    """Whether somebody else signed it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A token's outer message. Nothing in it is verified."""
+
+    data: bytes = field(repr=False)
+    """The outer message."""
+    kid: int | None
+    """The number of the key that is said to have signed the authority block."""
+    blocks: tuple[SealedBlock, ...] = field(repr=False)
+    """The authority block first."""
+    sealed: bool
+    """Whether it can no longer be narrowed."""
+
+    @classmethod
+    def read(cls, token: bytes) -> "Envelope":
+        """Take *token* apart.
+
+        Raises:
+            Fault: it is not written as above.
+        """
+        data = _from_base64url(token)
+        kid: int | None = None
+        blocks: list[SealedBlock] = []
+        sealed: bool | None = None
+        last = 0
+        for number, value in fields(data):
+            if number < last or (number == last and number != 3):
+                refuse("the token's parts are not in their order")
+            last = number
+            if number == 1 and isinstance(value, int) and value < 1 << 32:
+                kid = value
+            elif number == 2 or (number == 3 and blocks):
+                blocks.append(_block(value))
+            elif number == 4 and blocks:
+                sealed = _sealed(value)
+            else:
+                refuse("the token has an unknown part")
+        if sealed is None:
+            refuse("the token is not complete")
+        return cls(data, kid, tuple(blocks), sealed)
+
+    @property
+    def revocation_ids(self) -> tuple[str, ...]:
+        """One per block, in hexadecimal: revoking it revokes this token and all that were made from it."""
+        return tuple(block.signature.hex() for block in self.blocks)
+
+
+def to_base64url(data: bytes) -> str:
+    """The one spelling of *data*."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _from_base64url(token: bytes) -> bytes:
+    if _alphabet(token) is None:
+        refuse("it is not base64url without padding")
+    try:
+        data = urlsafe_b64decode(token + b"=" * (-len(token) % 4))
+    except ValueError:
+        raise Fault("it is not base64url: the length is impossible") from None
+    if urlsafe_b64encode(data).rstrip(b"=") != token:
+        refuse("it is not base64url in its one spelling: the last character has stray bits")
+    return data
+
+
+def _block(value: int | bytes) -> SealedBlock:
+    # SignedBlock: block = 1, nextKey = 2, signature = 3, externalSignature = 4, version = 5
+    parts = _parts(value, 5)
+    data, key, signature = parts.get(1), parts.get(2), parts.get(3)
+    if not isinstance(data, bytes) or not isinstance(signature, bytes) or key is None:
+        refuse("a block is not complete")
+    if isinstance(parts.get(4, b""), int) or isinstance(parts.get(5, 0), bytes):
+        refuse("a block has an unknown part")
+    # An ECDSA signature can be changed into another valid one by anybody, and revocation ids are signatures: a revoked
+    # block would live on under another id. Ed25519's cannot.
+    next_key = _parts(key, 2)
+    if next_key.get(1) != _ED25519:
+        refuse("a block's key is not Ed25519")
+    if len(signature) != 64:
+        refuse("a signature is not 64 bytes")
+    return SealedBlock(data, signature, third_party=4 in parts)
+
+
+def _sealed(value: int | bytes) -> bool:
+    # Proof: nextSecret = 1 or finalSignature = 2
+    parts = _parts(value, 2)
+    if len(parts) != 1:
+        refuse("the token's proof is not one")
+    return 2 in parts
+
+
+def _parts(value: int | bytes, highest: int) -> dict[int, int | bytes]:
+    """The fields of a message in which each occurs at most once, in order."""
+    if isinstance(value, int):
+        refuse("a field has the wrong type")
+    found = fields(value)
+    parts = dict(found)
+    if (
+        len(parts) != len(found)
+        or list(parts) != sorted(parts)
+        or not all(1 <= number <= highest for number in parts)
+    ):
+        refuse("a part of the token is written twice, out of order or unknown")
+    return parts
