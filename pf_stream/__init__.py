@@ -1,1 +1,39 @@
-"""TODO"""
+"""pf_stream: stream processing of authorised intents over Kafka.
+
+What a reactor's author types is here; everything else is imported from its package.
+"""
+
+from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model import (
+    PUBLIC,
+    Capability,
+    Context,
+    Effects,
+    Emit,
+    Intent,
+    Key,
+    Reactor,
+    Reply,
+    State,
+    Topology,
+    on,
+    operation,
+)
+
+__all__ = [
+    "PUBLIC",
+    "Capability",
+    "Context",
+    "DefinitionError",
+    "Effects",
+    "Emit",
+    "Intent",
+    "Key",
+    "PFError",
+    "Reactor",
+    "Reply",
+    "State",
+    "Topology",
+    "on",
+    "operation",
+]

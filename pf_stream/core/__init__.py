@@ -1,1 +1,34 @@
-"""TODO"""
+"""The pure step: records and state in, one commit unit out. No I/O, no clock, no randomness."""
+
+from pf_stream.core.authorise import Authority
+from pf_stream.core.lane import Lane, Limits, PartitionCountError
+from pf_stream.core.outbox import BatchEntry, OutboxEntry, PointerEntry
+from pf_stream.core.partition import murmur2, partition_of
+from pf_stream.core.plan import GroupPlan, plan
+from pf_stream.core.records import Record, SourceRecord
+from pf_stream.core.refusal import CODES
+from pf_stream.core.store import StateUndecodableError
+from pf_stream.core.unit import CommitUnit, Copy, Narrowing, Output, Rewind
+
+__all__ = [
+    "CODES",
+    "Authority",
+    "BatchEntry",
+    "CommitUnit",
+    "Copy",
+    "GroupPlan",
+    "Lane",
+    "Limits",
+    "Narrowing",
+    "OutboxEntry",
+    "Output",
+    "PartitionCountError",
+    "PointerEntry",
+    "Record",
+    "Rewind",
+    "SourceRecord",
+    "StateUndecodableError",
+    "murmur2",
+    "partition_of",
+    "plan",
+]

@@ -1,1 +1,34 @@
-"""TODO"""
+"""The words: capability, context, intent, reactor, effect, state, topology. Pure data."""
+
+from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, operation
+from pf_stream.model.context import Context
+from pf_stream.model.effect import Effect, Effects, Emit, Reply
+from pf_stream.model.intent import Intent, IntentSpec, Key
+from pf_stream.model.reactor import Reactor, ReactorSpec, on
+from pf_stream.model.scope import Scope
+from pf_stream.model.state import State, StateSpec
+from pf_stream.model.topology import Group, Topology
+
+__all__ = [
+    "PUBLIC",
+    "Capability",
+    "Context",
+    "Effect",
+    "Effects",
+    "Emit",
+    "Grant",
+    "Group",
+    "Intent",
+    "IntentSpec",
+    "Key",
+    "Operation",
+    "Reactor",
+    "ReactorSpec",
+    "Reply",
+    "Scope",
+    "State",
+    "StateSpec",
+    "Topology",
+    "on",
+    "operation",
+]

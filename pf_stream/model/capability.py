@@ -80,9 +80,7 @@ class Operation:
     def name(self) -> str:
         """``Family.operation``."""
         if self._name is None:
-            raise DefinitionError(
-                "operation()", ["it has no name yet: assign it in the body of a Capability class"]
-            )
+            raise DefinitionError("operation()", ["it has no name yet: assign it in the body of a Capability class"])
         return self._name
 
     @property
@@ -163,9 +161,7 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
     """Name the operations and make the family known, unless there are faults, which are returned."""
     faults: list[str] = []
     if _family_name(family) is None:
-        faults.append(
-            f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'"
-        )
+        faults.append(f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'")
     if not own:
         faults.append("has no operations; write at least one: read = operation()")
     names: dict[int, str] = {}
@@ -175,9 +171,7 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
                 f"{short}: the name cannot be written into a token; begin with an ASCII letter, then letters, digits and '_'"
             )
         if op._name is not None:
-            faults.append(
-                f"{short} is the operation {op._name}; write {short} = operation(implies={op._name})"
-            )
+            faults.append(f"{short} is the operation {op._name}; write {short} = operation(implies={op._name})")
         elif id(op) in names:
             faults.append(
                 f"{short} and {names[id(op)].partition('.')[2]} are one operation; write {short} = operation()"
@@ -189,15 +183,11 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
         declared: tuple[object, ...] = op.implies  # a type checker would have told, where one is used
         for other in declared:
             if not isinstance(other, Operation):
-                faults.append(
-                    f"{short} implies {other!r}, which is not an operation; name the operation itself"
-                )
+                faults.append(f"{short} implies {other!r}, which is not an operation; name the operation itself")
                 continue
             name = names.get(id(other)) or other._name
             if name is None:
-                faults.append(
-                    f"{short} implies an operation that belongs to no family; assign it in the body of one"
-                )
+                faults.append(f"{short} implies an operation that belongs to no family; assign it in the body of one")
             else:
                 implied.add(name)
         meaning[f"{family}.{short}"] = frozenset(implied)
@@ -209,8 +199,7 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
         )
     everything = {name: implied for one in (*_declared.values(), meaning) for name, implied in one.items()}
     faults += [
-        f"implication runs in a circle: {' -> '.join(cycle)}; remove one step"
-        for cycle in _cycles(meaning, everything)
+        f"implication runs in a circle: {' -> '.join(cycle)}; remove one step" for cycle in _cycles(meaning, everything)
     ]
     if faults:
         return faults
@@ -247,11 +236,7 @@ def _cycles(starts: Iterable[str], edges: Mapping[str, frozenset[str]]) -> Itera
             continue
         path = [start]
         while path[-1] != start or len(path) == 1:
-            path.append(
-                next(
-                    name for name in sorted(edges[path[-1]]) if name == start or start in _reach(name, edges)
-                )
-            )
+            path.append(next(name for name in sorted(edges[path[-1]]) if name == start or start in _reach(name, edges)))
         seen.update(path)
         yield path
 
@@ -329,9 +314,7 @@ class Grant:
             DefinitionError: it is a template.
         """
         if self.is_template:
-            raise DefinitionError(
-                str(self), ["it is a template and has no scope until fields fill it; see widest()"]
-            )
+            raise DefinitionError(str(self), ["it is a template and has no scope until fields fill it; see widest()"])
         return self._widest
 
     def segments(self) -> tuple[str | Field, ...]:

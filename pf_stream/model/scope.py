@@ -194,9 +194,7 @@ class Scope:
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Scope:
     if not text.startswith("/"):
-        raise BadScopeError(
-            text, "it does not start with '/'; write an absolute pattern such as '/reports/**'"
-        )
+        raise BadScopeError(text, "it does not start with '/'; write an absolute pattern such as '/reports/**'")
     if text == "/":
         return Scope((), below=False)
     segments = text[1:].split("/")

@@ -1,0 +1,73 @@
+"""Who may do what: the decision, and the memory of decisions."""
+
+from typing import Any
+
+from pf_stream.core.plan import Requirement, Route
+from pf_stream.model.capability import Field
+from pf_stream.model.scope import bad_segment, check_resource
+from pf_stream.security.refusal import Refusal
+from pf_stream.security.verify import Claims, Verifier
+
+__all__ = ["Authority"]
+
+MAX_DECISIONS = 100_000
+
+
+class Authority:
+    """Everything that a decision depends on: the trust roots, and for speed what was decided before.
+
+    A worker has one; lanes share it. Equal inputs give equal answers, with or without the memory.
+    """
+
+    __slots__ = ("decisions", "verifier")
+
+    def __init__(self, verifier: Verifier) -> None:
+        self.verifier = verifier
+        self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
+        """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
+        here, whose decisions do not depend on the time; the validity interval is checked for each record."""
+
+    def decide(self, token: bytes, route: Route, values: Any, at_ms: int) -> Claims | Refusal:
+        """Whether *token* grants what *route* requires, apart from its validity interval.
+
+        *values* is what ``route.values`` took from the intent.
+        """
+        claims = self.verifier.verify(token)
+        if isinstance(claims, Refusal):
+            return claims
+        row = values if route.width > 1 else (values,)
+        kind = route.intent.type
+        for requirement in route.requirements:
+            resource = _resource(requirement, row)
+            if isinstance(resource, Refusal):
+                return resource
+            refusal = claims.refusal(requirement.operations, resource, kind, route.topic, at_ms)
+            if refusal is not None:
+                return refusal
+        if claims.closed:
+            if len(self.decisions) >= MAX_DECISIONS:
+                self.decisions.clear()
+            self.decisions[claims.token, route, values] = claims
+        return claims
+
+
+def _resource(requirement: Requirement, row: tuple[Any, ...]) -> str | Refusal:
+    parts = []
+    position = 0
+    for segment in requirement.grant.segments():
+        if not isinstance(segment, Field):
+            parts.append(segment)
+            continue
+        value = row[requirement.fields[position]]
+        position += 1
+        if segment.path:
+            path = value if value.startswith("/") else "/" + value
+            fault = check_resource(path)
+            if fault is not None:
+                return Refusal("bad_resource", f"field {segment.name!r}: {fault}")
+            parts.append(path[1:])
+        elif bad_segment(value):
+            return Refusal("bad_resource", f"field {segment.name!r} cannot be a segment of a resource")
+        else:
+            parts.append(value)
+    return "/" + "/".join(parts)

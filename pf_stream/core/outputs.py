@@ -1,0 +1,215 @@
+"""How the records that a lane writes look."""
+
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import orjson
+from pydantic import BaseModel
+
+from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan, SourcePlan
+from pf_stream.core.records import Header, Record
+from pf_stream.core.unit import Copy, Narrowing, Output
+from pf_stream.model.effect import Reply
+from pf_stream.model.intent import Intent
+from pf_stream.model.topology import Topology
+
+__all__ = [
+    "BadEffectError",
+    "Emitter",
+    "dead_letter",
+    "output_size",
+    "reply",
+    "reply_data",
+    "reply_topic",
+    "rerouted",
+]
+
+_SPEC: Final = ("ce_specversion", b"1.0")
+_JSON: Final = ("content-type", b"application/json")
+
+Headers = dict[str, Any]
+
+ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-rerouted"})
+"""Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""
+
+
+class BadEffectError(Exception):
+    """Raised when a handler returned something that cannot be made into a record; ends as a dead letter ``bad_effect``."""
+
+
+DROPPED: Final = frozenset({"pf-context"})
+"""Headers that a dead letter does not keep: whoever may read dead letters must not be able to act with the token."""
+
+
+class Emitter:
+    """Makes the records of the intents that one record causes.
+
+    Their ids are made of the position of that record, so that a second run of it gives equal ids. Their time is its time,
+    so that event time survives a hop.
+    """
+
+    __slots__ = ("_at_ms", "_hops", "_id", "_time", "_token", "_trace")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        record: Record,
+        headers: Headers,
+        token: bytes | None,
+        at_ms: int,
+        hops: int,
+    ) -> None:
+        self._id = f"{topic}:{partition}:{record.offset}:".encode()
+        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
+        self._hops: Header = ("pf-hops", b"%d" % (hops + 1))
+        self._trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
+        self._token = token
+        self._at_ms = at_ms
+
+    def emit(self, intent: Intent, plan: EmitPlan, reactor: ReactorPlan, index: int) -> Output:
+        """The record of the *index*-th effect."""
+        spec = plan.intent
+        token = self._token
+        return Output(
+            plan.topic,
+            None,
+            spec.key_of(intent),
+            spec.encode(intent),
+            self._at_ms,
+            [
+                _SPEC,
+                plan.type,
+                reactor.source,
+                ("ce_id", b"%s%d" % (self._id, index)),
+                self._time,
+                _JSON,
+                self._hops,
+                *self._trace,
+            ],
+            None if token is None else Narrowing(token, plan),
+        )
+
+
+def reply(
+    data: bytes,
+    kind: str,
+    topology: Topology,
+    topic: str,
+    record: Record,
+    headers: Headers,
+    at_ms: int,
+    code: str | None,
+) -> Output:
+    """The record of a reply; *code* is set if it tells of a refusal."""
+    out: list[Header] = [
+        _SPEC,
+        ("ce_type", kind.encode()),
+        ("ce_source", f"/{topology.app_id}".encode()),
+        ("ce_id", b"re:" + (headers.get("ce_id") or b"")),
+        ("ce_time", _rfc3339(at_ms)),
+        _JSON,
+    ]
+    correlation = headers.get("pf-correlation-id")
+    if correlation is not None:
+        out.append(("pf-correlation-id", correlation))
+    if code is not None:
+        out.append(("pf-error-code", code.encode()))
+    return Output(topic, None, record.key, data, at_ms, out, None)
+
+
+def reply_data(effect: Reply) -> bytes:
+    """JSON of a reply's data; raises :class:`BadEffectError` if it has none."""
+    try:
+        if isinstance(effect.data, BaseModel):
+            return effect.data.__pydantic_serializer__.to_json(effect.data)
+        return orjson.dumps(effect.data, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except (orjson.JSONEncodeError, ValueError) as error:
+        raise BadEffectError(f"replied with something that has no JSON form: {error}") from error
+
+
+def reply_topic(raw: bytes, plan: GroupPlan) -> str | None:
+    """The topic that a ``pf-reply-to`` names, if replies may go there.
+
+    Only what the topology's patterns allow, and never a topic that the engine reads or keeps its own records in: a
+    client must not be able to write there through us what it may not write itself.
+    """
+    try:
+        topic = raw.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    topology = plan.topology
+    if topic.startswith("__") or topic.endswith(("-changelog", ".rerouted", ".dlq")):
+        return None
+    if topic in topology.source_topics or any(emit.topic == topic for emit in plan.emits.values()):
+        return None
+    return topic if any(fnmatchcase(topic, pattern) for pattern in topology.replies) else None
+
+
+def rerouted(topic: str, source: SourcePlan, partition: int, record: Record, at_ms: int, inline: int) -> Output | Copy:
+    """The record of a misplaced key, on its way to the partition where its state lives."""
+    origin: list[Header] = [("pf-rerouted", f"{source.topic}:{partition}:{record.offset}".encode())]
+    if _size(record) > inline:
+        return Copy(topic, None, source.topic, partition, record.offset, record.key, at_ms, origin, ENGINE_HEADERS)
+    kept = [header for header in record.headers if header[0] not in ENGINE_HEADERS]
+    return Output(topic, None, record.key, record.value, at_ms, kept + origin, None)
+
+
+def dead_letter(
+    source: SourcePlan,
+    partition: int,
+    record: Record,
+    code: str,
+    reason: str,
+    error: str,
+    revocation_ids: tuple[str, ...],
+    now_ms: int,
+    inline: int,
+) -> Output | Copy:
+    """The record of a refused one: key, value and headers as they came, and why (header names: KIP-1034)."""
+    extra: list[Header] = [
+        ("__streams.errors.exception", error.encode()),
+        ("__streams.errors.message", reason.encode()),
+        ("__streams.errors.topic", source.topic.encode()),
+        ("__streams.errors.partition", b"%d" % partition),
+        ("__streams.errors.offset", b"%d" % record.offset),
+        ("pf-error-code", code.encode()),
+    ]
+    if revocation_ids:
+        extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
+    if _size(record) > inline:
+        return Copy(
+            source.dead_letters,
+            partition,
+            source.topic,
+            partition,
+            record.offset,
+            record.key,
+            now_ms,
+            extra,
+            DROPPED,
+        )
+    kept = [header for header in record.headers if header[0] not in DROPPED]
+    return Output(source.dead_letters, partition, record.key, record.value, now_ms, kept + extra, None)
+
+
+def output_size(output: Output | Copy) -> int:
+    """Bytes that an output adds to a unit, by estimate."""
+    if isinstance(output, Copy):
+        return 1024
+    size = 64 + len(output.key or b"") + len(output.value or b"")
+    if output.context is not None:
+        return size + 896  # an emitted intent, whose headers are ours: not worth a count on the hot path
+    return size + sum(len(name) + len(value or b"") + 8 for name, value in output.headers)
+
+
+def _size(record: Record) -> int:
+    size = len(record.key or b"") + len(record.value or b"")
+    for name, value in record.headers:
+        size += len(name) + len(value or b"")
+    return size
+
+
+def _rfc3339(time_ms: int) -> bytes:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").encode()

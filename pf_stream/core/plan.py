@@ -1,0 +1,235 @@
+"""What a lane needs to know of its topology, compiled once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from pf_stream.core.changelog import state_prefix
+from pf_stream.core.records import Header
+from pf_stream.model.capability import Grant
+from pf_stream.model.context import Context
+from pf_stream.model.intent import Intent, IntentSpec
+from pf_stream.model.reactor import ReactorSpec
+from pf_stream.model.state import State
+from pf_stream.model.topology import Group, Topology
+
+__all__ = [
+    "REROUTED",
+    "Binding",
+    "EmitPlan",
+    "GroupPlan",
+    "ReactorPlan",
+    "Requirement",
+    "Route",
+    "SourcePlan",
+    "plan",
+]
+
+REROUTED = ".rerouted"
+"""Suffix of the internal topic through which records of misplaced keys reach the partition of their key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReactorPlan:
+    """A reactor of the group."""
+
+    index: int
+    """Position within the group."""
+    spec: ReactorSpec
+    """Its declaration."""
+    prefix: bytes
+    """First bytes of its state keys."""
+    source: Header
+    """``ce_source`` of what it emits, as a header."""
+    fresh: Callable[[], State]
+    """Makes the state of a new key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A handler of a reactor instance."""
+
+    reactor: ReactorPlan
+    """Whose handler."""
+    handle: Callable[[Intent, Any, Context], Any]
+    """The bound method."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One grant that an intent type requires, ready to be decided."""
+
+    grant: Grant
+    """As declared."""
+    operations: frozenset[str]
+    """Names of the operations that grant it."""
+    fields: tuple[int, ...]
+    """For each field of the pattern, its position in the route's values."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """An intent type as it arrives on one topic. Compared by identity: it is part of decision keys."""
+
+    intent: IntentSpec
+    """The type."""
+    topic: str
+    """The topic for which it is authorised: the one that the producer wrote to."""
+    requirements: tuple[Requirement, ...]
+    """All are required; none for ``PUBLIC``."""
+    values: Callable[[Intent], Any]
+    """The fields that requirements read: one value, or a tuple of several; a constant if there are none."""
+    width: int
+    """How many fields that are."""
+    bindings: tuple[Binding, ...]
+    """Handlers, in the order of the reactors."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmitPlan:
+    """How an intent type is emitted."""
+
+    intent: IntentSpec
+    """The type."""
+    type: Header
+    """``ce_type``, as a header."""
+    topic: str
+    """Full name of its topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source topic of the group."""
+
+    topic: str
+    """Full name."""
+    internal: bool
+    """Whether only the engine writes it, so that its headers are believed."""
+    origin: str
+    """The topic that producers wrote to: the topic itself, or the one from which records are rerouted to it."""
+    routes: Mapping[bytes, Route]
+    """By ``ce_type``."""
+    names: frozenset[bytes]
+    """Intent names, without version, that are known on this topic."""
+    readers: tuple[ReactorPlan, ...]
+    """Reactors that read it."""
+    reroute: str | None
+    """Where a record of a misplaced key goes; ``None`` if it has been there already."""
+    dead_letters: str
+    """Topic of its dead letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A group: reactors with one changelog."""
+
+    topology: Topology
+    """Of which it is a part."""
+    name: str
+    """The group's name."""
+    changelog: str
+    """Its changelog topic."""
+    partitions: int
+    """Partitions of every source topic and of the changelog."""
+    reactors: tuple[ReactorPlan, ...]
+    """In the order of their declaration."""
+    sources: tuple[SourcePlan, ...]
+    """Source topics with their reroute topics, sorted by name."""
+    emits: Mapping[type[Intent], EmitPlan]
+    """Everything that the topology may emit."""
+
+
+def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
+    """Compile a topology whose source topics have *partitions* partitions each."""
+    emits = {
+        spec.model: EmitPlan(intent=spec, type=("ce_type", spec.type.encode()), topic=topology.topic_name(spec.topic))
+        for spec in topology.intents
+    }
+    return tuple(_group(topology, group, partitions, emits) for group in topology.groups)
+
+
+def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[type[Intent], EmitPlan]) -> GroupPlan:
+    reactors = []
+    bindings: dict[tuple[str, str], list[Binding]] = {}
+    specs: dict[tuple[str, str], IntentSpec] = {}
+    for index, reactor_type in enumerate(group.reactors):
+        spec = reactor_type.__reactor__
+        instance = reactor_type()
+        reactor = ReactorPlan(
+            index=index,
+            spec=spec,
+            prefix=state_prefix(spec.id),
+            source=("ce_source", f"/{topology.app_id}/{spec.id}".encode()),
+            fresh=spec.state_type,
+        )
+        reactors.append(reactor)
+        for handler in spec.handlers:
+            at = topology.topic_name(handler.intent.topic), handler.intent.type
+            specs[at] = handler.intent
+            bindings.setdefault(at, []).append(Binding(reactor, getattr(instance, handler.name)))
+    sources = []
+    for topic in group.topics:
+        routes = {
+            kind.encode(): _route(specs[name, kind], topic, tuple(bound))
+            for (name, kind), bound in bindings.items()
+            if name == topic
+        }
+        internal = topology.is_internal(topic)
+        direct = SourcePlan(
+            topic=topic,
+            internal=internal,
+            origin=topic,
+            routes=routes,
+            names=frozenset(route.intent.name.encode() for route in routes.values()),
+            readers=tuple(
+                reactor
+                for reactor in reactors
+                if any(topology.topic_name(handler.intent.topic) == topic for handler in reactor.spec.handlers)
+            ),
+            # The engine itself chooses partitions on internal topics, so nothing is misplaced there.
+            reroute=None if internal else topic + REROUTED,
+            dead_letters=f"{topic}.dlq",
+        )
+        sources.append(direct)
+        if direct.reroute is not None:
+            sources.append(
+                SourcePlan(
+                    topic=direct.reroute,
+                    internal=True,
+                    origin=topic,
+                    routes=routes,
+                    names=direct.names,
+                    readers=direct.readers,
+                    reroute=None,
+                    dead_letters=direct.dead_letters,
+                )
+            )
+    return GroupPlan(
+        topology=topology,
+        name=group.name,
+        changelog=topology.changelog(group),
+        partitions=partitions,
+        reactors=tuple(reactors),
+        sources=tuple(sorted(sources, key=lambda source: source.topic)),
+        emits=emits,
+    )
+
+
+def _route(intent: IntentSpec, topic: str, bindings: tuple[Binding, ...]) -> Route:
+    fields = list(dict.fromkeys(field for grant in intent.requires for field in grant.fields))
+    return Route(
+        intent=intent,
+        topic=topic,
+        requirements=tuple(
+            Requirement(
+                grant=grant,
+                operations=grant.operation.implied_by,
+                fields=tuple(fields.index(field) for field in grant.fields),
+            )
+            for grant in intent.requires
+        ),
+        values=attrgetter(*fields) if fields else lambda _: None,
+        width=len(fields),
+        bindings=bindings,
+    )

@@ -1,0 +1,89 @@
+"""The commit unit: everything that one micro-batch decides, to be made durable at once."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pf_stream.core.plan import EmitPlan
+from pf_stream.core.records import Header
+
+__all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Rewind"]
+
+
+class Narrowing(NamedTuple):
+    """A context that is to be made: the caller's token, narrowed to one intent type on its topic.
+
+    Making it needs randomness, so the step names it and the commit side makes the bytes, once for each pair.
+    """
+
+    token: bytes
+    """The caller's token."""
+    emit: EmitPlan
+    """The intent type that the narrowed token is for."""
+
+
+class Output(NamedTuple):
+    """A record to be written after the commit."""
+
+    topic: str
+    """Target topic."""
+    partition: int | None
+    """Target partition; ``None`` if the key decides."""
+    key: bytes | None
+    """Record key."""
+    value: bytes | None
+    """Record value."""
+    timestamp_ms: int
+    """Record timestamp; on internal topics the time at which the causing intent was judged."""
+    headers: list[Header]
+    """Headers, without ``pf-source`` and, if *context* is set, ``pf-context``."""
+    context: Narrowing | None
+    """Context to be made and added."""
+
+
+class Copy(NamedTuple):
+    """A large record that is to be written after the commit by reading it again where it came from."""
+
+    topic: str
+    """Target topic."""
+    to_partition: int | None
+    """Target partition; ``None`` if the key decides."""
+    source: str
+    """Topic of the original."""
+    partition: int
+    """Partition of the original."""
+    offset: int
+    """Offset of the original."""
+    key: bytes | None
+    """Record key."""
+    timestamp_ms: int
+    """Record timestamp of the copy."""
+    headers: list[Header]
+    """Headers to be added to those of the original, without ``pf-source``."""
+    drop: frozenset[str]
+    """Headers of the original to be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitUnit:
+    """A sealed unit."""
+
+    sequence: int
+    """Number of the unit within the lane, ascending by one."""
+    incarnation: str
+    """Random name of the lane's life; with the sequence and an index it names each output for ever."""
+    entries: list[tuple[bytes, bytes | None]]
+    """Changelog records but for the outbox: key and value; ``None`` deletes."""
+    outputs: list[Output | Copy]
+    """What is to be sent once the unit is acknowledged."""
+    positions: dict[str, int]
+    """Next offset of each source topic."""
+    count: int
+    """Source records that the unit covers; 0 for a unit that only marks outputs as sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """The open unit was taken back; its records must be fed again, from these positions."""
+
+    positions: dict[str, int]
+    """Next offset of each source topic."""

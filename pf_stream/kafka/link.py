@@ -1,0 +1,356 @@
+"""Plain Kafka requests over aiokafka's connections: produce, fetch, offsets, producer ids.
+
+aiokafka's producer and consumer hide what the lane must decide itself: which producer id a batch carries, in which order
+batches leave, and from where a partition is read. Its client has what is left: connections, metadata, authentication.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import aiokafka.errors as kafka_errors
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from pf_stream.kafka.batch import Chunk
+from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError, TopicMissingError
+
+__all__ = ["ConnectionSettings", "FetchResult", "Link", "Partition", "Produced", "is_transient"]
+
+log = structlog.get_logger(__name__)
+
+Partition = tuple[str, int]
+"""Topic and partition number."""
+
+READ_COMMITTED: Final = 1
+BACKOFF_S: Final = 0.1
+EARLIEST: Final = -2
+LATEST: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """How to reach a cluster."""
+
+    bootstrap_servers: str
+    """Host and port pairs, comma separated."""
+    client_id: str = "pf_stream"
+    """Shown in the broker's logs and quotas."""
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str = "PLAIN"
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    sasl_username: str | None = None
+    """Name of the principal."""
+    sasl_password: str | None = None
+    """Its secret; never shown."""
+    ca_file: str | None = None
+    """PEM file of the authorities to trust; the system's if not set."""
+
+    def __repr__(self) -> str:
+        return f"ConnectionSettings({self.bootstrap_servers!r}, {self.security_protocol})"
+
+    def for_aiokafka(self) -> dict[str, Any]:
+        """Arguments of an aiokafka client, producer or consumer."""
+        arguments: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.endswith("SSL"):
+            arguments["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
+        if self.security_protocol.startswith("SASL"):
+            arguments |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        return arguments
+
+    def for_librdkafka(self) -> dict[str, Any]:
+        """Configuration of a confluent-kafka client."""
+        configuration: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.client_id,
+            "security.protocol": self.security_protocol,
+        }
+        if self.ca_file is not None:
+            configuration["ssl.ca.location"] = self.ca_file
+        if self.security_protocol.startswith("SASL"):
+            configuration |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.sasl_username,
+                "sasl.password": self.sasl_password,
+            }
+        return configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """Answer to one batch of a produce request."""
+
+    offset: int
+    """Offset of the batch's first record, if *error* is not set."""
+    error: kafka_errors.BrokerResponseError | None
+    """Why the broker refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """Answer to one partition of a fetch request."""
+
+    chunk: Chunk | None
+    """What was read; ``None`` if nothing was there or *error* is set."""
+    high_watermark: int
+    """Offset behind the partition's last record."""
+    error: kafka_errors.BrokerResponseError | None
+    """Why the broker refused to read it."""
+
+
+class Link:
+    """Connections to a cluster: one to each broker. A fetch that waits blocks what comes behind it on the same link."""
+
+    def __init__(self, settings: ConnectionSettings, client: AIOKafkaClient) -> None:
+        self.settings = settings
+        self._client = client
+
+    @classmethod
+    async def connect(cls, settings: ConnectionSettings) -> Self:
+        """Connect; raises :class:`KafkaUnavailableError`."""
+        client = AIOKafkaClient(metadata_max_age_ms=60_000, **settings.for_aiokafka())
+        try:
+            await client.bootstrap()
+        except kafka_errors.KafkaError as error:
+            await client.close()
+            raise KafkaUnavailableError(settings.bootstrap_servers, error) from error
+        except BaseException:
+            await client.close()
+            raise
+        return cls(settings, client)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    # -- metadata ------------------------------------------------------------------------------------------------------
+
+    async def partitions(self, topic: str) -> int | None:
+        """Number of partitions of a topic, ``None`` if it does not exist."""
+        known = self._client.cluster.partitions_for_topic(topic)
+        if known is None:
+            await self._client.add_topic(topic)
+            known = self._client.cluster.partitions_for_topic(topic)
+        return None if known is None else len(known)
+
+    def leader(self, partition: Partition) -> int | None:
+        """Id of the broker that leads a partition, as far as is known."""
+        node = self._client.cluster.leader_for_partition(TopicPartition(*partition))
+        return None if node in (None, -1) else node
+
+    async def watch(self, topics: Sequence[str]) -> None:
+        """Learn, and from now on keep up with, the leaders of *topics*."""
+        for topic in topics:
+            if self._client.cluster.partitions_for_topic(topic) is None:
+                await self._client.add_topic(topic)
+
+    async def refresh(self) -> None:
+        """Ask for the metadata anew."""
+        try:
+            await self._client.force_metadata_update()
+        except kafka_errors.KafkaError as error:
+            log.debug("metadata update failed", error=str(error))
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    async def produce(
+        self, node: int, batches: Sequence[tuple[Partition, bytes]]
+    ) -> dict[Partition, Produced]:
+        """Append batches, at most one for each partition, all led by *node*, with ``acks=all``.
+
+        Raises aiokafka's ``KafkaError`` if no answer came, in which case nobody knows whether they were appended.
+        """
+        topics: dict[str, list[tuple[int, bytes]]] = {}
+        for (topic, partition), batch in batches:
+            topics.setdefault(topic, []).append((partition, batch))
+        response = await self._client.send(
+            node,
+            ProduceRequest(
+                transactional_id=None, required_acks=-1, timeout=30_000, topics=list(topics.items())
+            ),
+        )
+        return {
+            (topic, row[0]): Produced(row[2], _error(row[1], f"{topic}-{row[0]}"))
+            for topic, rows in response.topics
+            for row in rows
+        }
+
+    async def fetch(
+        self,
+        node: int,
+        positions: Mapping[Partition, int],
+        *,
+        max_wait_ms: int,
+        min_bytes: int,
+        partition_bytes: int,
+        max_bytes: int,
+    ) -> dict[Partition, FetchResult]:
+        """Read committed records from *positions* on, all led by *node*; aborted transactions are left out.
+
+        Waits at the broker until *min_bytes* are there or *max_wait_ms* have passed. Raises aiokafka's ``KafkaError``.
+        """
+        topics: dict[str, list[tuple[int, int, int]]] = {}
+        for (topic, partition), offset in positions.items():
+            topics.setdefault(topic, []).append((partition, offset, partition_bytes))
+        response = await self._client.send(
+            node, FetchRequest(max_wait_ms, min_bytes, max_bytes, READ_COMMITTED, list(topics.items()))
+        )
+        results = {}
+        for topic, rows in response.topics:
+            for row in rows:
+                where = f"{topic}-{row[0]}"
+                # Version 11 has the preferred replica between the aborted transactions and the records.
+                aborted = row[-3] if response.API_VERSION >= 11 else row[-2]
+                data = row[-1]
+                chunk = Chunk(data, aborted or (), where) if data else None
+                results[topic, row[0]] = FetchResult(
+                    None if chunk is None or chunk.next_offset < 0 else chunk, row[2], _error(row[1], where)
+                )
+        return results
+
+    async def read_range(self, partition: Partition, start: int, end: int) -> Sequence[Any]:
+        """Every committed record of ``[start, end)``, retried until it is read; for single records and tools."""
+        records: list[Any] = []
+        position = start
+        while position < end:
+            result = await self._fetch_one(partition, position)
+            if result.error is not None:
+                raise KafkaError(
+                    f"cannot read {partition[0]}-{partition[1]} from {position}: {result.error!r}"
+                )
+            if result.chunk is None:
+                break
+            records.extend(record for record in result.chunk if position <= record.offset < end)
+            position = result.chunk.next_offset
+        return records
+
+    async def _fetch_one(self, partition: Partition, position: int) -> FetchResult:
+        while True:
+            node = await self._leader(partition)
+            try:
+                results = await self.fetch(
+                    node,
+                    {partition: position},
+                    max_wait_ms=100,
+                    min_bytes=1,
+                    partition_bytes=8 << 20,
+                    max_bytes=64 << 20,
+                )
+            except kafka_errors.KafkaError as error:
+                if not is_transient(error):
+                    raise
+            else:
+                result = results[partition]
+                if result.error is None or not is_transient(result.error):
+                    return result
+            await self._pause()
+
+    async def offsets(self, partitions: Sequence[Partition], *, end: bool) -> dict[Partition, int]:
+        """First offset of each partition, or with *end* the offset behind its last record; waits out a lost leader."""
+        found: dict[Partition, int] = {}
+        when = LATEST if end else EARLIEST
+        await self.watch(sorted({topic for topic, _ in partitions}))
+        while missing := [partition for partition in partitions if partition not in found]:
+            by_node: dict[int, dict[str, list[tuple[int, int]]]] = {}
+            for partition in missing:
+                node = await self._leader(partition)
+                by_node.setdefault(node, {}).setdefault(partition[0], []).append((partition[1], when))
+            for node, topics in by_node.items():
+                try:
+                    # Isolation level 0: a transaction that is open keeps nobody from knowing where the log ends.
+                    response = await self._client.send(node, OffsetRequest(-1, 0, list(topics.items())))
+                except kafka_errors.KafkaError as error:
+                    if not is_transient(error):
+                        raise
+                    continue
+                for topic, rows in response.topics:
+                    for row in rows:
+                        error_ = _error(row[1], f"{topic}-{row[0]}")
+                        if error_ is None:
+                            found[topic, row[0]] = row[3]
+                        elif not is_transient(error_):
+                            raise KafkaError(f"cannot read offsets of {topic}-{row[0]}: {error_!r}")
+            if len(found) < len(partitions):
+                await self._pause()
+        return found
+
+    async def init_producer_id(self, transactional_id: str) -> tuple[int, int]:
+        """A producer id and a new epoch; whoever had the id before is outdated (KIP-98). Waits out a lost coordinator."""
+        while True:
+            try:
+                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+                if not await self._client.ready(node, group=ConnectionGroup.COORDINATION):
+                    raise kafka_errors.NodeNotReadyError
+                response = await self._client.send(
+                    node, InitProducerIdRequest(transactional_id, 60_000), group=ConnectionGroup.COORDINATION
+                )
+                error = _error(response.error_code, transactional_id)
+                if error is None:
+                    return response.producer_id, response.producer_epoch
+                raise error
+            except kafka_errors.KafkaError as error:
+                if isinstance(error, _NOT_AUTHORISED):
+                    raise NotAuthorisedError(f"use transactional id {transactional_id!r}", error) from error
+                if not is_transient(error):
+                    raise KafkaError(f"no producer id for {transactional_id!r}: {error!r}") from error
+            await self._pause()
+
+    async def _leader(self, partition: Partition) -> int:
+        while True:
+            node = self.leader(partition)
+            if node is not None:
+                return node
+            if await self.partitions(partition[0]) is None:
+                raise TopicMissingError([partition[0]], "Create it with: pf topics create")
+            await self._pause()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(BACKOFF_S)
+        await self.refresh()
+
+
+_NOT_AUTHORISED = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+)
+_TRANSIENT = (
+    kafka_errors.KafkaConnectionError,
+    kafka_errors.NodeNotReadyError,
+    kafka_errors.RequestTimedOutError,
+    kafka_errors.NotLeaderForPartitionError,
+    kafka_errors.LeaderNotAvailableError,
+    kafka_errors.UnknownTopicOrPartitionError,
+    kafka_errors.CoordinatorNotAvailableError,
+    kafka_errors.NotCoordinatorError,
+    kafka_errors.CoordinatorLoadInProgressError,
+    kafka_errors.ConcurrentTransactions,
+    kafka_errors.StaleMetadata,
+    kafka_errors.CorrelationIdError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    return isinstance(error, _TRANSIENT) or bool(getattr(error, "retriable", False))
+
+
+def _error(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
+    return None if code == 0 else kafka_errors.for_code(code)(where)

@@ -1,0 +1,179 @@
+"""Intents: what somebody wants done, as a validated, immutable record."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, ClassVar, get_args
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from pf_stream.errors import DefinitionError
+from pf_stream.model._names import nearest
+from pf_stream.model.capability import PUBLIC, Grant, Public
+
+__all__ = ["Intent", "IntentSpec", "Key"]
+
+NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*")
+
+
+class _Key:
+    """Marks the field, or fields, whose value is the record key: ``tailnum: Annotated[str, Key]``."""
+
+    def __repr__(self) -> str:
+        return "Key"
+
+
+Key = _Key()
+"""Annotation of an intent's key field. State lives where the key lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentSpec:
+    """What is known of an intent type once its class is made."""
+
+    name: str
+    """Dotted name without version, such as ``flights.departed``."""
+    version: int
+    """Version of the payload's shape, 1 or more."""
+    requires: tuple[Grant, ...]
+    """Every one of these must be granted; empty means ``PUBLIC``."""
+    key_fields: tuple[str, ...]
+    """Fields that form the record key, in the order of their declaration."""
+    topic: str
+    """Topic, relative to the topology's namespace unless it has a dot."""
+    model: type["Intent"]
+    """The class."""
+    decode: Callable[[bytes], "Intent"]
+    """JSON bytes to a validated intent; raises ``pydantic.ValidationError``."""
+    encode: Callable[["Intent"], bytes]
+    """Intent to its JSON bytes."""
+    key_of: Callable[["Intent"], bytes]
+    """The record key: UTF-8 of the one key field, or of the compact JSON array of several."""
+
+    @property
+    def type(self) -> str:
+        """Value of the ``ce_type`` header: ``{name}.v{version}``."""
+        return f"{self.name}.v{self.version}"
+
+
+class Intent(BaseModel):
+    """Base of all intents. A subclass names its type, its version, its key and what it requires::
+
+        class FlightDeparted(Intent, name="flights.departed", version=1, requires=FlightCap.report("/{carrier}/{origin}")):
+            tailnum: Annotated[str, Key]
+            carrier: str
+            origin: str
+            delay: float | None = None
+
+    Keyword arguments of the class statement:
+
+    * ``name``: dotted lower-case name; with ``version`` it forms the record's ``ce_type``.
+    * ``version``: raise it when the payload changes its shape. Default 1.
+    * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default.
+    * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
+
+    Raises :class:`DefinitionError` at the class statement, with every fault found.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="strings",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+    __intent__: ClassVar[IntentSpec]
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        """Class keywords are read in ``__pydantic_init_subclass__``, once the fields are known."""
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        requires: Grant | Sequence[Grant] | Public | None = None,
+        topic: str = "intents",
+        **unknown: Any,
+    ) -> None:
+        faults: list[str] = []
+        for keyword in unknown:
+            known = ("name", "version", "requires", "topic")
+            faults.append(f"unknown class keyword {keyword!r}{nearest(keyword, known)}")
+        if name is None:
+            faults.append(f'has no name: write class {cls.__name__}(Intent, name="domain.happened", ...)')
+        elif not NAME.fullmatch(name):
+            faults.append(f"name {name!r} must be dotted lower case, such as 'flights.departed'")
+        if version < 1:
+            faults.append(f"version {version} must be 1 or more")
+        if not TOPIC.fullmatch(topic):
+            faults.append(f"topic {topic!r} is not a Kafka topic name")
+        grants = _grants(cls, requires, faults)
+        keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
+        _check_keys(cls, keys, faults)
+        if faults:
+            raise DefinitionError(f"intent {cls.__module__}.{cls.__qualname__}", faults)
+        assert name is not None
+        cls.__intent__ = IntentSpec(
+            name=name,
+            version=version,
+            requires=grants,
+            key_fields=keys,
+            topic=topic,
+            model=cls,
+            # The validator and serializer that pydantic made for the class, without its Python wrappers: these two
+            # calls are most of what decoding an intent costs.
+            decode=cls.__pydantic_validator__.validate_json,
+            encode=cls.__pydantic_serializer__.to_json,
+            key_of=_key_of(keys),
+        )
+
+
+def _grants(
+    cls: type[Intent], requires: Grant | Sequence[Grant] | Public | None, faults: list[str]
+) -> tuple[Grant, ...]:
+    if requires is PUBLIC:
+        return ()
+    if requires is None:
+        faults.append(
+            "declares no requirement: add requires=SomeCap.operation('/scope') or, if anybody may send it, requires=PUBLIC"
+        )
+        return ()
+    given: tuple[object, ...] = tuple(requires) if isinstance(requires, list | tuple) else (requires,)
+    grants = tuple(grant for grant in given if isinstance(grant, Grant))
+    if not grants or len(grants) < len(given):
+        faults.append(f"requires={requires!r} is no capability: write SomeCap.operation('/scope') or PUBLIC")
+        return ()
+    for grant in grants:
+        for field in grant.fields:
+            info = cls.model_fields.get(field)
+            if info is None:
+                faults.append(f"requires {grant}, but has no field {field!r}{nearest(field, cls.model_fields)}")
+            elif info.annotation is not str:
+                faults.append(f"requires {grant}, so field {field!r} must be a str, not {info.annotation}")
+    return grants
+
+
+def _check_keys(cls: type[Intent], keys: tuple[str, ...], faults: list[str]) -> None:
+    if not keys:
+        first = next(iter(cls.model_fields), "id")
+        faults.append(f"has no key: mark the field that state is kept by, such as {first}: Annotated[str, Key]")
+    for field in keys:
+        annotation = cls.model_fields[field].annotation
+        if annotation not in (str, int):
+            shown = getattr(annotation, "__name__", None) if not get_args(annotation) else annotation
+            faults.append(f"key field {field!r} must be a str or an int, not {shown}")
+
+
+def _key_of(fields: tuple[str, ...]) -> Callable[[Intent], bytes]:
+    get = attrgetter(*fields)
+    if len(fields) == 1:
+        return lambda intent: str(get(intent)).encode()
+    # An array, because no separator is safe: ("a/b", "c") and ("a", "b/c") are different keys.
+    return lambda intent: orjson.dumps([str(value) for value in get(intent)])

@@ -1,0 +1,143 @@
+"""Reactors: keyed state and the handlers that change it."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+
+from pf_stream.errors import DefinitionError
+from pf_stream.model.context import Context
+from pf_stream.model.effect import Effects
+from pf_stream.model.intent import Intent, IntentSpec
+from pf_stream.model.state import State, StateSpec
+
+__all__ = ["HandlerSpec", "Reactor", "ReactorSpec", "on"]
+
+S = TypeVar("S", bound=State)
+F = TypeVar("F", bound=Callable[..., Effects])
+
+Handler: TypeAlias = Callable[[Intent, Any, Context], Effects]
+
+ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_MARK = "__pf_handler__"
+
+
+def on(function: F) -> F:
+    """Mark a method of a :class:`Reactor` as the handler of the intent type that its first parameter is annotated with."""
+    setattr(function, _MARK, True)
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """One handler."""
+
+    name: str
+    """Name of the method."""
+    intent: IntentSpec
+    """What it handles."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReactorSpec:
+    """What is known of a reactor once its class is made."""
+
+    id: str
+    """Stable name under which its state is stored; renaming the class does not lose state, renaming this does."""
+    state_type: type[State]
+    """Its state class."""
+    state: StateSpec
+    """How its state is stored."""
+    handlers: tuple[HandlerSpec, ...]
+    """One per intent type, in the order of the methods."""
+
+
+class Reactor(Generic[S]):
+    """Base of all reactors::
+
+        class Fleet(Reactor[Aircraft], id="fleet"):
+            @on
+            def departed(self, intent: FlightDeparted, state: Aircraft, ctx: Context) -> Effects:
+                state.legs += 1
+                return Reply({"legs": state.legs})
+
+    A handler is a plain function of its three arguments: it may change ``state`` and return effects, nothing else. It
+    must not wait, read a clock or roll dice; ``ctx.now`` and ``ctx.uuid()`` are there for that. If it raises, nothing of
+    the intent remains and the intent becomes a dead letter.
+
+    Raises :class:`DefinitionError` at the class statement, with every fault found.
+    """
+
+    __slots__ = ()
+    __reactor__: ClassVar[ReactorSpec]
+
+    def __init_subclass__(cls, *, id: str | None = None, **unknown: Any) -> None:  # noqa: A002 - the word users write
+        super().__init_subclass__()
+        faults = [f"unknown class keyword {keyword!r}; known: id" for keyword in unknown]
+        if id is None:
+            faults.append(f'has no id: write class {cls.__name__}(Reactor[...], id="{cls.__name__.lower()}")')
+        elif not ID.fullmatch(id):
+            faults.append(
+                f"id {id!r} must be lower case letters, digits, '-' and '_', starting with a letter, up to 63"
+            )
+        state_type = _state_type(cls)
+        if state_type is None:
+            faults.append(f"has no state type: write class {cls.__name__}(Reactor[MyState], ...)")
+        handlers = _handlers(cls, state_type, faults)
+        if faults or id is None or state_type is None:
+            raise DefinitionError(f"reactor {cls.__module__}.{cls.__qualname__}", faults)
+        cls.__reactor__ = ReactorSpec(id=id, state_type=state_type, state=state_type.__state__, handlers=handlers)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{type(self).__name__}.{name} cannot be set: what a reactor remembers must be a field of its State, "
+            f"or it would be lost and shared by all keys"
+        )
+
+
+def _state_type(cls: type[Reactor[Any]]) -> type[State] | None:
+    for base in getattr(cls, "__orig_bases__", ()):
+        if get_origin(base) is Reactor:
+            (argument,) = get_args(base)
+            if isinstance(argument, type) and issubclass(argument, State):
+                return argument
+    return None
+
+
+def _handlers(cls: type[Reactor[Any]], state_type: type[State] | None, faults: list[str]) -> tuple[HandlerSpec, ...]:
+    handlers: dict[str, HandlerSpec] = {}
+    marked = 0
+    for name, function in inspect.getmembers(cls, inspect.isfunction):
+        if not getattr(function, _MARK, False):
+            continue
+        marked += 1
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            faults.append(
+                f"handler {name!r} must be a plain function that returns its effects, not async or a generator"
+            )
+            continue
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        if len(parameters) != 3:
+            faults.append(
+                f"handler {name!r} must take (self, intent, state, ctx), not {len(parameters) + 1} parameters"
+            )
+            continue
+        hints = get_type_hints(function)
+        intent_type = hints.get(parameters[0].name)
+        if not (isinstance(intent_type, type) and issubclass(intent_type, Intent) and intent_type is not Intent):
+            faults.append(f"handler {name!r}: annotate {parameters[0].name!r} with the Intent class that it handles")
+            continue
+        given = hints.get(parameters[1].name, state_type)
+        if state_type is not None and given is not state_type:
+            faults.append(
+                f"handler {name!r}: {parameters[1].name!r} must be a {state_type.__name__}, as the reactor says"
+            )
+        spec = intent_type.__intent__
+        if spec.type in handlers:
+            faults.append(f"handlers {handlers[spec.type].name!r} and {name!r} both handle {spec.type}: keep one")
+            continue
+        handlers[spec.type] = HandlerSpec(name=name, intent=spec)
+    if not marked:
+        faults.append("has no handler: decorate a method (self, intent, state, ctx) with @on")
+    return tuple(handlers.values())

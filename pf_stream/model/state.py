@@ -1,0 +1,101 @@
+"""State: what a reactor remembers for each key."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, dataclass_transform
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+
+from pf_stream.errors import DefinitionError
+
+__all__ = ["State", "StateSpec"]
+
+# One configuration for both directions, so that what is written can be read: infinity, NaN and bytes have no JSON form
+# of their own.
+_CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """What is known of a state class once it is made."""
+
+    version: int
+    """Version of the stored shape, 1 to 65535; stored with each value."""
+    encode: Callable[[Any], bytes]
+    """State to JSON bytes; raises ``pydantic_core.PydanticSerializationError`` if a field holds a wrong type."""
+    decode: Callable[[bytes], Any]
+    """JSON bytes to state; raises ``pydantic.ValidationError``."""
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field,))
+class _StateMeta(type):
+    """Makes each subclass a slotted dataclass; a decorator could not, since slots need a new class."""
+
+    def __new__(
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        version: int = 1,
+        **unknown: Any,
+    ) -> Any:
+        cls = super().__new__(mcs, name, bases, namespace)
+        if "__slots__" in namespace:  # State itself, and the second pass, made by dataclass(slots=True)
+            return cls
+        subject = f"state {cls.__module__}.{cls.__qualname__}"
+        faults = [f"unknown class keyword {keyword!r}; known: version" for keyword in unknown]
+        if not 1 <= version <= 65535:
+            faults.append(f"version {version} must be 1 to 65535")
+        try:
+            made: Any = dataclass(slots=True)(cls)
+        except (TypeError, ValueError) as error:  # a mutable default, or a field without one after one with
+            raise DefinitionError(subject, [*faults, f"{error} (from dataclasses.field)"]) from error
+        faults.extend(
+            f"field {field.name!r} has no default: a new key starts from {name}()"
+            for field in dataclasses.fields(made)
+            if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        made.__pydantic_config__ = _CONFIG
+        adapter: TypeAdapter[Any] | None = None
+        if not faults:
+            try:
+                adapter = TypeAdapter(made)
+            except PydanticUserError as error:
+                faults.append(f"a field's type cannot be stored: {error.message}")
+        if faults or adapter is None:
+            raise DefinitionError(subject, faults)
+        to_json = adapter.serializer.to_json
+        made.__state__ = StateSpec(
+            version=version,
+            encode=lambda state: to_json(state, warnings="error"),
+            decode=adapter.validator.validate_json,
+        )
+        return made
+
+    def __init__(cls, *args: Any, **_: Any) -> None:
+        super().__init__(*args)
+
+
+class State(metaclass=_StateMeta):
+    """Base of all state: one slotted dataclass per key, every field with a default::
+
+        class Aircraft(State):
+            legs: int = 0
+            minutes_late: float = 0.0
+            airports: list[str] = dataclasses.field(default_factory=list)
+
+    Attribute writes cost nothing extra; types are checked when the value is written to the changelog and when it is
+    read back. ``version`` is a class keyword (default 1).
+
+    Raises :class:`DefinitionError` at the class statement.
+    """
+
+    __slots__ = ()
+    __state__: ClassVar[StateSpec]
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        if cls is State:
+            raise DefinitionError("state", ["State is a base: declare a subclass with fields"])
+        return super().__new__(cls)

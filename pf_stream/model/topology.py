@@ -1,0 +1,171 @@
+"""Topology: which reactors run together, and which topics connect them."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pf_stream.errors import DefinitionError
+from pf_stream.model._names import nearest
+from pf_stream.model.intent import TOPIC, Intent, IntentSpec
+from pf_stream.model.reactor import Reactor, ReactorSpec
+
+__all__ = ["Group", "Topology"]
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Reactors that share source topics, and with them one changelog and one state store per partition."""
+
+    name: str
+    """Stable name: its alphabetically first source topic, without the namespace."""
+    reactors: tuple[type[Reactor], ...]  # type: ignore[type-arg]
+    """In the order of their declaration."""
+    topics: tuple[str, ...]
+    """Full names of the source topics, sorted."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Topology:
+    """Reactors that are deployed together: one application, one consumer group.
+
+    Raises :class:`DefinitionError` with every fault found.
+    """
+
+    name: str
+    """Name of the application."""
+    reactors: tuple[type[Reactor], ...]  # type: ignore[type-arg]
+    """Reactor classes."""
+    namespace: str
+    """First part of topic names, and the audience of the tokens that are accepted; the topology's name by default."""
+    internal: frozenset[str]
+    """Topics, relative to the namespace, that only this topology writes; what the engine says in their headers is believed."""
+    emits: tuple[type[Intent], ...]
+    """Intent types that reactors emit and none of them handles."""
+    replies: tuple[str, ...]
+    """Patterns (``*`` for any characters) of topics that replies may go to."""
+    partitions: int
+    """Partitions of each topic that ``pf topics create`` makes."""
+
+    def __init__(
+        self,
+        name: str,
+        reactors: Sequence[type[Reactor]],  # type: ignore[type-arg]
+        *,
+        namespace: str | None = None,
+        internal: Iterable[str] = (),
+        emits: Sequence[type[Intent]] = (),
+        replies: Sequence[str] = (),
+        partitions: int = 4,
+    ) -> None:
+        set_ = object.__setattr__
+        set_(self, "name", name)
+        set_(self, "reactors", tuple(reactors))
+        set_(self, "namespace", name if namespace is None else namespace)
+        set_(self, "internal", frozenset(internal))
+        set_(self, "emits", tuple(emits))
+        set_(self, "replies", tuple(replies))
+        set_(self, "partitions", partitions)
+        faults = list(self._faults())
+        if faults:
+            raise DefinitionError(f"topology {name!r}", faults)
+
+    def _faults(self) -> Iterable[str]:
+        for label, value in (("name", self.name), ("namespace", self.namespace)):
+            if not all(NAME.fullmatch(part) for part in value.split(".")):
+                yield f"{label} {value!r} must be lower case letters, digits, '-' and '_', parts joined by '.'"
+        if not self.reactors:
+            yield "has no reactors"
+        if self.partitions < 1:
+            yield f"partitions must be 1 or more, not {self.partitions}"
+        seen: dict[str, str] = {}
+        types: dict[str, type[Intent]] = {}
+        for reactor in self.reactors:
+            spec = reactor.__reactor__
+            if spec.id in seen:
+                yield f"reactors {seen[spec.id]} and {reactor.__name__} have the same id {spec.id!r}"
+            seen[spec.id] = reactor.__name__
+        for intent in self.intents:
+            other = types.setdefault(intent.type, intent.model)
+            if other is not intent.model:
+                yield f"{other.__qualname__} and {intent.model.__qualname__} are both {intent.type}"
+        topics = {intent.topic for intent in self.intents}
+        for topic in self.internal:
+            if not TOPIC.fullmatch(topic) or "." in topic:
+                yield f"internal topic {topic!r} must be a plain name within the namespace"
+            elif topic not in topics:
+                yield f"internal topic {topic!r} carries no intent type{nearest(topic, topics)}"
+        if "intents" in self.internal:
+            yield "the topic 'intents' takes intents from outside and cannot be internal: give the inner types a topic"
+
+    @property
+    def app_id(self) -> str:
+        """Consumer group and prefix of changelog topics."""
+        return self.name if self.namespace == self.name else f"{self.namespace}.{self.name}"
+
+    @property
+    def intents(self) -> tuple[IntentSpec, ...]:
+        """Every intent type that is handled or emitted, each once, sorted by type."""
+        handled = (handler.intent for reactor in self.reactors for handler in reactor.__reactor__.handlers)
+        emitted = (intent.__intent__ for intent in self.emits)
+        unique = {id(spec): spec for spec in (*handled, *emitted)}
+        return tuple(sorted(unique.values(), key=lambda spec: (spec.type, spec.topic)))
+
+    @property
+    def specs(self) -> tuple[ReactorSpec, ...]:
+        """The reactors' specs."""
+        return tuple(reactor.__reactor__ for reactor in self.reactors)
+
+    def topic_name(self, topic: str) -> str:
+        """Full name of a topic: within the namespace, unless *topic* has a dot and so is full already."""
+        return topic if "." in topic else f"{self.namespace}.{topic}"
+
+    def is_internal(self, topic: str) -> bool:
+        """Whether the full topic name is one that only this topology writes."""
+        return any(topic == self.topic_name(name) for name in self.internal)
+
+    @property
+    def source_topics(self) -> tuple[str, ...]:
+        """Full names of the topics that reactors read, sorted."""
+        return tuple(sorted({topic for group in self.groups for topic in group.topics}))
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Reactors connected by shared source topics, sorted by name."""
+        members: list[tuple[set[str], list[type[Reactor]]]] = []  # type: ignore[type-arg]
+        for reactor in self.reactors:
+            topics = {handler.intent.topic for handler in reactor.__reactor__.handlers}
+            joined: tuple[set[str], list[type[Reactor]]] = (topics, [reactor])  # type: ignore[type-arg]
+            apart = []
+            for other in members:
+                if other[0] & joined[0]:
+                    joined = (other[0] | joined[0], other[1] + joined[1])
+                else:
+                    apart.append(other)
+            members = [*apart, joined]
+        groups = (
+            Group(
+                name=min(topics),
+                reactors=tuple(reactors),
+                topics=tuple(sorted(self.topic_name(topic) for topic in topics)),
+            )
+            for topics, reactors in members
+        )
+        return tuple(sorted(groups, key=lambda group: group.name))
+
+    def changelog(self, group: Group) -> str:
+        """Name of the group's changelog topic."""
+        return f"{self.app_id}-{group.name}-changelog"
+
+    def within(self, namespace: str) -> "Topology":
+        """The same topology in another namespace: other topics, other consumer group, other audience."""
+        return Topology(
+            self.name,
+            self.reactors,
+            namespace=namespace,
+            internal=self.internal,
+            emits=self.emits,
+            replies=self.replies,
+            partitions=self.partitions,
+        )
