@@ -50,10 +50,10 @@ def _train(java: Java, jars: Sequence[Path], path: Path) -> None:
         record, process = launch.run(None, [f"-XX:AOTCacheOutput={made}"], guarded=True)
         try:
             _use(f"127.0.0.1:{record.port}")
+            process.end(grace=_ASSEMBLY_S)  # the JVM writes the cache on its way out
         except BaseException:
             process.end(grace=0)
             raise
-        process.end(grace=_ASSEMBLY_S)  # the JVM writes the cache on its way out
         made.replace(path)
     # Each runtime and each lock has its own, of some 70 MB.
     for old in sorted(path.parent.glob("*.aot"), key=lambda aot: aot.stat().st_mtime)[:-_KEPT]:

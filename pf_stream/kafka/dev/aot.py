@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pf_stream.kafka.dev.java import Java
@@ -22,7 +23,7 @@ def aot_path(java: Java, jars: Sequence[Path]) -> Path | None:
     """Where the cache for this runtime and these jars is, or will be; ``None`` if the runtime knows none."""
     if not java.has_aot:
         return None
-    key = hashlib.sha256(f"{java.executable}\n{java.build}\n".encode())
+    key = hashlib.sha256(f"{java.executable}\n{java.build}\n{java.flags}\n".encode())
     for jar in jars:
         # The JVM compares path, size and time of each jar with what it saw in the training run.
         found = jar.stat()
@@ -44,13 +45,15 @@ def make_aot_in_background(java: Java, jars: Sequence[Path]) -> None:
     path = aot_path(java, jars)
     if path is None or path.exists():
         return
-    with (cache_dir() / "aot.log").open("ab") as log:
+    # A cache folder that cannot be written costs seconds at the next start, not this broker.
+    with suppress(OSError), (cache_dir() / "aot.log").open("wb") as log:
         child = subprocess.Popen(
             # -P: a folder named pf_stream where the user happens to be must not be imported instead
             [sys.executable, "-P", "-m", "pf_stream.kafka.dev._train"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            cwd=cache_dir(),
             start_new_session=True,
         )
-    child.returncode = 0  # it outlives us; Popen must not complain
+        child.returncode = 0  # it outlives us; Popen must not complain

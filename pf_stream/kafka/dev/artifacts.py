@@ -150,8 +150,7 @@ def _repository(environ: Mapping[str, str]) -> _Repository:
             if error.name != "jgo":
                 raise
             raise ConfigurationError(
-                "no Maven repository: pip install 'pf-stream[dev]', "
-                f"or set {MIRROR} to a mirror or to a folder of jars"
+                f"no Maven repository: pip install 'pf-stream[dev]', or set {MIRROR} to a mirror or to a folder of jars"
             ) from None
         return _Web(MAVEN_CENTRAL_URL)
     parts = urllib.parse.urlsplit(mirror)
@@ -255,9 +254,7 @@ class _Download:
                     artifact.jar, self._repository.name, f"{artifact.size} bytes", f"{size} bytes"
                 )
             if sha256 != artifact.sha256:
-                raise ArtifactCorruptError(
-                    artifact.jar, self._repository.name, f"SHA-256 {artifact.sha256}", sha256
-                )
+                raise ArtifactCorruptError(artifact.jar, self._repository.name, f"SHA-256 {artifact.sha256}", sha256)
             part.replace(self._folder / artifact.jar)
         except OSError as error:
             raise DiskError(part, error.strerror or str(error)) from error

@@ -80,9 +80,7 @@ class ArtifactMissingError(DevBrokerError):
     def __init__(self, jar: str, repository: str) -> None:
         self.jar = jar
         self.repository = repository
-        super().__init__(
-            f"{repository} has no {jar}; set PF_MAVEN_MIRROR to a mirror or a folder that has it"
-        )
+        super().__init__(f"{repository} has no {jar}; set PF_MAVEN_MIRROR to a mirror or a folder that has it")
 
 
 class ArtifactCorruptError(DevBrokerError):
@@ -95,9 +93,7 @@ class ArtifactCorruptError(DevBrokerError):
         self.repository = repository
         self.expected = expected
         self.found = found
-        super().__init__(
-            f"{jar} from {repository} is not the file of the lock: expected {expected}, got {found}"
-        )
+        super().__init__(f"{jar} from {repository} is not the file of the lock: expected {expected}, got {found}")
 
 
 class DiskError(DevBrokerError):
@@ -119,9 +115,7 @@ class BrokerBusyError(DevBrokerError):
 
     def __init__(self, data_dir: Path, seconds: float) -> None:
         self.data_dir = data_dir
-        super().__init__(
-            f"another process has been starting or stopping the broker in {data_dir} for {seconds:g} s"
-        )
+        super().__init__(f"another process has been starting or stopping the broker in {data_dir} for {seconds:g} s")
 
 
 class BrokerRunningError(DevBrokerError):
@@ -146,9 +140,7 @@ class PortBusyError(DevBrokerError):
 
     def __init__(self, port: int) -> None:
         self.port = port
-        super().__init__(
-            f"port {port} is in use on 127.0.0.1; choose another one, or none to take a free one"
-        )
+        super().__init__(f"port {port} is in use on 127.0.0.1; choose another one, or none to take a free one")
 
 
 class BrokerDiedError(DevBrokerError):
@@ -174,9 +166,7 @@ class BrokerTimeoutError(DevBrokerError):
         self.log_path = log_path
         self.log_tail = tuple(log_tail)
         tail = "".join(f"\n  {line}" for line in self.log_tail)
-        super().__init__(
-            f"the broker was not ready after {seconds:g} s: {last_error}; end of {log_path}:{tail}"
-        )
+        super().__init__(f"the broker was not ready after {seconds:g} s: {last_error}; end of {log_path}:{tail}")
 
 
 class BrokerUnstoppableError(DevBrokerError):

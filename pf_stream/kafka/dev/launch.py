@@ -26,9 +26,7 @@ _LOG_LINES = 15
 class Launch:
     """What the tries of one start share. The caller holds the lock of the data folder."""
 
-    def __init__(
-        self, java: Java, jars: Sequence[Path], data: DataDir, timeout: float, report: Progress
-    ) -> None:
+    def __init__(self, java: Java, jars: Sequence[Path], data: DataDir, timeout: float, report: Progress) -> None:
         self._java = java
         self._jars = jars
         self._data = data
@@ -36,9 +34,7 @@ class Launch:
         self._deadline = time.monotonic() + timeout
         self._report = report
 
-    def run(
-        self, port: int | None, flags: Sequence[str], *, guarded: bool
-    ) -> tuple[BrokerRecord, BrokerProcess]:
+    def run(self, port: int | None, flags: Sequence[str], *, guarded: bool) -> tuple[BrokerRecord, BrokerProcess]:
         """Start it and wait until it is ready. On any failure, Ctrl-C included, no process is left.
 
         Raises:
@@ -62,9 +58,7 @@ class Launch:
     def _try(self, port: int, flags: Sequence[str], *, guarded: bool) -> tuple[BrokerRecord, BrokerProcess]:
         self._data.prepare(port, _free_port())
         token = secrets.token_hex(8)
-        started_at = dt.datetime.fromtimestamp(WallClock().now_ms() / 1000, dt.UTC).isoformat(
-            timespec="milliseconds"
-        )
+        started_at = dt.datetime.fromtimestamp(WallClock().now_ms() / 1000, dt.UTC).isoformat(timespec="milliseconds")
         self._report(Step(Stage.starting))
         process = spawn(self._java, self._jars, self._data, token, flags, guarded=guarded)
         try:
@@ -100,9 +94,7 @@ class Launch:
         if "No space left on device" in log:
             return DiskError(self._data.path, "No space left on device")
         causes = [
-            line
-            for line in lines
-            if re.search(r"Caused by: |(Exception|Error)\b.*: |^Error|^Unrecognized", line)
+            line for line in lines if re.search(r"Caused by: |(Exception|Error)\b.*: |^Error|^Unrecognized", line)
         ]
         said = (causes or lines or ["it said nothing"])[-1].strip()
         return BrokerDiedError(f"{process.exit_text()}: {said}", self._data.log_path)

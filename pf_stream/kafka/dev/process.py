@@ -16,16 +16,6 @@ from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
 
 __all__ = ["BrokerProcess", "find", "spawn"]
 
-# C2 stays on: it costs nothing at start once the AOT cache is there, and a load test needs it.
-_FLAGS = (
-    "-XX:+UseSerialGC",
-    "-Xms64m",
-    "-Xmx512m",
-    "-Xss512k",
-    "-XX:-UsePerfData",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-Djava.awt.headless=true",
-)
 _KILL_WAIT_S = 10.0
 _TICK_S = 0.01
 
@@ -64,11 +54,12 @@ class BrokerProcess:
         Raises:
             BrokerUnstoppableError: not even that ended it.
         """
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
             if grace > 0:
                 self._process.terminate()
             if not self.ended(grace):
-                self._process.kill()
+                # It leads a session: what it started goes too, as the JVM that assembles an AOT cache.
+                os.killpg(self.pid, signal.SIGKILL)
                 if not self.ended(_KILL_WAIT_S):
                     raise BrokerUnstoppableError(self.pid)
         if self._guard is not None:
@@ -85,15 +76,15 @@ class BrokerProcess:
 def spawn(
     java: Java, jars: Sequence[Path], data: DataDir, token: str, flags: Sequence[str], *, guarded: bool
 ) -> BrokerProcess:
-    """Start the broker of a prepared data folder, in a session of its own: neither Ctrl-C nor our end reaches
-    it.
+    """Start the broker of a prepared data folder, in a session of its own, which no Ctrl-C and no hang-up
+    reaches.
 
     A *guarded* one is killed, and its folder removed, when this process ends in whatever way.
     """
     command = [
         str(java.executable),
         f"-Dpf.dev.token={token}",
-        *_FLAGS,
+        *java.flags,
         *flags,
         f"-Djava.io.tmpdir={data.path / 'tmp'}",
         "-Dlog4j2.configurationFile=log4j2.properties",
@@ -105,9 +96,8 @@ def spawn(
     # Options of the user's own Java programs would invalidate the AOT cache, or worse, attach an agent.
     # Without a UTF-8 locale a JVM cannot open a data folder whose path is not ASCII.
     ignored = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
-    environ = {name: value for name, value in os.environ.items() if name not in ignored} | {
-        "LC_ALL": "C.UTF-8"
-    }
+    environ = {name: value for name, value in os.environ.items() if name not in ignored}
+    environ["LC_ALL"] = "C.UTF-8"
     with data.log_path.open("ab") as log:
         child = subprocess.Popen(
             command,
@@ -119,9 +109,7 @@ def spawn(
             start_new_session=True,
         )
     process = psutil.Process(child.pid)
-    child.returncode = (
-        0  # psutil waits for it, maybe in another process; Popen must not complain about one that runs
-    )
+    child.returncode = 0  # psutil waits for it, maybe in another process; Popen must not complain about one that runs
     return BrokerProcess(process, _Guard(child.pid, data.path) if guarded else None)
 
 

@@ -1,0 +1,146 @@
+"""Processes: started apart from us, found by what they are, ended in any case. The runtime is a shell
+script."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pf_stream.kafka.dev.java import Java
+from pf_stream.kafka.dev.process import BrokerProcess, find, spawn
+from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
+
+OBEDIENT = "echo started; while :; do sleep 0.01; done"
+STUBBORN = f"trap '' TERM; {OBEDIENT}"
+
+
+def started(java: Java, folder: Path, *, guarded: bool = False) -> tuple[BrokerRecord, BrokerProcess]:
+    data = DataDir(folder)
+    process = spawn(java, [Path("a.jar"), Path("b.jar")], data, "token-of-this-start", ["-Xflag"], guarded=guarded)
+    deadline = time.monotonic() + 10
+    while data.log_tail(1) != ["started"]:
+        assert time.monotonic() < deadline
+        assert not process.ended(0.01), data.log_tail(5)
+    return BrokerRecord(process.pid, "token-of-this-start", 1, "", ""), process
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def runtime(home: Path, version: int = 25) -> Java:
+    return Java(home / "bin" / "java", version, "")
+
+
+def test_command_line_and_surroundings(make_java: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-javaagent:company.jar")
+    home = make_java('echo "$PWD|$JAVA_TOOL_OPTIONS|$LC_ALL|$*"')
+    data = DataDir(folder)
+    process = spawn(runtime(home, 17), [Path("/a.jar"), Path("/b.jar")], data, "abc", ["-Xf"], guarded=False)
+    assert process.ended(10)
+    cwd, options, locale, arguments = data.log_tail(1)[0].split("|")
+    assert (cwd, options, locale) == (str(folder), "", "C.UTF-8")
+    assert arguments.startswith("-Dpf.dev.token=abc ")
+    assert arguments.endswith(" -cp /a.jar:/b.jar kafka.Kafka server.properties")
+    assert " -Xf " in arguments
+    assert process.exit_text() == "exit code 0"
+
+
+def test_found_by_its_token(make_java: Any, folder: Path) -> None:
+    record, process = started(runtime(make_java(OBEDIENT)), folder)
+    found = find(record)
+    assert found
+    assert found.pid == process.pid
+    assert found.rss_bytes() > 0
+    found.end(grace=5)
+    assert find(record) is None
+    assert found.rss_bytes() == 0
+
+
+def test_recycled_pid_is_not_taken_for_the_broker() -> None:
+    assert find(BrokerRecord(os.getpid(), "token-of-this-start", 1, "", "")) is None
+
+
+def test_pid_that_does_not_exist() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    assert find(BrokerRecord(gone.pid, "token-of-this-start", 1, "", "")) is None
+
+
+def test_dead_child_that_nobody_collected_is_not_running(make_java: Any, folder: Path) -> None:
+    record, process = started(runtime(make_java(OBEDIENT)), folder)
+    os.kill(record.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, record.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.Process(record.pid).status() == psutil.STATUS_ZOMBIE
+    assert find(record) is None
+    assert process.ended(0)
+    assert process.exit_text() == "killed by SIGKILL"
+
+
+def test_sigterm_first(make_java: Any, folder: Path) -> None:
+    _, process = started(runtime(make_java(OBEDIENT)), folder)
+    process.end(grace=5)
+    assert process.exit_text() == "killed by SIGTERM"
+
+
+def test_sigkill_when_sigterm_does_not_help(make_java: Any, folder: Path) -> None:
+    _, process = started(runtime(make_java(STUBBORN)), folder)
+    process.end(grace=0.05)
+    assert process.exit_text() == "killed by SIGKILL"
+
+
+def test_ending_twice_is_ending_once(make_java: Any, folder: Path) -> None:
+    _, process = started(runtime(make_java(OBEDIENT)), folder)
+    process.end(grace=0)
+    process.end(grace=5)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from pf_stream.kafka.dev.java import Java
+from pf_stream.kafka.dev.process import spawn
+from pf_stream.kafka.dev.storage import DataDir
+java, folder, how = sys.argv[1:]
+process = spawn(Java(Path(java), 25, ""), [], DataDir(Path(folder)), "t", [], guarded=how == "guarded")
+print(process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def orphaned(home: Path, folder: Path, how: str) -> psutil.Process:
+    """A broker whose parent was killed without a chance to tidy up."""
+    command = [sys.executable, "-c", PARENT, str(home / "bin" / "java"), str(folder), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        broker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    return broker
+
+
+def test_guarded_broker_and_its_folder_go_when_the_parent_is_killed(make_java: Any, folder: Path) -> None:
+    broker = orphaned(make_java(STUBBORN), folder, "guarded")
+    assert BrokerProcess(broker).ended(10)
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline
+
+
+def test_other_broker_outlives_its_parent(make_java: Any, folder: Path) -> None:
+    broker = BrokerProcess(orphaned(make_java(OBEDIENT), folder, "free"))
+    assert not broker.ended(0.1)
+    broker.end(grace=5)
+
+
+def test_released_guard_leaves_the_folder(make_java: Any, folder: Path) -> None:
+    _, process = started(runtime(make_java(OBEDIENT)), folder, guarded=True)
+    process.end(grace=5)
+    assert folder.exists()
