@@ -1,3 +1,252 @@
+"""``pf context``: make, narrow, read and check the tokens that say who may do what."""
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
+from pf_stream.cli._errors import EXIT_REFUSED, exit_on_error
+from pf_stream.cli._output import Output, OutputOption, note, show
+from pf_stream.clock import WallClock
+from pf_stream.errors import ConfigurationError, NotFoundError
+
+if TYPE_CHECKING:
+    from pf_stream.security import TokenInfo
+
 app = typer.Typer()
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_duration = re.compile(r"(?:\d+[smhd])+").fullmatch
+_LATEST_MS = 253_402_300_799_000
+
+ContextOption = Annotated[
+    str,
+    typer.Option(
+        "--context", envvar="PF_CONTEXT", metavar="FILE", help="File with the token; - is the standard input."
+    ),
+]
+TrustOption = Annotated[
+    list[Path],
+    typer.Option("--trust", envvar="PF_TRUST_ROOTS", metavar="FILE", help="Public keys to believe; may be repeated."),
+]
+GrantOption = Annotated[
+    list[str] | None,
+    typer.Option("--grant", metavar="OP:SCOPE", help="As FlightCap.report:/UA/**; may be repeated."),
+]
+TypeOption = Annotated[
+    list[str] | None, typer.Option("--type", metavar="TYPE", help="Only for this type of intent; may be repeated.")
+]
+TopicOption = Annotated[
+    list[str] | None, typer.Option("--topic", metavar="TOPIC", help="Only for this topic; may be repeated.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the token there, readable by you alone, instead of printing it."),
+]
+
+
+def _seconds(lifetime: str) -> int:
+    if _duration(lifetime) is None:
+        raise typer.BadParameter(
+            f"{lifetime!r} is not a duration; write it as 90s, 15m, 12h or 1d12h", param_hint="--lifetime"
+        )
+    return sum(int(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"\d+[smhd]", lifetime))
+
+
+@app.command(
+    epilog="Examples:\n\npf context mint --key issuer.key --subject alice --audience flights --grant 'FlightCap.report:/UA/**'\n\n"
+    "pf context mint --key issuer.key --subject job-7 --audience flights --grant 'FlightCap.admin:/**' --lifetime 1h --out job-7.ctx"
+)
+def mint(
+    key: Annotated[Path, typer.Option(envvar="PF_SIGNING_KEY", metavar="FILE", help="The signing key.")],
+    subject: Annotated[str, typer.Option(help="Who asks.")],
+    audience: Annotated[str, typer.Option(metavar="NAMESPACE", help="The namespace that the token is for.")],
+    grant: GrantOption = None,
+    tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
+    type_: TypeOption = None,
+    topic: TopicOption = None,
+    lifetime: Annotated[str, typer.Option(metavar="DURATION", help="How long it is valid from now.")] = "15m",
+    out: OutOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Make a token and print it."""
+    with exit_on_error():
+        from pf_stream import security
+        from pf_stream.model.capability import parse_grant
+
+        token = security.mint(
+            security.SigningKey.load(key),
+            subject=subject,
+            audience=audience,
+            tenant=tenant,
+            capabilities=[parse_grant(text) for text in grant or ()],
+            intent_types=type_ or None,
+            topics=topic or None,
+            now_ms=WallClock().now_ms(),
+            lifetime_s=_seconds(lifetime),
+        )
+        if not grant:
+            note("[yellow]warning[/yellow]: without --grant the token may do nothing that needs a capability")
+        _hand_out(token, out, output)
+
+
+@app.command(
+    epilog="Examples:\n\npf context attenuate --trust issuer.key.pub --context alice.ctx --grant 'FlightCap.report:/UA/EWR'\n\n"
+    "pf context attenuate --trust issuer.key.pub --type flights.departed --lifetime 1m < alice.ctx > narrow.ctx"
+)
+def attenuate(
+    trust: TrustOption,
+    context: ContextOption = "-",
+    grant: GrantOption = None,
+    type_: TypeOption = None,
+    topic: TopicOption = None,
+    lifetime: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Valid for at most this long from now.")
+    ] = None,
+    out: OutOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Narrow a token and print the result. Nothing it says can be widened, here or elsewhere.
+
+    Needs no private key and no network. The public key is needed because only a genuine token is narrowed.
+    """
+    with exit_on_error():
+        from pf_stream import security
+        from pf_stream.model.capability import parse_grant
+
+        expires_ms = None
+        if lifetime is not None:
+            expires_ms = WallClock().now_ms() + _seconds(lifetime) * 1000
+        token = security.attenuate(
+            _read(context),
+            security.TrustRoots.load(trust),
+            capabilities=[parse_grant(text) for text in grant] if grant else None,
+            intent_types=type_ or None,
+            topics=topic or None,
+            expires_ms=expires_ms,
+        )
+        _hand_out(token, out, output)
+
+
+@app.command(
+    epilog="Examples:\n\npf context inspect --context alice.ctx\n\npf context inspect -o json < alice.ctx | jq .capabilities"
+)
+def inspect(context: ContextOption = "-", output: OutputOption = Output.table) -> None:
+    """Show what a token says, without verifying any of it."""
+    with exit_on_error():
+        from pf_stream import security
+
+        info = security.describe(_read(context))
+        show(_plain(info), output)
+        note("nothing of this is verified; see: pf context verify")
+        if WallClock().now_ms() >= info.profile.expires_ms:
+            note("[yellow]it has expired[/yellow]")
+
+
+@app.command(
+    epilog="Examples:\n\npf context verify --trust issuer.key.pub --audience flights --context alice.ctx\n\n"
+    "pf context verify --trust issuer.key.pub --audience flights --context alice.ctx "
+    "--grant FlightCap.report:/UA/EWR --type flights.departed --topic flights.intents"
+)
+def verify(
+    trust: TrustOption,
+    audience: Annotated[str, typer.Option(metavar="NAMESPACE", help="The namespace that would receive it.")],
+    context: ContextOption = "-",
+    grant: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OP:RESOURCE",
+            help="Would it be granted this? What implies the operation is not known here; name what is held.",
+        ),
+    ] = None,
+    type_: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Type of the intent.")] = None,
+    topic: Annotated[str | None, typer.Option(metavar="TOPIC", help="Topic of the intent.")] = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Check a token now, as a worker would; with --grant, --type and --topic also a request. Exits with 4 if refused."""
+    asked = (grant, type_, topic)
+    if any(one is not None for one in asked) and None in asked:
+        raise typer.BadParameter("--grant, --type and --topic go together: a request has all three")
+    with exit_on_error():
+        from pf_stream import security
+        from pf_stream.model.capability import parse_grant
+
+        now_ms = WallClock().now_ms()
+        claims = security.Verifier(security.TrustRoots.load(trust), audience).verify(_read(context).encode())
+        refusal = claims if isinstance(claims, security.Refusal) else claims.valid_at(now_ms)
+        if refusal is None and not isinstance(claims, security.Refusal) and grant and type_ and topic:
+            wanted = parse_grant(grant)
+            if not wanted.scope.is_exact:
+                raise typer.BadParameter("a request is about one resource, without *", param_hint="--grant")
+            refusal = claims.refusal(frozenset({wanted.operation}), str(wanted.scope), type_, topic, now_ms)
+        if refusal is not None:
+            show({"accepted": False, "code": refusal.code, "reason": refusal.reason}, output)
+            raise typer.Exit(EXIT_REFUSED)
+        assert not isinstance(claims, security.Refusal)
+        show(
+            {
+                "accepted": True,
+                "subject": claims.subject,
+                "tenant": claims.tenant,
+                "audience": claims.audience,
+                "not_before": _time(claims.not_before_ms),
+                "expires": _time(claims.expires_ms),
+                "in_profile": claims.closed,
+                "revocation_ids": list(claims.revocation_ids),
+            },
+            output,
+        )
+
+
+def _read(context: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if context == "-" else Path(context).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{context}: there is no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{context}: cannot be read: {error.strerror}") from None
+    # An editor or echo ends a file with a new line; anything else that is not ASCII is refused where the token is read.
+    return data.decode("ascii", "replace").strip()
+
+
+def _hand_out(token: str, out: Path | None, output: Output) -> None:
+    from pf_stream import security
+
+    if out is not None:
+        security.write_private(out, token + "\n", overwrite=True)
+        note("written to {}", out)
+        return
+    if output is Output.table:
+        typer.echo(token)
+        return
+    show({"token": token, **_plain(security.describe(token))}, output)
+
+
+def _plain(info: "TokenInfo") -> dict[str, Any]:
+    says = info.profile
+    return {
+        "kid": info.kid,
+        "subject": says.subject,
+        "tenant": says.tenant,
+        "audience": says.audience,
+        "capabilities": list(map(str, says.rights)),
+        "narrowed_to": [list(map(str, alternatives)) for alternatives in says.narrowed],
+        "intent_types": None if says.intent_types is None else sorted(says.intent_types),
+        "topics": None if says.topics is None else sorted(says.topics),
+        "not_before": _time(says.not_before_ms),
+        "expires": _time(says.expires_ms),
+        "blocks": info.blocks,
+        "sealed": info.sealed,
+        "in_profile": says.closed,
+        "revocation_ids": list(info.revocation_ids),
+    }
+
+
+def _time(ms: int) -> str | None:
+    """RFC 3339; None for no bound."""
+    if not 0 < ms <= _LATEST_MS:
+        return None
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

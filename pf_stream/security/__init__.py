@@ -4,7 +4,7 @@
 """
 
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES
-from pf_stream.security.keys import KeyFileError, SigningKey, TrustRoots
+from pf_stream.security.keys import KeyFileError, SigningKey, TrustRoots, public_keys, write_private
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.token import DEFAULT_LIFETIME_S, TokenError, TokenInfo, attenuate, describe, mint
 from pf_stream.security.verify import Claims, Verifier
@@ -24,4 +24,6 @@ __all__ = [
     "attenuate",
     "describe",
     "mint",
+    "public_keys",
+    "write_private",
 ]

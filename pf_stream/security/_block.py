@@ -10,16 +10,42 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-from pf_stream.security._protobuf import fields, refuse, text
+from pf_stream.security._protobuf import Fault, fields, text
 from pf_stream.security.envelope import SealedBlock
 
 __all__ = ["Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
 
 # The symbols that every token knows; the token's own begin at 1024.
-_DEFAULT_SYMBOLS: Final = (
-    "read write resource operation right time role owner tenant namespace user team service admin email group member "
-    "ip_address client client_ip domain path version cluster node hostname nonce query"
-).split()
+_DEFAULT_SYMBOLS: Final = [
+    "read",
+    "write",
+    "resource",
+    "operation",
+    "right",
+    "time",
+    "role",
+    "owner",
+    "tenant",
+    "namespace",
+    "user",
+    "team",
+    "service",
+    "admin",
+    "email",
+    "group",
+    "member",
+    "ip_address",
+    "client",
+    "client_ip",
+    "domain",
+    "path",
+    "version",
+    "cluster",
+    "node",
+    "hostname",
+    "nonce",
+    "query",
+]
 _FIRST_OWN_SYMBOL: Final = 1024
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
@@ -141,15 +167,15 @@ class _Reader:
             elif number in {2, 7, 8}:
                 plain = False
             else:
-                refuse("a block has an unknown part")
+                raise Fault("a block has an unknown part")
         if not 3 <= version <= 6:
-            refuse("a block's Datalog version is unknown")
+            raise Fault("a block's Datalog version is unknown")
         return Block(tuple(facts), tuple(rules), tuple(checks), plain)
 
     def _fact(self, value: int | bytes) -> Predicate:
         found = _message(value)
         if len(found) != 1 or found[0][0] != 1:
-            refuse("a fact is not one predicate")
+            raise Fault("a fact is not one predicate")
         return self._predicate(found[0][1])
 
     def _predicate(self, value: int | bytes) -> Predicate:
@@ -161,9 +187,9 @@ class _Reader:
             elif number == 2:
                 terms.append(self._term(part, 0))
             else:
-                refuse("a predicate has an unknown part")
+                raise Fault("a predicate has an unknown part")
         if name is None:
-            refuse("a predicate has no name")
+            raise Fault("a predicate has no name")
         return Predicate(name, tuple(terms))
 
     def _query(self, value: int | bytes) -> Query:
@@ -181,9 +207,9 @@ class _Reader:
             elif number == 4:
                 scoped = True
             else:
-                refuse("a rule has an unknown part")
+                raise Fault("a rule has an unknown part")
         if head is None:
-            refuse("a rule has no head")
+            raise Fault("a rule has no head")
         return Query(head, tuple(body), tuple(expressions), scoped)
 
     def _check(self, value: int | bytes) -> Check:
@@ -195,25 +221,25 @@ class _Reader:
             elif number == 2 and kind is None and isinstance(part, int) and part <= 2:
                 kind = part
             else:
-                refuse("a check has an unknown part")
+                raise Fault("a check has an unknown part")
         return Check(kind or 0, tuple(queries))
 
     def _ops(self, value: int | bytes, wanted: int, depth: int) -> tuple[Op, ...]:
         """The field *wanted* of a message, each an operation; closures have parameters as field 1 too."""
         if depth > _DEEPEST:
-            refuse("an expression is nested too deeply")
+            raise Fault("an expression is nested too deeply")
         ops = []
         for number, part in _message(value):
             if number == wanted:
                 ops.append(self._op(part, depth))
             elif number != 1:
-                refuse("an expression has an unknown part")
+                raise Fault("an expression has an unknown part")
         return tuple(ops)
 
     def _op(self, value: int | bytes, depth: int) -> Op:
         found = _message(value)
         if len(found) != 1:
-            refuse("an operation is not one")
+            raise Fault("an operation is not one")
         number, part = found[0]
         if number == 1:
             return Op(1, self._term(part, depth))
@@ -221,40 +247,40 @@ class _Reader:
             inner = _message(part)
             kind = inner[0][1] if inner and inner[0][0] == 1 else None
             if not isinstance(kind, int) or any(extra != 2 for extra, _ in inner[1:]):
-                refuse("an operator is not one")
+                raise Fault("an operator is not one")
             return Op(number, kind)
         if number == 4:
             return Op(4, Closure(self._ops(part, 2, depth + 1)))
-        refuse("an operation is unknown")
+        raise Fault("an operation is unknown")
 
     def _term(self, value: int | bytes, depth: int) -> Term:
         found = _message(value)
         if len(found) != 1:
-            refuse("a term is not one value")
+            raise Fault("a term is not one value")
         kind, part = found[0]
         if kind == TermKind.STRING:
             return Term(kind, self._symbol(part))
         if kind in {TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL}:
             if not isinstance(part, int) or (kind == TermKind.BOOL and part > 1):
-                refuse("a term is not a number")
+                raise Fault("a term is not a number")
             return Term(kind, part)
         if kind in {TermKind.BYTES, TermKind.NULL}:
             return Term(kind, part)
         if kind in {TermKind.SET, TermKind.ARRAY, TermKind.MAP}:
             if depth > _DEEPEST:
-                refuse("a collection is nested too deeply")
+                raise Fault("a collection is nested too deeply")
             return Term(kind, tuple(self._item(kind, item, depth + 1) for item in _message(part)))
-        refuse("a term is of an unknown kind")
+        raise Fault("a term is of an unknown kind")
 
     def _item(self, kind: int, item: tuple[int, int | bytes], depth: int) -> Term:
         number, value = item
         if number != 1:
-            refuse("a collection has an unknown part")
+            raise Fault("a collection has an unknown part")
         if kind != TermKind.MAP:
             return self._term(value, depth)
         entry = dict(_message(value))
         if entry.keys() != {1, 2}:
-            refuse("a map's entry is not a key and a value")
+            raise Fault("a map's entry is not a key and a value")
         return self._term(entry[2], depth)
 
     def _symbol(self, index: int | bytes) -> str:
@@ -263,10 +289,10 @@ class _Reader:
                 return _DEFAULT_SYMBOLS[index]
             if _FIRST_OWN_SYMBOL <= index < _FIRST_OWN_SYMBOL + len(self._symbols):
                 return self._symbols[index - _FIRST_OWN_SYMBOL]
-        refuse("a symbol is not in the token's table")
+        raise Fault("a symbol is not in the token's table")
 
 
 def _message(value: int | bytes) -> list[tuple[int, int | bytes]]:
     if isinstance(value, int):
-        refuse("a field has the wrong type")
+        raise Fault("a field has the wrong type")
     return fields(value)

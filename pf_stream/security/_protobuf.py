@@ -6,17 +6,11 @@ refuse whatever they could read differently.
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
-from typing import NoReturn
-
-__all__ = ["Fault", "fields", "refuse", "text"]
+__all__ = ["Fault", "fields", "text"]
 
 
 class Fault(Exception):  # noqa: N818 - not an error of the library: it never leaves this package
     """Raised when bytes are not what they should be; ends as a refusal or a TokenError, never leaves the package."""
-
-
-def refuse(reason: str) -> NoReturn:
-    raise Fault(reason)
 
 
 def fields(data: bytes) -> list[tuple[int, int | bytes]]:
@@ -28,7 +22,7 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
         tag = data[at]
         at += 1
         if at == end:
-            refuse("a message ends inside a field")
+            raise Fault("a message ends inside a field")
         value = data[at]
         at += 1
         if value > 0x7F:
@@ -37,13 +31,13 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
         if wire == 2:
             stop = at + value
             if stop > end:
-                refuse("a message ends inside a field")
+                raise Fault("a message ends inside a field")
             found.append((tag >> 3, data[at:stop]))
             at = stop
         elif wire == 0:
             found.append((tag >> 3, value))
         else:
-            refuse("a field has an unknown wire type")
+            raise Fault("a field has an unknown wire type")
     return found
 
 
@@ -51,7 +45,7 @@ def _long_varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if at == len(data) or shift > 63:
-            refuse("a number does not end")
+            raise Fault("a number does not end")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -59,15 +53,15 @@ def _long_varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             break
     if byte == 0 or value >= 1 << 64:
-        refuse("a number is not written in its shortest form")
+        raise Fault("a number is not written in its shortest form")
     return value, at
 
 
 def text(data: int | bytes) -> str:
     """A string field."""
     if isinstance(data, int):
-        refuse("a field has the wrong type")
+        raise Fault("a field has the wrong type")
     try:
         return data.decode()
     except UnicodeDecodeError:
-        refuse("a string is not UTF-8")
+        raise Fault("a string is not UTF-8") from None

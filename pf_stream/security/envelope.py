@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from typing import Final
 
-from pf_stream.security._protobuf import Fault, fields, refuse
+from pf_stream.security._protobuf import Fault, fields
 
 __all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock"]
 
@@ -63,7 +63,7 @@ class Envelope:
         last = 0
         for number, value in fields(data):
             if number < last or (number == last and number != 3):
-                refuse("the token's parts are not in their order")
+                raise Fault("the token's parts are not in their order")
             last = number
             if number == 1 and isinstance(value, int) and value < 1 << 32:
                 kid = value
@@ -72,9 +72,9 @@ class Envelope:
             elif number == 4 and blocks:
                 sealed = _sealed(value)
             else:
-                refuse("the token has an unknown part")
+                raise Fault("the token has an unknown part")
         if sealed is None:
-            refuse("the token is not complete")
+            raise Fault("the token is not complete")
         return cls(data, kid, tuple(blocks), sealed)
 
     @property
@@ -90,13 +90,13 @@ def to_base64url(data: bytes) -> str:
 
 def _from_base64url(token: bytes) -> bytes:
     if _alphabet(token) is None:
-        refuse("it is not base64url without padding")
+        raise Fault("it is not base64url without padding")
     try:
         data = urlsafe_b64decode(token + b"=" * (-len(token) % 4))
     except ValueError:
         raise Fault("it is not base64url: the length is impossible") from None
     if urlsafe_b64encode(data).rstrip(b"=") != token:
-        refuse("it is not base64url in its one spelling: the last character has stray bits")
+        raise Fault("it is not base64url in its one spelling: the last character has stray bits")
     return data
 
 
@@ -105,16 +105,16 @@ def _block(value: int | bytes) -> SealedBlock:
     parts = _parts(value, 5)
     data, key, signature = parts.get(1), parts.get(2), parts.get(3)
     if not isinstance(data, bytes) or not isinstance(signature, bytes) or key is None:
-        refuse("a block is not complete")
+        raise Fault("a block is not complete")
     if isinstance(parts.get(4, b""), int) or isinstance(parts.get(5, 0), bytes):
-        refuse("a block has an unknown part")
+        raise Fault("a block has an unknown part")
     # An ECDSA signature can be changed into another valid one by anybody, and revocation ids are signatures: a revoked
     # block would live on under another id. Ed25519's cannot.
     next_key = _parts(key, 2)
     if next_key.get(1) != _ED25519:
-        refuse("a block's key is not Ed25519")
+        raise Fault("a block's key is not Ed25519")
     if len(signature) != 64:
-        refuse("a signature is not 64 bytes")
+        raise Fault("a signature is not 64 bytes")
     return SealedBlock(data, signature, third_party=4 in parts)
 
 
@@ -122,20 +122,16 @@ def _sealed(value: int | bytes) -> bool:
     # Proof: nextSecret = 1 or finalSignature = 2
     parts = _parts(value, 2)
     if len(parts) != 1:
-        refuse("the token's proof is not one")
+        raise Fault("the token's proof is not one")
     return 2 in parts
 
 
 def _parts(value: int | bytes, highest: int) -> dict[int, int | bytes]:
     """The fields of a message in which each occurs at most once, in order."""
     if isinstance(value, int):
-        refuse("a field has the wrong type")
+        raise Fault("a field has the wrong type")
     found = fields(value)
     parts = dict(found)
-    if (
-        len(parts) != len(found)
-        or list(parts) != sorted(parts)
-        or not all(1 <= number <= highest for number in parts)
-    ):
-        refuse("a part of the token is written twice, out of order or unknown")
+    if len(parts) != len(found) or list(parts) != sorted(parts) or not all(1 <= number <= highest for number in parts):
+        raise Fault("a part of the token is written twice, out of order or unknown")
     return parts

@@ -22,7 +22,7 @@ from biscuit_auth import KeyPair, PrivateKey, PublicKey
 
 from pf_stream.errors import NotFoundError, PFError
 
-__all__ = ["KeyFileError", "SigningKey", "TrustRoots"]
+__all__ = ["KeyFileError", "SigningKey", "TrustRoots", "public_keys", "write_private"]
 
 MAX_KID: Final = 2**32 - 1
 """Biscuit's ``rootKeyId`` is a uint32."""
@@ -99,9 +99,7 @@ class SigningKey:
         if not overwrite:
             for one in (target, public):
                 if one.exists() or one.is_symlink():
-                    raise KeyFileError(
-                        one, "is there already; choose another name, or say that it may be overwritten"
-                    )
+                    raise KeyFileError(one, "is there already; choose another name, or say that it may be overwritten")
         _write(target, f"{self.kid} {self._pair.private_key!r}\n", 0o600, overwrite=overwrite)
         _write(public, f"{self.kid} {self.public}\n", 0o644, overwrite=overwrite)
 
@@ -133,15 +131,11 @@ class TrustRoots(Mapping[int, str]):
         for kid, text in keys.items():
             _check_kid(kid)
             if _public_text(text) is None:
-                raise KeyFileError(
-                    "trust roots", f"the key of kid {kid} is not 'ed25519/' and 64 hexadecimal digits"
-                )
+                raise KeyFileError("trust roots", f"the key of kid {kid} is not 'ed25519/' and 64 hexadecimal digits")
             try:
                 parsed[kid] = PublicKey(text)
             except ValueError:
-                raise KeyFileError(
-                    "trust roots", f"the key of kid {kid} is not a point of the curve"
-                ) from None
+                raise KeyFileError("trust roots", f"the key of kid {kid} is not a point of the curve") from None
         self._texts = dict(keys)
         self._keys = parsed
 
@@ -183,14 +177,33 @@ class TrustRoots(Mapping[int, str]):
         return f"<TrustRoots kids={sorted(self._texts)}>"
 
 
+def public_keys(path: str | os.PathLike[str]) -> TrustRoots:
+    """The public keys of a file, be it a signing key or public.
+
+    Raises:
+        NotFoundError: there is no such file.
+        KeyFileError: it holds something else, or a signing key that others may read.
+    """
+    if "private" in _read(path, private=False):
+        return TrustRoots.of(SigningKey.load(path))
+    return TrustRoots.load(path)
+
+
+def write_private(path: str | os.PathLike[str], text: str, *, overwrite: bool) -> None:
+    """Write *text* to a file that only its owner may read; the file is there whole or not at all.
+
+    Raises:
+        KeyFileError: the file is there and *overwrite* is false, or it cannot be written.
+    """
+    _write(Path(path), text, 0o600, overwrite=overwrite)
+
+
 def _public_entries(path: str | os.PathLike[str]) -> Iterator[tuple[str, int, str]]:
     for number, line in _lines(_read(path, private=False)):
         match = _public_line(line)
         if match is None:
             if "private" in line:
-                raise KeyFileError(
-                    path, f"line {number} is a private key, which verifies nothing; name the .pub file"
-                )
+                raise KeyFileError(path, f"line {number} is a private key, which verifies nothing; name the .pub file")
             raise KeyFileError(
                 path, f"line {number} is not a public key; write '<kid> ed25519/<64 hexadecimal digits>'"
             )
@@ -254,8 +267,6 @@ def _write(path: Path, text: str, mode: int, *, overwrite: bool) -> None:
         finally:
             beside.unlink(missing_ok=True)
     except FileExistsError:
-        raise KeyFileError(
-            path, "is there already; choose another name, or say that it may be overwritten"
-        ) from None
+        raise KeyFileError(path, "is there already; choose another name, or say that it may be overwritten") from None
     except OSError as error:
         raise KeyFileError(path, f"cannot be written: {error.strerror}") from None

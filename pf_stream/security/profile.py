@@ -51,7 +51,7 @@ from typing import Final
 from pf_stream.model.capability import BadGrantError, HeldGrant
 from pf_stream.model.scope import BadScopeError, Scope
 from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, TermKind
-from pf_stream.security._protobuf import refuse
+from pf_stream.security._protobuf import Fault
 
 __all__ = ["FOREVER_MS", "LONGEST_NAME", "Profile", "name_fault", "read_profile"]
 
@@ -129,26 +129,26 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
     for fact in authority.facts:
         if fact.name in {"subject", "audience", "tenant"}:
             if fact.name in names:
-                refuse(f"the authority block says {fact.name} twice")
+                raise Fault(f"the authority block says {fact.name} twice")
             names[fact.name] = _only_name(fact)
         elif fact.name == "right":
             rights.append(_right(fact))
         elif fact.name == "pf":
             versions += 1
             if fact.terms != (Term(TermKind.INTEGER, 1),):
-                refuse("the token is of another version of the profile; this is version 1")
+                raise Fault("the token is of another version of the profile; this is version 1")
         elif fact.name in _RESERVED_FACTS:
-            refuse(f"the authority block says {fact.name}, which only the verifier may say")
+            raise Fault(f"the authority block says {fact.name}, which only the verifier may say")
         else:
             closed = False
     for rule in authority.rules:
         if rule.head.name in _RESERVED_HEADS:
-            refuse(f"the authority block derives {rule.head.name} by a rule; it must be a plain fact")
+            raise Fault(f"the authority block derives {rule.head.name} by a rule; it must be a plain fact")
     if versions != 1:
-        refuse("the authority block does not say pf(1) once")
+        raise Fault("the authority block does not say pf(1) once")
     for required in ("subject", "audience"):
         if required not in names:
-            refuse(f"the authority block has no {required}")
+            raise Fault(f"the authority block has no {required}")
     bounds = _Bounds()
     for index, block in enumerate(blocks):
         if not block.plain or block.rules or (index and block.facts):
@@ -179,28 +179,22 @@ def _only_name(fact: Predicate) -> str:
         value: str = fact.terms[0].value
         if _name(value) is not None:
             return value
-    refuse(
-        f"the authority block's {fact.name} is not 1 to {LONGEST_NAME} characters without control characters"
-    )
+    raise Fault(f"the authority block's {fact.name} is not 1 to {LONGEST_NAME} characters without control characters")
 
 
 def _right(fact: Predicate) -> HeldGrant:
     if [term.kind for term in fact.terms] != [TermKind.STRING, TermKind.STRING]:
-        refuse("a right is not an operation and a scope")
+        raise Fault("a right is not an operation and a scope")
     try:
         return HeldGrant(fact.terms[0].value, Scope.parse(fact.terms[1].value))
     except (BadScopeError, BadGrantError):
-        refuse("a right is not an operation and a scope")
+        raise Fault("a right is not an operation and a scope") from None
 
 
 def _apply(check: Check, bounds: _Bounds) -> bool:
     """Take *check* into *bounds*; False if it has none of the profile's forms."""
     queries = check.queries
-    if (
-        check.kind != 0
-        or not queries
-        or any(query.scoped or query.head != ("query", ()) for query in queries)
-    ):
+    if check.kind != 0 or not queries or any(query.scoped or query.head != ("query", ()) for query in queries):
         return False
     kind = queries[0].body[0].name if queries[0].body else ""
     if kind == "time":
@@ -274,12 +268,7 @@ def _alternative(query: Query) -> HeldGrant | None:
             # A "*" here is a character, which no resource has; as a scope it would be a pattern.
             return HeldGrant(terms[0].value, scope) if scope.is_exact else None
         ops = query.expressions[0]
-        if (
-            terms[1].kind != TermKind.VARIABLE
-            or len(ops) != 3
-            or ops[0] != (1, terms[1])
-            or ops[2] != _MATCHES
-        ):
+        if terms[1].kind != TermKind.VARIABLE or len(ops) != 3 or ops[0] != (1, terms[1]) or ops[2] != _MATCHES:
             return None
         pattern = ops[1].value
         if not isinstance(pattern, Term) or pattern.kind != TermKind.STRING:

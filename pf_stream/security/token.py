@@ -126,9 +126,7 @@ def attenuate(
     if root is None:
         raise TokenError(f"the token is signed by key {envelope.kid}, which is not among the trust roots")
     block = _Source()
-    block.bound(
-        capabilities, intent_types, topics, None, None if expires_ms is None else expires_ms // 1000 * 1000
-    )
+    block.bound(capabilities, intent_types, topics, None, None if expires_ms is None else expires_ms // 1000 * 1000)
     if not block.text:
         raise TokenError("there is nothing to narrow: give capabilities, intent types, topics or an expiry")
     try:

@@ -1,7 +1,7 @@
 """Verifying tokens and deciding by them: the hot path's half of capability security.
 
-:class:`Verifier` turns a token's bytes into :class:`Claims` or a :class:`Refusal`, once; :meth:`Claims.refusal` decides a request. Both are
-pure: no clock, no I/O; time is an argument. Whatever goes wrong is a denial.
+:class:`Verifier` turns a token's bytes into :class:`Claims` or a :class:`Refusal`, once; :meth:`Claims.refusal` decides a
+request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wrong is a denial.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,9 @@ from biscuit_auth import Biscuit
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource
 from pf_stream.security._authoriser import authorise, is_library_failure
-from pf_stream.security._block import read_blocks
+from pf_stream.security._block import Block, read_blocks
 from pf_stream.security._cache import BoundedCache
+from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
 from pf_stream.security.keys import TrustRoots
@@ -51,7 +52,7 @@ class Claims:
     _narrowed: tuple[_Scopes, ...] = field(repr=False)
     _intent_types: frozenset[str] | None = field(repr=False)
     _topics: frozenset[str] | None = field(repr=False)
-    _open: tuple[Biscuit, tuple[HeldGrant, ...]] | None = field(repr=False)
+    _open: "_Open | None" = field(repr=False)
 
     def valid_at(self, at_ms: int) -> Refusal | None:
         """None if the token is valid at *at_ms*, milliseconds since the epoch: not_before <= at < expires."""
@@ -82,15 +83,34 @@ class Claims:
                 return _INSUFFICIENT
         if self._open is None:
             return None
-        token, rights = self._open
-        return self.valid_at(at_ms) or authorise(
-            token,
-            rights,
+        return self.valid_at(at_ms) or self._open.refusal(
+            self.audience, operations, resource, intent_type, topic, at_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What the authoriser needs of a token outside the closed profile."""
+
+    token: Biscuit
+    rights: tuple[HeldGrant, ...]
+    blocks: tuple[Block, ...]
+
+    def refusal(
+        self, audience: str, operations: frozenset[str], resource: str, intent_type: str, topic: str, at_ms: int
+    ) -> Refusal | None:
+        if len(resource) > _LONGEST_OPEN_RESOURCE:
+            return _LONG_RESOURCE
+        if len(operations) > USUAL_REQUESTS and decision_cost_us(self.blocks, len(operations)) > MAX_DECISION_US:
+            return Refusal("limits_reached", f"{len(operations)} operations are too many for the token's Datalog")
+        return authorise(
+            self.token,
+            [right for right in self.rights if right.operation in operations and right.scope.covers(resource)],
             operations=operations,
             resource=resource,
             intent_type=intent_type,
             topic=topic,
-            audience=self.audience,
+            audience=audience,
             at_ms=at_ms,
         )
 
@@ -100,11 +120,16 @@ _NOT_YET_VALID: Final = Refusal("token_not_yet_valid", "the token was not valid 
 _BAD_RESOURCE: Final = Refusal("bad_resource", "the resource is not a concrete path")
 _WRONG_INTENT_TYPE: Final = Refusal("wrong_intent_type", "the token is not for this type of intent")
 _WRONG_TOPIC: Final = Refusal("wrong_topic", "the token is not for this topic")
-_INSUFFICIENT: Final = Refusal(
-    "insufficient_capabilities", "the token grants no such operation on that resource"
-)
+_INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"
+)
+
+
+_LONGEST_OPEN_RESOURCE: Final = 4096
+"""In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
+_LONG_RESOURCE: Final = Refusal(
+    "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
 )
 
 
@@ -174,11 +199,10 @@ class Verifier:
                 )
             root = self._roots.key(envelope.kid)
             if root is None:
-                return Refusal(
-                    "unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots"
-                )
+                return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
             biscuit = Biscuit.from_bytes(envelope.data, root)
-            profile = read_profile(read_blocks(envelope.blocks))
+            blocks = read_blocks(envelope.blocks)
+            profile = read_profile(blocks)
         except Fault as fault:
             return Refusal("malformed_token", f"the token cannot be read: {fault}")
         except biscuit_auth.BiscuitValidationError:
@@ -187,10 +211,15 @@ class Verifier:
             if is_library_failure(error):
                 return Refusal("undecidable", f"verifying failed: {type(error).__name__}")
             raise
+        if not profile.closed:
+            cost = decision_cost_us(blocks)
+            if cost > MAX_DECISION_US:
+                return Refusal(
+                    "limits_reached",
+                    f"deciding by its Datalog may take {cost / 1000:.3g} ms; at most {MAX_DECISION_US / 1000:g} are given",
+                )
         if profile.audience != self._audience:
-            return Refusal(
-                "wrong_audience", f"the token is for {profile.audience!r}, and this is {self._audience!r}"
-            )
+            return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self._audience!r}")
         return Claims(
             token,
             profile.subject,
@@ -204,7 +233,7 @@ class Verifier:
             tuple(map(_by_operation, profile.narrowed)),
             profile.intent_types,
             profile.topics,
-            None if profile.closed else (biscuit, profile.rights),
+            None if profile.closed else _Open(biscuit, profile.rights, blocks),
         )
 
 
