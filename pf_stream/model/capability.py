@@ -17,8 +17,8 @@ import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, NoReturn
+from types import FunctionType, MappingProxyType
+from typing import Any, ClassVar, Final
 
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model.scope import BadScopeError, Scope
@@ -110,7 +110,8 @@ class Operation:
 
 def operation(*, implies: Operation | Iterable[Operation] = ()) -> Operation:
     """Declare an operation in the body of a :class:`Capability`; who holds it holds what it *implies*, on the same scope."""
-    return Operation((implies,) if isinstance(implies, Operation) else tuple(implies))
+    # A name in place of the operation is a fault to tell with the family's others, not an iterable of letters.
+    return Operation((implies,) if isinstance(implies, Operation | str) else tuple(implies))
 
 
 class Capability:
@@ -132,8 +133,8 @@ class Capability:
             raise DefinitionError(f"capability family {cls.__module__}.{cls.__qualname__}", faults)
         cls.__operations__ = MappingProxyType(own)
 
-    def __new__(cls) -> NoReturn:
-        raise TypeError(f"a family of capabilities has no instances; write {cls.__name__}.<operation>(scope)")
+    def __init__(self) -> None:
+        raise TypeError(f"a family of capabilities has no instances; write {type(self).__name__}.<operation>(scope)")
 
 
 def _shape_faults(cls: type) -> Iterator[str]:
@@ -145,7 +146,10 @@ def _shape_faults(cls: type) -> Iterator[str]:
     own = vars(cls)
     for name, value in own.items():
         if not name.startswith("_") and not isinstance(value, Operation):
-            yield f"{name} is {value!r}, not an operation; write {name} = operation(), or name it _{name}"
+            what = (
+                "a function" if isinstance(value, FunctionType | classmethod | staticmethod | property) else repr(value)
+            )
+            yield f"{name} is {what}, not an operation; write {name} = operation(), or name it _{name}"
     for name in own.get("__annotations__", ()):
         if name not in own and not name.startswith("_"):
             yield f"{name} is only annotated; write {name} = operation()"
@@ -179,6 +183,8 @@ def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
         names.setdefault(id(op), f"{family}.{short}")
     meaning: dict[str, frozenset[str]] = {}
     for short, op in own.items():
+        if names[id(op)] != f"{family}.{short}":
+            continue  # the same operation again, told above
         implied: set[str] = set()
         declared: tuple[object, ...] = op.implies  # a type checker would have told, where one is used
         for other in declared:

@@ -62,7 +62,7 @@ def bad_segment(value: str) -> bool:
     """Whether *value*, from an intent's field, may not fill one segment of a resource.
 
     Refused are "", ".", "..", and whatever contains ``/ * ? { } %``, a control or invisible character, or is not in
-    normal form C. ``not bad_segment(value)`` is the same as ``check_resource("/" + value) is None`` for a value without "/".
+    normal form C: all that :func:`check_resource` would refuse in ``"/" + value``, and "/" and "" too.
     """
     return _full_segment(value) is None or not (value.isascii() or unicodedata.is_normalized("NFC", value))
 

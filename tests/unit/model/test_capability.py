@@ -1,0 +1,365 @@
+"""Families, grants and what implies what. Family names are unique in a process, so each test has its own."""
+
+from typing import Literal, assert_type
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model.capability import (
+    PUBLIC,
+    BadGrantError,
+    Capability,
+    Field,
+    Grant,
+    HeldGrant,
+    Operation,
+    Public,
+    implies,
+    operation,
+    parse_grant,
+)
+from pf_stream.model.scope import Scope
+
+
+class AlgebraDoc(Capability):
+    """admin > write > read, execute > read, and another family above all."""
+
+    read = operation()
+    write = operation(implies=read)
+    execute = operation(implies=[read])
+    admin = operation(implies={write, execute})
+
+
+class AlgebraOps(Capability):
+    root = operation(implies=AlgebraDoc.admin)
+    watch = operation()
+
+
+ALL = [*AlgebraDoc.__operations__.values(), *AlgebraOps.__operations__.values()]
+
+# Who satisfies what, written out: required -> held.
+HOLDERS = {
+    "AlgebraDoc.read": {
+        "AlgebraDoc.read",
+        "AlgebraDoc.write",
+        "AlgebraDoc.execute",
+        "AlgebraDoc.admin",
+        "AlgebraOps.root",
+    },
+    "AlgebraDoc.write": {"AlgebraDoc.write", "AlgebraDoc.admin", "AlgebraOps.root"},
+    "AlgebraDoc.execute": {"AlgebraDoc.execute", "AlgebraDoc.admin", "AlgebraOps.root"},
+    "AlgebraDoc.admin": {"AlgebraDoc.admin", "AlgebraOps.root"},
+    "AlgebraOps.root": {"AlgebraOps.root"},
+    "AlgebraOps.watch": {"AlgebraOps.watch"},
+}
+
+operations = st.sampled_from(ALL)
+patterns = st.sampled_from(["/", "/a", "/b", "/a/b", "/*", "/a/*", "/*/b", "/**", "/a/**", "/*/**"])
+grants = st.builds(lambda op, pattern: op(pattern), operations, patterns)
+templates = st.builds(
+    lambda op, pattern: op(pattern), operations, st.sampled_from(["/{x}", "/a/{x}", "/{x...}", "/a/{x...}"])
+)
+
+
+class TestOperations:
+    def test_are_typed(self) -> None:
+        assert_type(AlgebraDoc.read, Operation)
+        assert_type(AlgebraDoc.read("/a"), Grant)
+        assert_type(PUBLIC, Literal[Public.PUBLIC])
+
+    def test_are_named_by_their_family(self) -> None:
+        assert [op.name for op in ALL] == list(HOLDERS)
+        assert repr(AlgebraDoc.read) == "<operation AlgebraDoc.read>"
+
+    def test_implication_is_reflexive_transitive_and_crosses_families(self) -> None:
+        assert {op.name: op.implied_by for op in ALL} == HOLDERS
+
+    def test_a_later_family_reaches_an_earlier_one(self) -> None:
+        class AlgebraEarly(Capability):
+            leaf = operation()
+            branch = operation(implies=leaf)
+
+        before = AlgebraEarly.leaf.implied_by
+
+        class AlgebraLate(Capability):
+            trunk = operation(implies=AlgebraEarly.branch)
+
+        assert before == {"AlgebraEarly.leaf", "AlgebraEarly.branch"}
+        assert AlgebraEarly.leaf.implied_by == before | {"AlgebraLate.trunk"}
+        assert AlgebraLate.trunk.implied_by == {"AlgebraLate.trunk"}
+
+    def test_a_module_may_be_loaded_twice(self) -> None:
+        def load() -> type[Capability]:
+            class AlgebraTwice(Capability):
+                a = operation()
+                b = operation(implies=a)
+
+            return AlgebraTwice
+
+        first, second = load().__operations__, load().__operations__
+
+        class AlgebraAbove(Capability):
+            c = operation(implies=second["b"])
+
+        for one in (first, second):
+            assert one["a"].implied_by == {"AlgebraTwice.a", "AlgebraTwice.b", "AlgebraAbove.c"}
+        assert first["a"]("/x") == second["a"]("/x")
+        assert implies(first["b"]("/x"), second["a"]("/x"))
+
+    def test_has_no_name_without_a_family(self) -> None:
+        loose = operation()
+        assert "without a family" in repr(loose)
+        with pytest.raises(DefinitionError, match="assign it in the body of a Capability class"):
+            loose("/a")
+
+    def test_a_family_has_no_instances(self) -> None:
+        with pytest.raises(TypeError, match=r"write AlgebraDoc\.<operation>\(scope\)"):
+            AlgebraDoc()
+
+
+class TestDefinitionErrors:
+    def test_every_fault_is_told_at_once_with_its_fix(self) -> None:
+        loose = operation()
+        with pytest.raises(DefinitionError) as caught:
+
+            class AlgebraBad(Capability):
+                limit = 3
+                later: Operation
+                a = operation(implies="read")  # type: ignore[arg-type]
+                b = operation(implies=loose)
+                c = a
+                d = AlgebraDoc.read
+                ö = operation()  # noqa: PLC2401 - that is the point
+
+                def helper(self) -> None: ...
+
+        assert caught.value.subject == f"capability family {__name__}.{self._name('AlgebraBad')}"
+        assert caught.value.faults == (
+            "limit is 3, not an operation; write limit = operation(), or name it _limit",
+            "helper is a function, not an operation; write helper = operation(), or name it _helper",
+            "later is only annotated; write later = operation()",
+            "c and a are one operation; write c = operation()",
+            "d is the operation AlgebraDoc.read; write d = operation(implies=AlgebraDoc.read)",
+            "ö: the name cannot be written into a token; begin with an ASCII letter, then letters, digits and '_'",
+            "a implies 'read', which is not an operation; name the operation itself",
+            "b implies an operation that belongs to no family; assign it in the body of one",
+        )
+
+    def _name(self, family: str) -> str:
+        return f"TestDefinitionErrors.test_every_fault_is_told_at_once_with_its_fix.<locals>.{family}"
+
+    def test_a_family_derives_from_capability_alone(self) -> None:
+        with pytest.raises(DefinitionError, match="derive from Capability alone"):
+
+            class AlgebraDerived(AlgebraDoc):
+                more = operation()
+
+    def test_a_family_has_operations(self) -> None:
+        with pytest.raises(DefinitionError, match=r"write at least one: read = operation\(\)"):
+
+            class AlgebraEmpty(Capability):
+                """Nothing."""
+
+    def test_a_family_has_a_name_for_tokens(self) -> None:
+        with pytest.raises(DefinitionError, match="use ASCII letters"):
+            type("Älgebra", (Capability,), {"read": operation()})
+
+    def test_private_attributes_are_free(self) -> None:
+        class AlgebraPrivate(Capability):
+            _note = "anything"
+            read = operation()
+
+        assert set(AlgebraPrivate.__operations__) == {"read"}
+
+    def test_an_operation_is_not_private(self) -> None:
+        with pytest.raises(DefinitionError, match="_read: the name cannot be written into a token"):
+
+            class AlgebraHidden(Capability):
+                _read = operation()
+
+    def test_one_name_has_one_meaning(self) -> None:
+        type("AlgebraTaken", (Capability,), {"read": operation()})
+        with pytest.raises(DefinitionError, match=r"another family is called AlgebraTaken .*rename one"):
+            type("AlgebraTaken", (Capability,), {"read": operation(), "write": operation()})
+        with pytest.raises(DefinitionError, match=r"another family is called AlgebraTaken .*rename one"):
+            type("AlgebraTaken", (Capability,), {"read": operation(implies=AlgebraDoc.read)})
+
+    def test_implication_does_not_run_in_a_circle(self) -> None:
+        low = type("AlgebraLow", (Capability,), {"a": operation()}).__operations__["a"]  # type: ignore[attr-defined]
+        mid = type("AlgebraMid", (Capability,), {"b": operation(implies=low)}).__operations__["b"]  # type: ignore[attr-defined]
+        with pytest.raises(DefinitionError) as caught:
+            type("AlgebraLow", (Capability,), {"a": operation(implies=mid)})
+        assert "implication runs in a circle: AlgebraLow.a -> AlgebraMid.b -> AlgebraLow.a; remove one step" in str(
+            caught.value
+        )
+        assert low.implied_by == {"AlgebraLow.a", "AlgebraMid.b"}, "a refused family changes nothing"
+        assert mid.implied_by == {"AlgebraMid.b"}
+
+
+class TestGrant:
+    def test_is_data(self) -> None:
+        grant = AlgebraDoc.read("/a/**")
+        assert str(grant) == "AlgebraDoc.read(/a/**)"
+        assert grant == AlgebraDoc.read("/a/**")
+        assert hash(grant) == hash(AlgebraDoc.read("/a/**"))
+        assert grant != AlgebraDoc.read("/a/*")
+        assert grant != AlgebraDoc.write("/a/**")
+        assert grant != "AlgebraDoc.read(/a/**)"
+        with pytest.raises(AttributeError):
+            grant.pattern = "/**"  # type: ignore[misc]
+
+    def test_a_scope(self) -> None:
+        grant = AlgebraDoc.read("/a/*/**")
+        assert not grant.is_template
+        assert grant.scope == Scope.parse("/a/*/**")
+        assert grant.fields == ()
+        assert grant.segments() == ("a", "*", "**")
+        assert grant.widest() is grant
+
+    def test_the_root(self) -> None:
+        grant = AlgebraDoc.read("/")
+        assert (grant.segments(), grant.scope) == ((), Scope.parse("/"))
+
+    def test_a_template(self) -> None:
+        grant = AlgebraDoc.read("/{carrier}/x/{rest...}")
+        assert grant.is_template
+        assert grant.fields == ("carrier", "rest")
+        assert grant.segments() == (Field("carrier", path=False), "x", Field("rest", path=True))
+        assert grant.widest() == AlgebraDoc.read("/*/x/**")
+        with pytest.raises(DefinitionError, match=r"see widest\(\)"):
+            _ = grant.scope
+
+    @pytest.mark.parametrize(
+        ("pattern", "fault"),
+        [
+            ("a", "does not start with '/'"),
+            ("{a}", "does not start with '/'"),
+            ("", "does not start with '/'"),
+            ("/a//b", "empty segment"),
+            ("/{a}/", "empty segment"),
+            ("/../{a}", "the segment '..'"),
+            ("/x-{a}", "a field fills a whole segment"),
+            ("/{a}{b}", "a field fills a whole segment"),
+            ("/{}", "a field fills a whole segment"),
+            ("/{a b}", "a field fills a whole segment"),
+            ("/{1}", "a field fills a whole segment"),
+            ("/{a..}", "a field fills a whole segment"),
+            ("/{a...}/b", "only at the end"),
+            ("/**/{a}", "only at the end"),
+            ("/a*", "for a whole segment"),
+            ("/%41", "percent-encoding"),
+        ],
+    )
+    def test_refuses_other_patterns_and_says_why(self, pattern: str, fault: str) -> None:
+        with pytest.raises(DefinitionError, match=r"AlgebraDoc\.read\(") as caught:
+            AlgebraDoc.read(pattern)
+        assert fault in str(caught.value)
+
+
+class TestImplies:
+    """The truth table of the docstring, row by row, then the laws."""
+
+    @pytest.mark.parametrize(
+        ("held", "required", "answer"),
+        [
+            (AlgebraDoc.read("/a/**"), AlgebraDoc.read("/a/b"), True),
+            (AlgebraDoc.admin("/a/**"), AlgebraDoc.read("/a/b"), True),
+            (AlgebraOps.root("/a"), AlgebraDoc.read("/a"), True),
+            (AlgebraDoc.admin("/a"), AlgebraDoc.admin("/b"), False),
+            (AlgebraDoc.admin("/a"), AlgebraDoc.read("/b"), False),
+            (AlgebraDoc.read("/a"), AlgebraDoc.read("/a/**"), False),
+            (AlgebraDoc.read("/a/*"), AlgebraDoc.read("/*/b"), False),
+            (AlgebraDoc.read("/**"), AlgebraDoc.admin("/a"), False),
+            (AlgebraDoc.write("/**"), AlgebraDoc.execute("/a"), False),
+            (AlgebraOps.watch("/**"), AlgebraDoc.read("/a"), False),
+            (AlgebraDoc.read("/{x}"), AlgebraDoc.read("/a"), False),
+            (AlgebraDoc.read("/{x}"), AlgebraDoc.read("/{x}"), False),
+            (AlgebraDoc.read("/*"), AlgebraDoc.read("/{x}"), True),
+            (AlgebraDoc.read("/a"), AlgebraDoc.read("/{x}"), False),
+            (AlgebraDoc.read("/*"), AlgebraDoc.read("/{x...}"), False),
+            (AlgebraDoc.admin("/**"), AlgebraDoc.read("/{x...}"), True),
+        ],
+    )
+    def test_truth_table(self, held: Grant, required: Grant, answer: bool) -> None:
+        assert implies(held, required) is answer
+
+    @given(grants | templates, grants | templates)
+    def test_is_total_and_is_operation_and_scope(self, held: Grant, required: Grant) -> None:
+        assert implies(held, required) == (
+            not held.is_template
+            and held.operation.name in HOLDERS[required.operation.name]
+            and held.scope.includes(required.widest().scope)
+        )
+
+    @given(grants)
+    def test_is_reflexive(self, grant: Grant) -> None:
+        assert implies(grant, grant)
+
+    @given(grants, grants, grants)
+    def test_is_transitive(self, one: Grant, two: Grant, three: Grant) -> None:
+        if implies(one, two) and implies(two, three):
+            assert implies(one, three)
+
+    @given(grants, grants, patterns)
+    def test_is_monotone_in_scope(self, held: Grant, required: Grant, wider: str) -> None:
+        if implies(held, required) and Scope.parse(wider).includes(held.scope):
+            assert implies(held.operation(wider), required)
+
+    @given(grants, operations, operations)
+    def test_keeps_scope(self, held: Grant, one: Operation, other: Operation) -> None:
+        if implies(held, one("/q/1")) and not implies(held, other("/q/2")):
+            assert held.operation.name not in HOLDERS[other.name] or not held.scope.covers("/q/2")
+
+
+class TestParseGrant:
+    @pytest.mark.parametrize("text", ["FlightCap.report:/UA/**", "_x.y_1:/", "UnknownCap.anything:/a:b/c"])
+    def test_prints_what_it_read(self, text: str) -> None:
+        assert str(parse_grant(text)) == text
+
+    def test_is_by_name(self) -> None:
+        assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant.of(AlgebraDoc.read("/a/*"))
+        assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant("AlgebraDoc.read", Scope.parse("/a/*"))
+        held = parse_grant("NobodyKnows.this:/**")
+        assert HeldGrant.of(held) is held
+
+    def test_a_template_cannot_be_held(self) -> None:
+        with pytest.raises(DefinitionError, match="it is a template"):
+            HeldGrant.of(AlgebraDoc.read("/{x}"))
+
+    def test_a_name_is_a_name(self) -> None:
+        with pytest.raises(BadGrantError, match="not the name of an operation"):
+            HeldGrant('x"); right("', Scope.ANY)
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("", "no ':'"),
+            ("FlightCap.report", "no ':'"),
+            ("FlightCap.report(/UA/**)", "no ':'"),
+            ("FlightCap:/UA", "'FlightCap' is not the name of an operation"),
+            (":/UA", "'' is not the name of an operation"),
+            ("FlightCap.:/UA", "is not the name of an operation"),
+            ("FlightCap._x:/UA", "is not the name of an operation"),
+            ("a.b.c:/UA", "is not the name of an operation"),
+            ("FlightCap.report :/UA", "is not the name of an operation"),
+            ("FlightCap.report:UA", "does not start with '/'"),
+            ("FlightCap.report:", "does not start with '/'"),
+            ("FlightCap.report:/UA*", "for a whole segment"),
+            ("FlightCap.report:/{carrier}", "a '{'"),
+        ],
+    )
+    def test_one_clear_line(self, text: str, fault: str) -> None:
+        with pytest.raises(BadGrantError) as caught:
+            parse_grant(text)
+        message = str(caught.value)
+        assert isinstance(caught.value, PFError)
+        assert fault in message
+        assert message.startswith(f"grant {text!r}: ")
+        assert "write it as 'FlightCap.report:/UA/**'" in message
+        assert "\n" not in message
+
+
+def test_public_reads_well() -> None:
+    assert repr(PUBLIC) == "PUBLIC"
