@@ -1,0 +1,279 @@
+"""Topology files: a topology written as YAML.
+
+::
+
+    name: flights
+    reactors:
+      - flights:Fleet            # module:Class; modules are looked for in the file's folder first
+    internal: [airports]
+    replies: ["flights.replies.*"]
+
+The same words as :class:`pf_stream.Topology` takes, and nothing else: trust belongs to the worker's configuration.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
+from pf_stream.model import Intent, Reactor, Topology
+from pf_stream.model._names import nearest
+from pf_stream.topology._imports import ImportFaults, find, import_from, split
+
+__all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
+
+Where = tuple[str | int, ...]
+
+
+class TopologyFile(BaseModel):
+    """What a topology file may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    name: str
+    """Name of the application: its consumer group, and the first part of its changelogs."""
+    reactors: list[str] = Field(min_length=1)
+    """Reactor classes, each ``module:Class``."""
+    namespace: str | None = None
+    """First part of topic names; the topology's name if not given."""
+    internal: list[str] = []
+    """Topics within the namespace that only this topology writes."""
+    emits: list[str] = []
+    """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
+    replies: list[str] = []
+    """Patterns of topics that replies may go to."""
+    partitions: int = 4
+    """Partitions of each topic that ``pf topics create`` makes."""
+
+
+_ALLOWED = {
+    "name": "a text such as flights",
+    "reactors": "a list of module:Class",
+    "namespace": "a text such as flights",
+    "internal": "a list of topics within the namespace",
+    "emits": "a list of module:Class",
+    "replies": "a list of topic patterns such as flights.replies.*",
+    "partitions": "a whole number, 1 or more",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a topology file."""
+
+    line: int
+    """Line, from 1."""
+    field: str
+    """Path of the field, such as ``reactors[1]``; empty for the file as a whole."""
+    text: str
+    """What was found and what is allowed."""
+
+
+class TopologyFileError(ConfigurationError):
+    """Raised when a topology file is wrong; lists every fault that could be found."""
+
+    code = "bad_topology_file"
+
+    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
+        self.path = path
+        self.faults = tuple(faults)
+        lines = [
+            f"{path}:{fault.line}: {f'{fault.field}: ' if fault.field else ''}{fault.text}" for fault in self.faults
+        ]
+        if len(lines) == 1:
+            super().__init__(lines[0])
+        else:
+            super().__init__(f"{len(lines)} faults\n" + "\n".join(lines))
+
+
+def read_topology_file(path: Path) -> Topology:
+    """The topology that the file describes; its reactors are imported.
+
+    Raises:
+        NotFoundError: there is no such file.
+        TopologyFileError: with every fault of the file, of the modules it names and of what they define together.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = nearest(path.name, (other.name for other in path.parent.glob("*.y*ml"))) if path.parent.is_dir() else ""
+        raise NotFoundError(f"there is no topology file {path}{near}") from None
+    except OSError as error:
+        raise ConfigurationError(f"topology file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise TopologyFileError(path, [Fault(1, "", f"it is not UTF-8: {error.reason}")]) from None
+    return _Reading(path, _parse(path, text)).topology()
+
+
+def _parse(path: Path, text: str) -> CommentedMap:
+    try:
+        data = YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = "; ".join(part.strip() for part in (error.context, error.problem) if part)
+        raise TopologyFileError(path, [Fault(mark.line + 1 if mark else 1, "", f"no YAML: {what}")]) from None
+    except YAMLError as error:
+        raise TopologyFileError(path, [Fault(1, "", f"no YAML: {error}")]) from None
+    if not isinstance(data, CommentedMap):
+        fault = f"found {_shown(data)}; allowed: a mapping with the fields {', '.join(TopologyFile.model_fields)}"
+        raise TopologyFileError(path, [Fault(1, "", fault)])
+    return data
+
+
+class _Reading:
+    """One pass over a file, that goes on after a fault as far as it makes sense."""
+
+    def __init__(self, path: Path, data: CommentedMap) -> None:
+        self._path = path
+        self._folder = path.resolve().parent
+        self._data = data
+        self._faults: list[Fault] = []
+        self._broken: set[str] = set()
+
+    def topology(self) -> Topology:
+        try:
+            file = TopologyFile.model_validate(self._data)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                self._add(detail["loc"], _explain(detail), of_key=detail["type"] == "extra_forbidden")
+            # Whatever else is wrong is worth knowing too: go on with what can be read.
+            file = TopologyFile.model_construct(**self._sound({detail["loc"][0] for detail in error.errors()}))
+        reactors = list(self._named("reactors", file.reactors, Reactor))
+        emits = list(self._named("emits", file.emits, Intent))
+        complete = not self._faults
+        fields: dict[str, Any] = {
+            "namespace": file.namespace,
+            "partitions": file.partitions,
+            "internal": file.internal,
+            "emits": emits,
+            "replies": file.replies,
+        }
+        try:
+            topology = Topology(file.name, reactors, **fields)
+        except DefinitionError as error:
+            self._locate(error, file, reactors, fields, complete=complete)
+        else:
+            if complete:
+                return topology
+        raise TopologyFileError(self._path, sorted(self._faults, key=lambda fault: fault.line))
+
+    def _sound(self, broken: set[str | int]) -> dict[str, Any]:
+        given = {name: self._data[name] for name in TopologyFile.model_fields if name in self._data}
+        return {"name": "unnamed", "reactors": []} | {k: v for k, v in given.items() if k not in broken}
+
+    def _named(self, field: str, references: Sequence[str], base: type) -> Iterator[Any]:
+        for index, reference in enumerate(references):
+            parts = split(reference)
+            if parts is None:
+                guess = reference.rpartition(".")
+                hint = f"; did you mean {guess[0]}:{guess[2]}?" if split(f"{guess[0]}:{guess[2]}") else ""
+                self._add((field, index), f"found {reference!r}; allowed: module:Class{hint}")
+                continue
+            module, name = parts
+            if module in self._broken:
+                continue  # said once
+            try:
+                imported = import_from(module, self._folder)
+            except ImportFaults as error:
+                self._broken.add(module)
+                for fault in error.faults:
+                    self._add((field, index), fault)
+                continue
+            try:
+                yield find(imported, name, base)
+            except ImportFaults as error:
+                self._add((field, index), *error.faults)
+
+    def _locate(
+        self,
+        error: DefinitionError,
+        file: TopologyFile,
+        reactors: list[Any],
+        fields: dict[str, Any],
+        *,
+        complete: bool,
+    ) -> None:
+        """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
+        base = _faults_of("unnamed", reactors)
+        left = [fault for fault in error.faults if fault not in base]
+        trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
+        trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions")]
+        if complete:  # otherwise a topic may seem unknown because its reactor is
+            for fault in base:
+                self._add(("reactors",), fault)
+            trials += [
+                ((field, index), "unnamed", {field: [item]})
+                for field in ("internal", "emits", "replies")
+                for index, item in enumerate(fields[field])
+            ]
+        for where, name, arguments in trials:
+            # A namespace of its own: a bad name would otherwise be a bad namespace too.
+            for fault in _faults_of(name, reactors, **{"namespace": "unnamed", **arguments}):
+                if fault in left:
+                    left.remove(fault)
+                    self._add(where, fault)
+        if complete:
+            for fault in left:
+                if not fault.startswith("namespace ") or file.namespace is not None:
+                    self._add((), fault)
+
+    def _add(self, where: Sequence[str | int], text: str, *, of_key: bool = False) -> None:
+        field = ""
+        for part in where:
+            field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
+        self._faults.append(Fault(self._line(where, of_key=of_key), field, text))
+
+    def _line(self, where: Sequence[str | int], *, of_key: bool) -> int:
+        node: Any = self._data
+        line = 0
+        for part in where:
+            if not isinstance(node, CommentedMap | CommentedSeq) or part not in (node.lc.data or {}):
+                break
+            position = node.lc.data[part]
+            # Of a mapping: line and column of the key, then of the value, which for a block is the line below.
+            line = position[0]
+            if (
+                isinstance(node, CommentedMap)
+                and not of_key
+                and not isinstance(node[part], CommentedMap | CommentedSeq)
+            ):
+                line = position[2]
+            node = node[part]
+        return line + 1
+
+
+def _faults_of(name: str, reactors: list[Any], **fields: Any) -> tuple[str, ...]:
+    try:
+        Topology(name, reactors, **fields)
+    except DefinitionError as error:
+        return error.faults
+    return ()
+
+
+def _explain(detail: ErrorDetails) -> str:
+    field = cast("str", detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        return f"there is no field {field!r}{nearest(field, TopologyFile.model_fields)}"
+    allowed = _ALLOWED[field]
+    if detail["type"] == "missing":
+        return f"is missing; allowed: {allowed}"
+    if len(detail["loc"]) > 1:
+        allowed = allowed.removeprefix("a list of ")
+    return f"found {_shown(detail['input'])}; allowed: {allowed}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, CommentedMap):
+        return "a mapping"
+    if isinstance(value, CommentedSeq):
+        return "a list" if value else "an empty list"
+    return f"{value!r} ({type(value).__name__})"
