@@ -224,10 +224,16 @@ class Lane:
 
     # -- the step ------------------------------------------------------------------------------------------------------
 
-    def step(self, topic: str, records: Iterable[Record], now_ms: int) -> bool:
-        """Take records of a source topic, in order, into the open unit; those already decided are passed over.
+    @property
+    def is_full(self) -> bool:
+        """Whether the open unit takes no more records until it is sealed."""
+        return self.count >= self._room or self.bytes >= self.limits.unit_bytes
 
-        Returns whether all were taken. ``False``: the unit is full; seal it and call again with the same iterator.
+    def step(self, topic: str, records: Iterable[Record], now_ms: int, at_most: int = 1 << 30) -> bool:
+        """Take up to *at_most* records of a source topic, in order, into the open unit; what is decided is passed over.
+
+        Returns whether *records* is exhausted. If not, call again with the same iterator, after :meth:`seal` if the unit
+        :attr:`is_full`.
         """
         source = self.sources[topic]
         routes = source.plan.routes
@@ -235,8 +241,8 @@ class Lane:
         max_headers = self.limits.headers
         max_payload = self.limits.payload_bytes
         max_bytes = self.limits.unit_bytes
-        room = self._room
-        if self.count >= room or self.bytes >= max_bytes:
+        room = min(self._room, self.count + at_most)
+        if self.is_full:
             return False
         for record in records:
             if record.offset < source.next:

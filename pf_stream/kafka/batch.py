@@ -49,9 +49,7 @@ class BatchBuilder:
         self._append = self._builder.append
         self.count = 0
 
-    def append(
-        self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]
-    ) -> bool:
+    def append(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bool:
         """Add a record; ``False`` if the batch is full. The first record always fits."""
         if self._append(self.count, timestamp_ms, key, value, headers) is None:
             return False

@@ -37,9 +37,7 @@ class KafkaUnavailableError(KafkaError):
     retryable = True
 
     def __init__(self, bootstrap_servers: str, reason: object) -> None:
-        super().__init__(
-            f"no Kafka broker answers at {bootstrap_servers}: {reason}. Is it running? (pf dev status)"
-        )
+        super().__init__(f"no Kafka broker answers at {bootstrap_servers}: {reason}. Is it running? (pf dev status)")
 
 
 class NotAuthorisedError(KafkaError):

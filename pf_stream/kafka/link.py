@@ -169,9 +169,7 @@ class Link:
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    async def produce(
-        self, node: int, batches: Sequence[tuple[Partition, bytes]]
-    ) -> dict[Partition, Produced]:
+    async def produce(self, node: int, batches: Sequence[tuple[Partition, bytes]]) -> dict[Partition, Produced]:
         """Append batches, at most one for each partition, all led by *node*, with ``acks=all``.
 
         Raises aiokafka's ``KafkaError`` if no answer came, in which case nobody knows whether they were appended.
@@ -181,9 +179,7 @@ class Link:
             topics.setdefault(topic, []).append((partition, batch))
         response = await self._client.send(
             node,
-            ProduceRequest(
-                transactional_id=None, required_acks=-1, timeout=30_000, topics=list(topics.items())
-            ),
+            ProduceRequest(transactional_id=None, required_acks=-1, timeout=30_000, topics=list(topics.items())),
         )
         return {
             (topic, row[0]): Produced(row[2], _error(row[1], f"{topic}-{row[0]}"))
@@ -229,18 +225,17 @@ class Link:
         records: list[Any] = []
         position = start
         while position < end:
-            result = await self._fetch_one(partition, position)
+            result = await self.fetch_one(partition, position)
             if result.error is not None:
-                raise KafkaError(
-                    f"cannot read {partition[0]}-{partition[1]} from {position}: {result.error!r}"
-                )
+                raise KafkaError(f"cannot read {partition[0]}-{partition[1]} from {position}: {result.error!r}")
             if result.chunk is None:
                 break
             records.extend(record for record in result.chunk if position <= record.offset < end)
             position = result.chunk.next_offset
         return records
 
-    async def _fetch_one(self, partition: Partition, position: int) -> FetchResult:
+    async def fetch_one(self, partition: Partition, position: int) -> FetchResult:
+        """Read one partition from *position* on; waits out what may pass, for the rest see the result's *error*."""
         while True:
             node = await self._leader(partition)
             try:
@@ -352,5 +347,13 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT) or bool(getattr(error, "retriable", False))
 
 
+PRODUCER_FENCED: Final = 90
+"""Brokers of Kafka 2.8 and later say so in answers that aiokafka 0.14 does not know."""
+
+
 def _error(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
-    return None if code == 0 else kafka_errors.for_code(code)(where)
+    if code == 0:
+        return None
+    if code == PRODUCER_FENCED:
+        return kafka_errors.ProducerFenced(where)
+    return kafka_errors.for_code(code)(f"{where} (code {code})")

@@ -21,6 +21,7 @@ from types import FunctionType, MappingProxyType
 from typing import Any, ClassVar, Final
 
 from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model._implication import circles, declare, implied, meaning_of
 from pf_stream.model.scope import BadScopeError, Scope
 
 __all__ = [
@@ -126,12 +127,15 @@ class Capability:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        faults = [*_shape_faults(cls)]
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Operation)}
-        faults += _define(cls.__name__, own)
+        faults = [*_shape_faults(cls), *_operation_faults(cls.__name__, own)]
+        if not faults:
+            meaning = {f"{cls.__name__}.{short}": _implied_names(cls.__name__, own, op) for short, op in own.items()}
+            faults += _implication_faults(cls.__name__, meaning)
         if faults:
             raise DefinitionError(f"capability family {cls.__module__}.{cls.__qualname__}", faults)
         cls.__operations__ = MappingProxyType(own)
+        _declare(cls.__name__, own, meaning)
 
     def __init__(self) -> None:
         raise TypeError(f"a family of capabilities has no instances; write {type(self).__name__}.<operation>(scope)")
@@ -155,96 +159,63 @@ def _shape_faults(cls: type) -> Iterator[str]:
             yield f"{name} is only annotated; write {name} = operation()"
 
 
-# What every family of this process means: operation -> what its declaration implies, both by full name. Beside it the
-# operations themselves; more than one per name where a module was loaded twice.
-_declared: dict[str, dict[str, frozenset[str]]] = {}
+def _operation_faults(family: str, own: Mapping[str, Operation]) -> Iterator[str]:
+    if _family_name(family) is None:
+        yield f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'"
+    if not own:
+        yield "has no operations; write at least one: read = operation()"
+    first: dict[int, str] = {}
+    for short, op in own.items():
+        if _operation_name(short) is None:
+            yield (
+                f"{short}: the name cannot be written into a token; begin with an ASCII letter, "
+                "then letters, digits and '_'"
+            )
+        if op._name is not None:
+            yield f"{short} is the operation {op._name}; write {short} = operation(implies={op._name})"
+        elif id(op) in first:
+            yield f"{short} and {first[id(op)]} are one operation; write {short} = operation()"
+            continue
+        first[id(op)] = short
+    for short in first.values():
+        declared: tuple[object, ...] = own[short].implies  # a type checker would have told, where one is used
+        for other in declared:
+            if not isinstance(other, Operation):
+                yield f"{short} implies {other!r}, which is not an operation; name the operation itself"
+            elif other._name is None and id(other) not in first:
+                yield f"{short} implies an operation that belongs to no family; assign it in the body of one"
+
+
+def _implied_names(family: str, own: Mapping[str, Operation], op: Operation) -> frozenset[str]:
+    names = {id(one): f"{family}.{short}" for short, one in own.items()}
+    return frozenset(names.get(id(other)) or other.name for other in op.implies)
+
+
+def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]]) -> Iterator[str]:
+    if meaning_of(family) not in (None, meaning):
+        yield (
+            f"another family is called {family} and has other operations or implications; rename one: tokens know "
+            "them by name"
+        )
+    for circle in circles(meaning):
+        yield f"implication runs in a circle: {' -> '.join(circle)}; remove one step"
+
+
+# The operations by full name; several of one name where a module was loaded more than once.
 _known: dict[str, list[Operation]] = {}
 
 
-def _define(family: str, own: Mapping[str, Operation]) -> list[str]:
-    """Name the operations and make the family known, unless there are faults, which are returned."""
-    faults: list[str] = []
-    if _family_name(family) is None:
-        faults.append(f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'")
-    if not own:
-        faults.append("has no operations; write at least one: read = operation()")
-    names: dict[int, str] = {}
+def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, frozenset[str]]) -> None:
+    declare(family, meaning)
     for short, op in own.items():
-        if _operation_name(short) is None:
-            faults.append(
-                f"{short}: the name cannot be written into a token; begin with an ASCII letter, then letters, digits and '_'"
-            )
-        if op._name is not None:
-            faults.append(f"{short} is the operation {op._name}; write {short} = operation(implies={op._name})")
-        elif id(op) in names:
-            faults.append(
-                f"{short} and {names[id(op)].partition('.')[2]} are one operation; write {short} = operation()"
-            )
-        names.setdefault(id(op), f"{family}.{short}")
-    meaning: dict[str, frozenset[str]] = {}
-    for short, op in own.items():
-        if names[id(op)] != f"{family}.{short}":
-            continue  # the same operation again, told above
-        implied: set[str] = set()
-        declared: tuple[object, ...] = op.implies  # a type checker would have told, where one is used
-        for other in declared:
-            if not isinstance(other, Operation):
-                faults.append(f"{short} implies {other!r}, which is not an operation; name the operation itself")
-                continue
-            name = names.get(id(other)) or other._name
-            if name is None:
-                faults.append(f"{short} implies an operation that belongs to no family; assign it in the body of one")
-            else:
-                implied.add(name)
-        meaning[f"{family}.{short}"] = frozenset(implied)
-    if faults:
-        return faults
-    if _declared.get(family, meaning) != meaning:
-        faults.append(
-            f"another family is called {family} and has other operations or implications; rename one: tokens know them by name"
-        )
-    everything = {name: implied for one in (*_declared.values(), meaning) for name, implied in one.items()}
-    faults += [
-        f"implication runs in a circle: {' -> '.join(cycle)}; remove one step" for cycle in _cycles(meaning, everything)
-    ]
-    if faults:
-        return faults
-    _declared[family] = meaning
-    for op in own.values():
-        op._name = names[id(op)]
+        op._name = f"{family}.{short}"
         known = _known.setdefault(op._name, [])
         op._implied_by = known[0].implied_by if known else frozenset({op._name})
         known.append(op)
     for name in meaning:
-        for implied_name in _reach(name, everything):
-            for op in _known[implied_name]:
+        for weaker in implied(name):
+            for op in _known[weaker]:
                 op._implied_by |= {name}
-    return []
-
-
-def _reach(start: str, edges: Mapping[str, frozenset[str]]) -> set[str]:
-    """All that follows from *start* in one step or more."""
-    reached: set[str] = set()
-    todo = [*edges.get(start, ())]
-    while todo:
-        name = todo.pop()
-        if name not in reached:
-            reached.add(name)
-            todo.extend(edges.get(name, ()))
-    return reached
-
-
-def _cycles(starts: Iterable[str], edges: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
-    """One circle through each of *starts* that is in one, shortest first step order, each circle once."""
-    seen: set[str] = set()
-    for start in starts:
-        if start in seen or start not in _reach(start, edges):
-            continue
-        path = [start]
-        while path[-1] != start or len(path) == 1:
-            path.append(next(name for name in sorted(edges[path[-1]]) if name == start or start in _reach(name, edges)))
-        seen.update(path)
-        yield path
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Topology:
     emits: tuple[type[Intent], ...]
     """Intent types that reactors emit and none of them handles."""
     replies: tuple[str, ...]
-    """Patterns (``*`` for any characters) of topics that replies may go to."""
+    """Patterns (``*`` for any characters) of topics that replies may go to, relative to the namespace unless dotted."""
     partitions: int
     """Partitions of each topic that ``pf topics create`` makes."""
 

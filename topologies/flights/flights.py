@@ -150,5 +150,5 @@ flights = Topology(
     "flights",
     reactors=[Fleet, AirportBoard, CarrierTable],
     internal=["airports", "carriers"],
-    replies=["flights.replies", "flights.replies.*"],
+    replies=["replies"],
 )

@@ -1,0 +1,217 @@
+"""The Faust app of a topology.
+
+Faust gives the app and its services, the consumer thread with the group membership, the copartitioning assignor, the table
+of each group with its changelog topic, and the agents. Its data path is switched off here: the partitions are paused in
+Faust's consumer as soon as they are assigned, and :class:`~pf_stream.engine.lanes.Lanes` reads, commits and recovers them.
+"""
+
+import asyncio
+import ssl
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.auth import SASLCredentials, SSLCredentials
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode import Service
+
+from pf_stream.core.plan import REROUTED
+from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.settings import WorkerSettings
+from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.model.topology import Topology
+
+__all__ = ["LaneConsumer", "build_app"]
+
+log = structlog.get_logger(__name__)
+
+SESSION_S = 10.0
+HEARTBEAT_S = 1.0
+
+
+class ReactorAgent(faust.Agent):
+    """A reactor as ``faust agents`` shows it. Its events are handled by lanes, so it starts no actor."""
+
+    async def on_start(self) -> None:
+        """No actors."""
+
+    async def on_stop(self) -> None:
+        """No actors."""
+
+    async def on_partitions_assigned(self, assigned: set[TP]) -> None:
+        """Lanes are told by the consumer."""
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Lanes are told by the consumer."""
+
+
+class LaneRecovery(Recovery):
+    """Ends a rebalance at once: lanes recover themselves, and each starts when it is ready."""
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        app: Any = self.app
+        while not self.should_stop:
+            if await self.wait_for_stopped(self.signal_recovery_start.wait()):
+                return
+            self.signal_recovery_start.clear()
+            await app.on_rebalance_complete.send()
+            app.flow_control.resume()
+            app.consumer.resume_flow()
+            await app._fetcher.maybe_start()
+            self.tables.on_actives_ready()
+            self.tables.on_standbys_ready()
+            self.completed.set()
+            app.on_rebalance_end()
+
+    @Service.task
+    async def _slurp_changelog(self) -> None:
+        """Nothing arrives on Faust's changelog queue."""
+
+    @Service.task
+    async def _publish_stats(self) -> None:
+        """Lanes report their own."""
+
+
+class LaneTables(TableManager):
+    """The tables, recovered by lanes."""
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = LaneRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
+class _PausingListener(driver.ConsumerRebalanceListener):
+    """Keeps aiokafka's fetcher from reading what lanes read. Runs in the consumer's thread, where pausing is safe."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        partitions = list(assigned)
+        self._thread._ensure_consumer().pause(*partitions)
+        await super().on_partitions_assigned(partitions)
+
+
+class LaneConsumer(driver.Consumer):
+    """Faust's consumer as far as the group is concerned."""
+
+    RebalanceListener = _PausingListener
+    lanes: Lanes
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self.lanes.assign([(tp.topic, tp.partition) for tp in assigned])
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        await self.lanes.revoke()
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Nothing to drain; but a worker whose event loop hangs must lose its partitions (``max.poll.interval.ms``)."""
+        while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            consumer = self._thread._ensure_consumer()
+            with consumer._fetcher._subscriptions.fetch_context():
+                pass
+            await asyncio.sleep(HEARTBEAT_S)
+
+    def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """The group's offsets are a hint for tools that show lag; what counts is in the changelogs."""
+        committed = self._committed_offset
+        return {
+            TP(*partition): offset
+            for partition, offset in self.lanes.hints.items()
+            if offset > (committed[TP(*partition)] or 0)
+        }
+
+    async def perform_seek(self) -> None:
+        """Lanes know their positions."""
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock detector watches a path that no record takes."""
+
+    def rejoin(self) -> None:
+        """Ask the group for a new assignment; may be called from any thread."""
+        thread = self._thread
+        coordinator = thread._ensure_consumer()._coordinator
+        thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
+
+class _Transport(driver.Transport):
+    Consumer = LaneConsumer
+
+
+def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> faust.App:
+    """The app: an agent for each reactor, a table for each group. Lanes are attached by the worker."""
+    connection = settings.connection
+    credentials, context = _credentials(connection)
+    data_dir = settings.data_dir or Path(tempfile.gettempdir()) / f"pf-{topology.app_id}-{settings.worker_id}"
+    app = faust.App(
+        topology.app_id,
+        broker=";".join(f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")),
+        broker_credentials=credentials,
+        ssl_context=context,
+        datadir=str(data_dir),
+        store="memory://",
+        topic_partitions=partitions,
+        topic_allow_declare=False,  # `pf topics create` makes them, with the settings that exactness needs
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        web_enabled=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        consumer_group_instance_id=settings.worker_id,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=SESSION_S,
+        broker_rebalance_timeout=SESSION_S,
+        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_commit_interval=1.0,
+        broker_max_poll_interval=60.0,
+        stream_wait_empty=False,
+        Agent=ReactorAgent,
+        TableManager=LaneTables,
+    )
+    app.finalize()
+    app.transport = _Transport(app.conf.broker_consumer, app)
+    for group in topology.groups:
+        app.Table(group.name, partitions=partitions, key_type=bytes, value_type=bytes, help=f"State of {group.name}")
+        topics = [*group.topics, *(topic + REROUTED for topic in group.topics if not topology.is_internal(topic))]
+        for topic in topics:
+            channel: Any = app.topic(topic, key_type=bytes, value_type=bytes, partitions=partitions)
+            app.topics.add(channel.clone(is_iterator=True))
+    for reactor in topology.reactors:
+        spec = reactor.__reactor__
+        sources = sorted({topology.topic_name(handler.intent.topic) for handler in spec.handlers})
+        channel = app.topic(*sources, key_type=bytes, value_type=bytes, partitions=partitions)
+        app.agent(channel, name=spec.id)(_actor(reactor.__doc__))
+    return app
+
+
+def _actor(doc: str | None) -> Callable[[Any], Any]:
+    async def actor(stream: Any) -> None:
+        """Not run: lanes call the reactor's handlers."""
+
+    actor.__doc__ = doc
+    return actor
+
+
+def _credentials(connection: ConnectionSettings) -> tuple[Any, ssl.SSLContext | None]:
+    arguments: Mapping[str, Any] = connection.for_aiokafka()
+    context = arguments.get("ssl_context")
+    if connection.security_protocol.startswith("SASL"):
+        return (
+            SASLCredentials(
+                username=connection.sasl_username,
+                password=connection.sasl_password,
+                mechanism=connection.sasl_mechanism,
+                ssl_context=context,
+            ),
+            context,
+        )
+    return (SSLCredentials(context) if context is not None else None), context

@@ -1,0 +1,42 @@
+"""Why a lane cannot go on.
+
+::
+
+    LaneError
+    ├── TopicReplacedError       a source topic was deleted and made anew
+    └── WatermarkRangeError      the lane's position lies outside the source topic
+"""
+
+from pf_stream.errors import PFError
+
+__all__ = ["LaneError", "TopicReplacedError", "WatermarkRangeError"]
+
+
+class LaneError(PFError):
+    """Raised when a lane has to stop although its worker goes on."""
+
+    code = "lane"
+
+
+class TopicReplacedError(LaneError):
+    """Raised when the topic that a lane has read is not the one that has its name now."""
+
+    code = "topic_replaced"
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(
+            f"{topic} was deleted and made anew since this lane read it: its offsets mean other records now. "
+            f"Start the topology under a new name, or delete its changelog topics to begin without state"
+        )
+
+
+class WatermarkRangeError(LaneError):
+    """Raised when the records that a lane has to read next are gone, or were never there."""
+
+    code = "watermark_range"
+
+    def __init__(self, topic: str, partition: int, position: int, begin: int, end: int) -> None:
+        super().__init__(
+            f"the lane has to go on at offset {position} of {topic}-{partition}, which holds [{begin}, {end}): "
+            f"records were deleted before they were read, or the topic is another one"
+        )

@@ -1,0 +1,203 @@
+"""All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import structlog
+
+from pf_stream.clock import Clock
+from pf_stream.core.authorise import Authority
+from pf_stream.core.lane import Limits
+from pf_stream.core.plan import GroupPlan
+from pf_stream.core.store import StateUndecodableError
+from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.reader import Reader
+from pf_stream.engine.runner import LaneRunner, Shared
+from pf_stream.engine.settings import WorkerSettings
+from pf_stream.errors import PFError
+from pf_stream.kafka.appender import Appender
+from pf_stream.kafka.errors import AppendError, FencedError
+from pf_stream.kafka.link import Link, Partition
+from pf_stream.security.verify import Verifier
+
+__all__ = ["Lanes"]
+
+log = structlog.get_logger(__name__)
+
+REVOKE_S = 5.0
+"""How long a revocation waits for what is under way: half of the session timeout."""
+
+LaneKey = tuple[str, int]
+
+
+class Lanes:
+    """The lanes of a worker."""
+
+    def __init__(
+        self,
+        plans: Sequence[GroupPlan],
+        shared: Shared,
+        links: Sequence[Link],
+        hints: dict[Partition, int],
+        rejoin: Callable[[], None],
+    ) -> None:
+        self._plans = {plan.name: plan for plan in plans}
+        self._shared = shared
+        self._links = links
+        self._rejoin = rejoin
+        self._open: dict[LaneKey, LaneRunner] = {}
+        self._parked: dict[LaneKey, LaneRunner] = {}
+        self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self.hints = hints
+        """How far each source partition is durable, to be committed to the group."""
+        self.ready = asyncio.Event()
+        """Set while every assigned lane is open or has stopped for good."""
+        self.crashed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with an error when the worker cannot go on."""
+
+    @classmethod
+    async def start(
+        cls,
+        plans: Sequence[GroupPlan],
+        settings: WorkerSettings,
+        limits: Limits,
+        clock: Clock,
+        topic_ids: Mapping[str, bytes],
+        rejoin: Callable[[], None],
+    ) -> "Lanes":
+        """Connect; raises :class:`KafkaUnavailableError`.
+
+        Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
+        hold up a commit, and an output the next lane's commit.
+        """
+        links: list[Link] = []
+        try:
+            while len(links) < 4:
+                links.append(await Link.connect(settings.connection))
+        except BaseException:
+            for link in links:
+                await link.close()
+            raise
+        control, reading, committing, sending = links
+        hints: dict[Partition, int] = {}
+        shared = Shared(
+            worker_id=settings.worker_id,
+            clock=clock,
+            authority=Authority(Verifier(settings.trust_roots, plans[0].topology.namespace)),
+            limits=limits,
+            contexts=ContextMaker(settings.trust_roots),
+            control=control,
+            reader=Reader(reading, gather=settings.latency == "balanced"),
+            changelog=Appender(committing),
+            outputs=Appender(sending),
+            topic_ids=topic_ids,
+            committed=hints.__setitem__,
+        )
+        self = cls(plans, shared, links, hints, rejoin)
+        self._reading = asyncio.create_task(shared.reader.run(), name="reader")
+        self._reading.add_done_callback(self._reading_ended)
+        return self
+
+    def _reading_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and not self.crashed.done():
+            self.crashed.set_exception(task.exception() or RuntimeError("the fetch loop ended"))
+
+    # -- the group's decisions -----------------------------------------------------------------------------------------
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Open the lanes of an assignment; those that were open before it are opened anew, under a new lease."""
+        assigned = set(partitions)
+        keys = [
+            (plan.name, number)
+            for plan in self._plans.values()
+            for number in range(plan.partitions)
+            if all((source.topic, number) in assigned for source in plan.sources)
+        ]
+        for key in [key for key in self._parked if key not in keys]:
+            del self._parked[key]
+        self.hints.clear()
+        self.ready.clear()
+        for key in keys:
+            self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
+        if not keys:
+            self.ready.set()
+
+    async def revoke(self, seconds: float = REVOKE_S) -> None:
+        """Finish and park every lane, as a rebalance begins."""
+        for task in self._opening.values():
+            task.cancel()
+        await asyncio.gather(*self._opening.values(), return_exceptions=True)
+        self._opening.clear()
+        runners, self._open = self._open, {}
+        await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
+        self._parked.update(runners)
+
+    async def _open_lane(self, key: LaneKey) -> None:
+        runner = self._parked.pop(key, None)
+        if runner is None:
+            runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        try:
+            await runner.open()
+        except asyncio.CancelledError:
+            runner.void()
+            raise
+        except Exception as error:  # noqa: BLE001 - one lane that cannot start must not keep the others from starting
+            self._report(runner, error)
+        else:
+            self._open[key] = runner
+            log.info(
+                "lane open",
+                lane=repr(runner),
+                recovered=runner.recovered,
+                seconds=round(runner.open_time, 3),
+                position=dict(runner.lane.positions),
+            )
+        self._opening.pop(key, None)
+        if not self._opening:
+            self.ready.set()
+
+    # -- failures ------------------------------------------------------------------------------------------------------
+
+    def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
+        key = runner.plan.name, runner.partition
+        self._open.pop(key, None)
+        self._report(runner, error)
+        if isinstance(error, FencedError | AppendError):
+            # Acquiring again here could take the lane from its new owner: only the group may decide.
+            log.warning("rejoining the group, since a lane was lost", lane=repr(runner))
+            self._rejoin()
+
+    def _report(self, runner: LaneRunner, error: Exception) -> None:
+        code = error.code if isinstance(error, PFError) else type(error).__name__
+        log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
+        if isinstance(error, StateUndecodableError):
+            task = asyncio.create_task(self._report_location(runner, error))
+            task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    async def _report_location(self, runner: LaneRunner, error: StateUndecodableError) -> None:
+        log.error(
+            "this record of the changelog holds the state that cannot be decoded",
+            lane=repr(runner),
+            reactor=error.reactor,
+            key=error.key.decode(errors="replace"),
+            offset=await runner.locate(error),
+        )
+
+    # -- what others may read, and the end -----------------------------------------------------------------------------
+
+    @property
+    def runners(self) -> list[LaneRunner]:
+        """Open lanes."""
+        return list(self._open.values())
+
+    async def stop(self, seconds: float) -> None:
+        """Drain and close everything."""
+        await self.revoke(seconds)
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        await self._shared.changelog.close()
+        await self._shared.outputs.close()
+        for link in self._links:
+            await link.close()

@@ -1,0 +1,53 @@
+"""Who may write a lane's changelog: a producer id that the broker fences.
+
+``InitProducerId`` under the changelog partition's name gives a new epoch, and the first batch under it (the fence) makes
+the partition's leader refuse every batch with an older one (KIP-98's fencing, used without a transaction). What a
+predecessor managed to write lies before the fence, so recovering up to the fence misses nothing.
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+from pf_stream.core import changelog
+from pf_stream.kafka.appender import Appender
+from pf_stream.kafka.batch import SEQUENCE_MASK, BatchBuilder, record_count, stamp
+from pf_stream.kafka.link import Link, Partition
+
+__all__ = ["Lease", "acquire"]
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to append under one producer id and epoch."""
+
+    producer_id: int
+    """Given by the transaction coordinator; the same for every holder of the lane."""
+    epoch: int
+    """One more than the previous holder's."""
+    fence: int
+    """Offset of the fence record: everything before it is the past."""
+    sequences: dict[Partition, int]
+    """Next sequence number for each partition that this lease has written to."""
+
+    def stamp(self, partition: Partition, batch: bytes) -> bytes:
+        """The batch as the next one of this lease in *partition*."""
+        sequence = self.sequences.get(partition, 0)
+        self.sequences[partition] = (sequence + record_count(batch)) & SEQUENCE_MASK
+        return stamp(batch, self.producer_id, self.epoch, sequence)
+
+
+async def acquire(
+    link: Link, appender: Appender, owner: object, partition: Partition, worker_id: str, now_ms: int
+) -> Lease:
+    """Take the lease of a changelog partition; whoever held it can no longer append.
+
+    Only to be called when the group has assigned the lane to this worker: whoever acquires last wins.
+    """
+    producer_id, epoch = await link.init_producer_id(f"{partition[0]}-{partition[1]}")
+    lease = Lease(producer_id, epoch, -1, {})
+    builder = BatchBuilder(4096, compress=False)
+    note = orjson.dumps({"worker": worker_id, "producer_id": producer_id, "epoch": epoch})
+    builder.append(now_ms, changelog.FENCE, note, [])
+    lease.fence = await appender.submit(owner, partition, lease.stamp(partition, builder.build()))
+    return lease

@@ -1,0 +1,439 @@
+"""One lane at work: recovery, the step over what is fetched, the commit of what it decides, the sending of outputs."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from pf_stream.clock import Clock
+from pf_stream.core.authorise import Authority
+from pf_stream.core.lane import Lane, Limits
+from pf_stream.core.outbox import OutboxEntry, PointerEntry
+from pf_stream.core.plan import GroupPlan
+from pf_stream.core.store import StateUndecodableError
+from pf_stream.core.unit import CommitUnit, Copy, Output, Rewind
+from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.encode import encode_outputs, encode_unit
+from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
+from pf_stream.engine.lease import Lease, acquire
+from pf_stream.engine.reader import Feed, Reader
+from pf_stream.errors import PFError
+from pf_stream.kafka.appender import Appender
+from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count
+from pf_stream.kafka.link import Link, Partition
+
+__all__ = ["LaneRunner", "Shared"]
+
+log = structlog.get_logger(__name__)
+
+SLICE: Final = 500
+"""Records between two turns of the event loop: some 10 ms."""
+CHUNKS: Final = 2
+"""Fetched chunks that wait, for each source partition."""
+UNSENT_UNITS: Final = 8
+"""Units whose outputs may be on their way before the lane takes no more."""
+MARK_S: Final = 0.1
+"""How long an idle lane waits until it marks its outputs as sent."""
+KEEP_ALIVE_S: Final = 3600.0
+"""How often an idle lane appends something: the broker forgets a fence after a day of silence."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the lanes of a worker have in common."""
+
+    worker_id: str
+    """Name of the worker."""
+    clock: Clock
+    """Wall time."""
+    authority: Authority
+    """Who may do what."""
+    limits: Limits
+    """Bounds of units and records."""
+    contexts: ContextMaker
+    """Narrowed tokens."""
+    control: Link
+    """For leases, recovery, offsets and single records."""
+    reader: Reader
+    """Source records."""
+    changelog: Appender
+    """Commits."""
+    outputs: Appender
+    """Outputs; on a connection of its own, so that no commit waits for them."""
+    topic_ids: Mapping[str, bytes]
+    """Ids of the source topics."""
+    committed: Callable[[Partition, int], None]
+    """Told how far a source partition is durable."""
+
+
+class LaneRunner:
+    """One partition of one group, while it is assigned to this worker.
+
+    :meth:`open` takes the lease and recovers, :meth:`close` stops; after a failure *failed* is called, once, and the lane's
+    memory is void.
+    """
+
+    def __init__(
+        self, plan: GroupPlan, partition: int, shared: Shared, failed: "Callable[[LaneRunner, Exception], None]"
+    ) -> None:
+        self.plan = plan
+        self.partition = partition
+        self.lane = Lane(plan, partition, shared.authority, shared.limits)
+        self._shared = shared
+        self._failed = failed
+        self._changelog: Partition = (plan.changelog, partition)
+        self._lease: Lease | None = None
+        self._last_offset = -2
+        """Offset of the last record that this lane appended to its changelog."""
+        self._feeds: list[Feed] = []
+        self._inbox: deque[tuple[str, Chunk]] = deque()
+        self._waiting: dict[str, int] = {}
+        self._input = asyncio.Event()
+        self._work = asyncio.Event()
+        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._partitions: dict[str, int] = {}
+        self._unsent: deque[_Sending] = deque()
+        self._to_send: asyncio.Queue[_Sending] = asyncio.Queue()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.stopped = False
+        self.open_time = 0.0
+        self.recovered = 0
+        """Changelog records read at the last recovery."""
+
+    def __repr__(self) -> str:
+        return f"<lane {self.plan.changelog}-{self.partition}>"
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the lease, recover what is not in memory, send what was left unsent, and start to read."""
+        shared = self._shared
+        started = asyncio.get_running_loop().time()
+        known = self._last_offset
+        self.stopped = False
+        lease = await acquire(
+            shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
+        )
+        self._lease = lease
+        # Memory of an earlier assignment is good only if nobody has written since.
+        if lease.fence != known + 1:
+            self.lane = Lane(self.plan, self.partition, shared.authority, shared.limits)
+            await self._recover(lease.fence)
+            positions = self.lane.begin(secrets.token_hex(4))
+        else:
+            positions = dict(self.lane.positions)
+        self._last_offset = lease.fence
+        await self._start_positions(positions)
+        for sequence, entries in self.lane.unsent():
+            self._send(sequence, entries)
+        self._tasks = [
+            asyncio.create_task(self._guard(work()), name=f"{self.plan.changelog}-{self.partition}-{work.__name__}")
+            for work in (self._process, self._commit, self._send_outputs)
+        ]
+        for topic, source in self.lane.sources.items():
+            self._feed(topic, source.next)
+        self.open_time = asyncio.get_running_loop().time() - started
+
+    async def _recover(self, fence: int) -> None:
+        shared = self._shared
+        position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
+        while position < fence:
+            result = await shared.control.fetch_one(self._changelog, position)
+            if result.error is not None:
+                raise result.error
+            if result.chunk is None:
+                continue
+            # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
+            records = [record for record in result.chunk if position <= record.offset < fence]
+            self.lane.restore((record.key or b"", record.value) for record in records)
+            self.recovered += len(records)
+            position = result.chunk.next_offset
+            await asyncio.sleep(0)
+
+    async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
+        shared = self._shared
+        sources: list[Partition] = [(topic, self.partition) for topic in positions]
+        begins = await shared.control.offsets(sources, end=False)
+        ends = await shared.control.offsets(sources, end=True)
+        for topic, position in positions.items():
+            at = topic, self.partition
+            source = self.lane.sources[topic]
+            topic_id = shared.topic_ids[topic]
+            if position is None:
+                self.lane.start_at(topic, begins[at], topic_id)
+                continue
+            if source.topic_id not in (topic_id, bytes(16)):
+                raise TopicReplacedError(topic)
+            is_new_reactor = position == 0 and bool(source.ahead)  # it reads what there still is
+            if not is_new_reactor and not begins[at] <= position <= ends[at]:
+                raise WatermarkRangeError(topic, self.partition, position, begins[at], ends[at])
+            self.lane.start_at(topic, max(position, begins[at]), topic_id)
+
+    def _feed(self, topic: str, offset: int) -> None:
+        self._waiting[topic] = 0
+
+        def deliver(chunk: Chunk) -> None:
+            self._waiting[topic] += 1
+            self._inbox.append((topic, chunk))
+            self._idle.clear()
+            self._input.set()
+
+        feed = Feed(
+            partition=(topic, self.partition),
+            offset=offset,
+            ready=lambda: self._waiting[topic] < CHUNKS,
+            deliver=deliver,
+            failed=self._fail,
+        )
+        self._feeds.append(feed)
+        self._shared.reader.add(feed)
+
+    # -- at work -------------------------------------------------------------------------------------------------------
+
+    async def _process(self) -> None:
+        """Step over what is fetched."""
+        lane = self.lane
+        clock = self._shared.clock
+        while True:
+            if not self._inbox:
+                self._idle.set()
+                self._input.clear()
+                await self._input.wait()
+                continue
+            topic, chunk = self._inbox[0]
+            if lane.is_full or len(self._unsent) >= UNSENT_UNITS:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            if lane.step(topic, chunk, clock.now_ms(), SLICE):
+                # A rewind may have emptied the inbox meanwhile, but only between two steps.
+                self._inbox.popleft()
+                self._waiting[topic] -= 1
+                self._shared.reader.wake()
+            if lane.count:
+                self._work.set()
+            await asyncio.sleep(0)
+
+    async def _commit(self) -> None:
+        """Group commit: while one unit is appended the next one is filled; then that one is sealed and appended."""
+        shared = self._shared
+        lane = self.lane
+        quiet = asyncio.get_running_loop().time()
+        while True:
+            if not lane.count:
+                try:
+                    async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
+                        await self._work.wait()
+                except TimeoutError:
+                    pass
+                self._work.clear()
+                marks_due = lane.has_marks and not self._unsent
+                silent_s = asyncio.get_running_loop().time() - quiet
+                if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
+                    continue
+            quiet = asyncio.get_running_loop().time()
+            unit = lane.seal()
+            if isinstance(unit, Rewind):
+                self._rewind(unit)
+                continue
+            self._room.set()
+            unit = await self._with_known_targets(unit)
+            now_ms = shared.clock.now_ms()
+            outbox = encode_outputs(unit, self._partitions, shared.contexts)
+            batch = encode_unit(unit, outbox, now_ms)
+            assert self._lease is not None
+            stamped = self._lease.stamp(self._changelog, batch)
+            offset = await shared.changelog.submit(self, self._changelog, stamped)
+            self._last_offset = offset + record_count(batch) - 1
+            for topic, position in unit.positions.items():
+                shared.committed((topic, self.partition), position)
+            if outbox:
+                self._send(unit.sequence, outbox)
+
+    async def _with_known_targets(self, unit: CommitUnit) -> CommitUnit:
+        """Learn the partition counts of new target topics; a reply to a topic that does not exist is left out."""
+        missing = {output.topic for output in unit.outputs} - self._partitions.keys()
+        if not missing:
+            return unit
+        absent = set()
+        for topic in missing:
+            count = await self._shared.control.partitions(topic)
+            if count is None:
+                absent.add(topic)
+            else:
+                self._partitions[topic] = count
+        if not absent:
+            return unit
+        needed = {source.plan.dead_letters for source in self.lane.sources.values()}
+        needed |= {emit.topic for emit in self.plan.emits.values()}
+        if absent & needed:
+            from pf_stream.kafka.errors import TopicMissingError
+
+            raise TopicMissingError(sorted(absent & needed), "Create them with: pf topics create")
+        log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
+        kept: list[Output | Copy] = [output for output in unit.outputs if output.topic not in absent]
+        return CommitUnit(unit.sequence, unit.incarnation, unit.entries, kept, unit.positions, unit.count)
+
+    def _rewind(self, rewind: Rewind) -> None:
+        """Read the records of a unit that could not be sealed once more."""
+        self._stop_reading()
+        for topic, position in rewind.positions.items():
+            self._feed(topic, position)
+        self._room.set()
+
+    def _stop_reading(self) -> None:
+        for feed in self._feeds:
+            self._shared.reader.remove(feed)
+        self._feeds.clear()
+        self._inbox.clear()
+        self._waiting.clear()
+
+    # -- outputs -------------------------------------------------------------------------------------------------------
+
+    def _send(self, sequence: int, entries: Mapping[int, OutboxEntry]) -> None:
+        sending = _Sending(sequence, dict(entries), len(entries))
+        self._unsent.append(sending)
+        self._drained.clear()
+        self._to_send.put_nowait(sending)
+
+    async def _send_outputs(self) -> None:
+        """Hand outputs on in the order of the units; what a later unit says must not overtake an earlier one."""
+        outputs = self._shared.outputs
+        while True:
+            sending = await self._to_send.get()
+            for entry in sending.entries.values():
+                batch = await self._copy(entry) if isinstance(entry, PointerEntry) else entry.batch
+                target = entry.topic, entry.partition
+                assert self._lease is not None
+                sent = outputs.submit(self, target, self._lease.stamp(target, batch))
+                sent.add_done_callback(lambda done, sending=sending: self._sent(sending, done))  # type: ignore[misc]
+
+    async def _copy(self, entry: PointerEntry) -> bytes:
+        records = await self._shared.control.read_range(
+            (entry.source, entry.source_partition), entry.offset, entry.offset + 1
+        )
+        builder = BatchBuilder(64 << 20, compress=True)
+        if records:
+            original = records[0]
+            kept = [header for header in original.headers if header[0] not in entry.drop]
+            builder.append(entry.timestamp_ms, original.key, original.value, [*kept, *entry.headers])
+        else:
+            log.error("a large record was deleted before it could be copied; its headers are kept", entry=entry)
+            builder.append(entry.timestamp_ms, None, None, list(entry.headers))
+        return builder.build()
+
+    def _sent(self, sending: "_Sending", done: "asyncio.Future[int]") -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if error is not None:
+            self._fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            return
+        sending.left -= 1
+        while self._unsent and not self._unsent[0].left:
+            first = self._unsent.popleft()
+            self.lane.sent(first.sequence, first.entries)
+            self._room.set()
+        if not self._unsent:
+            self._drained.set()
+            self._work.set()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> bool:
+        """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
+        for feed in self._feeds:
+            self._shared.reader.remove(feed)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+                while self.lane.count or self._unsent or self.lane.has_marks:
+                    self._work.set()
+                    if self._unsent:
+                        await self._drained.wait()
+                    else:
+                        await asyncio.sleep(0.005)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self, seconds: float) -> None:
+        """Drain, then stop. The memory is kept for the case that the same lane is assigned again."""
+        clean = not self.stopped and bool(self._tasks) and await self.drain(seconds)
+        await self._halt()
+        if not clean:
+            self.void()
+
+    def void(self) -> None:
+        """Forget what is in memory: the next :meth:`open` recovers."""
+        self._last_offset = -2
+
+    async def _halt(self) -> None:
+        self.stopped = True
+        self._stop_reading()
+        self._shared.changelog.drop(self)
+        self._shared.outputs.drop(self)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._unsent.clear()
+        self._drained.set()
+        self._to_send = asyncio.Queue()
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except (PFError, AnyKafkaError) as error:
+            self._fail(error)
+        except Exception as error:
+            log.exception("lane crashed", lane=repr(self))
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
+        self.void()
+        self._stop_reading()
+        self._failed(self, error)
+
+    async def locate(self, error: StateUndecodableError) -> int | None:
+        """Offset of the changelog record that holds a state that cannot be decoded."""
+        from pf_stream.core import changelog
+
+        prefix = next(store.reactor.prefix for store in self.lane.stores if store.reactor.spec.id == error.reactor)
+        wanted = changelog.state_key(prefix, error.key)
+        control = self._shared.control
+        begin = (await control.offsets([self._changelog], end=False))[self._changelog]
+        end = (await control.offsets([self._changelog], end=True))[self._changelog]
+        found = None
+        position = begin
+        while position < end:
+            result = await control.fetch_one(self._changelog, position)
+            if result.chunk is None:
+                break
+            for record in result.chunk:
+                if record.key == wanted:
+                    found = record.offset
+            position = result.chunk.next_offset
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Sending:
+    sequence: int
+    entries: dict[int, OutboxEntry]
+    left: int
+    """Entries that are not yet acknowledged."""
