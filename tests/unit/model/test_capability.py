@@ -186,6 +186,13 @@ class TestDefinitionErrors:
         with pytest.raises(DefinitionError, match=r"another family is called AlgebraTaken .*rename one"):
             type("AlgebraTaken", (Capability,), {"read": operation(implies=AlgebraDoc.read)})
 
+    def test_a_refused_family_changes_nothing(self) -> None:
+        target, name = AlgebraOps.watch, "AlgebraRefused"
+        with pytest.raises(DefinitionError, match="limit is 3"):
+            type(name, (Capability,), {"limit": 3, "read": operation(implies=target)})
+        assert target.implied_by == {"AlgebraOps.watch"}
+        type(name, (Capability,), {"write": operation()})
+
     def test_implication_does_not_run_in_a_circle(self) -> None:
         low = type("AlgebraLow", (Capability,), {"a": operation()}).__operations__["a"]  # type: ignore[attr-defined]
         mid = type("AlgebraMid", (Capability,), {"b": operation(implies=low)}).__operations__["b"]  # type: ignore[attr-defined]
