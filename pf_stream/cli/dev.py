@@ -51,9 +51,7 @@ def up(
             show_default="the last one, or a free one",
         ),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds until it must be ready, downloads not counted.")
-    ] = 60,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds until it must be ready, downloads not counted.")] = 60,
     output: OutputOption = Output.table,
 ) -> None:
     """Start Kafka, or find the one that runs; print where it is once topics can be created.
@@ -106,9 +104,7 @@ def status(data_dir: DataDirOption = None, output: OutputOption = Output.table) 
             now = {"uptime_s": found.uptime_s, "rss_bytes": found.rss_bytes}
         names = ("bootstrap_servers", "pid", "port", "version", "started_at")
         show(
-            {"state": found.state.value, "data_dir": str(found.data_dir)}
-            | {n: broker.get(n) for n in names}
-            | now,
+            {"state": found.state.value, "data_dir": str(found.data_dir)} | {n: broker.get(n) for n in names} | now,
             output,
         )
         if found.state is not BrokerState.running:
@@ -119,9 +115,7 @@ def status(data_dir: DataDirOption = None, output: OutputOption = Output.table) 
 def logs(
     data_dir: DataDirOption = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
 ) -> None:
     """Print the end of Kafka's log."""
     with exit_on_error():
@@ -186,11 +180,7 @@ class _Reporter:
         match step.stage:
             case Stage.downloading:
                 tenth = step.done * 10 // step.total
-                self._say(
-                    ""
-                    if not self._bar.disable
-                    else f"downloading Kafka, {step.total / 1e6:.0f} MB: {tenth}0 %"
-                )
+                self._say("" if not self._bar.disable else f"downloading Kafka, {step.total / 1e6:.0f} MB: {tenth}0 %")
             case Stage.waiting:
                 self._say("waiting for another pf process that is at the same")
             case Stage.stale:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
+from aiokafka.errors import KafkaError as AnyKafkaError
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
@@ -17,7 +18,7 @@ from pf_stream.engine.settings import WorkerSettings
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError
-from pf_stream.kafka.link import Link, Partition
+from pf_stream.kafka.link import Link, Partition, is_transient
 from pf_stream.security.verify import Verifier
 
 __all__ = ["Lanes"]
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 REVOKE_S = 5.0
 """How long a revocation waits for what is under way: half of the session timeout."""
+
+RETRY_S = 1.0
 
 LaneKey = tuple[str, int]
 
@@ -80,6 +83,11 @@ class Lanes:
                 await link.close()
             raise
         control, reading, committing, sending = links
+        topics = [source.topic for plan in plans for source in plan.sources]
+        changelogs = [plan.changelog for plan in plans]
+        await control.watch([*topics, *changelogs])
+        await reading.watch(topics)
+        await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
         shared = Shared(
             worker_id=settings.worker_id,
@@ -138,7 +146,15 @@ class Lanes:
         if runner is None:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
         try:
-            await runner.open()
+            while True:
+                try:
+                    await runner.open()
+                    break
+                except AnyKafkaError as error:
+                    if not is_transient(error):
+                        raise
+                    log.warning("lane cannot be opened yet", lane=repr(runner), reason=repr(error))
+                    await asyncio.sleep(RETRY_S)
         except asyncio.CancelledError:
             runner.void()
             raise

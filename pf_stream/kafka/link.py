@@ -143,10 +143,8 @@ class Link:
 
     async def partitions(self, topic: str) -> int | None:
         """Number of partitions of a topic, ``None`` if it does not exist."""
+        await self.watch([topic])
         known = self._client.cluster.partitions_for_topic(topic)
-        if known is None:
-            await self._client.add_topic(topic)
-            known = self._client.cluster.partitions_for_topic(topic)
         return None if known is None else len(known)
 
     def leader(self, partition: Partition) -> int | None:
@@ -156,9 +154,14 @@ class Link:
 
     async def watch(self, topics: Sequence[str]) -> None:
         """Learn, and from now on keep up with, the leaders of *topics*."""
+        cluster = self._client.cluster
         for topic in topics:
-            if self._client.cluster.partitions_for_topic(topic) is None:
-                await self._client.add_topic(topic)
+            # The client lets everybody share an update that is under way, which may have been asked for before the topic
+            # was added; only the second one from here on surely knows it.
+            for _ in range(2):
+                if cluster.partitions_for_topic(topic) is None:
+                    await self._client.add_topic(topic)
+                    await self.refresh()
 
     async def refresh(self) -> None:
         """Ask for the metadata anew."""

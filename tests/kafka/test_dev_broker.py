@@ -1,8 +1,314 @@
-"""The development broker: each promise of ``pf dev``, against the real process."""
+"""The development broker: each promise of ``pf dev``, against the real process.
 
+The tests share a cache folder of their own, so the first start of all fetches the jars (out of the user's folder, as
+from a mirror) and makes the AOT cache in the background, while the tests go on.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from pf_stream.kafka.dev import (
+    BrokerDiedError,
+    BrokerInfo,
+    BrokerRunningError,
+    BrokerState,
+    BrokerTimeoutError,
+    DevBroker,
+    launch,
+)
+from pf_stream.kafka.dev.aot import aot_path
+from pf_stream.kafka.dev.artifacts import fetch, load_lock
+from pf_stream.kafka.dev.java import find_java
+from pf_stream.kafka.dev.progress import Stage, Step
+from pf_stream.kafka.dev.storage import DataDir, jars_dir
+
+PF = [sys.executable, "-m", "pf_stream"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache folder of these tests; what the training run started is gone with it."""
+    fetch(load_lock().artifacts, jars_dir())
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PF_MAVEN_MIRROR", str(jars_dir()))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+        for trainer in trainers(folder):
+            trainer.terminate()
+        wait_until(lambda: not trainers(folder) and not list(folder.glob("pf_stream/kafka/aot-*")))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[DevBroker]:
+    """A broker that has not been started, in a folder with a name that needs care; stopped after the test."""
+    broker = DevBroker(tmp_path / "größe, a=b $HOME")
+    yield broker
+    broker.down(timeout=0)
+
+
+def trainers(cache: Path) -> list[psutil.Process]:
+    """Processes of training runs for this cache folder: Python and JVM."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            ours = "AOTCacheOutput=" in line or "dev._train" in line
+            if ours and process.environ().get("XDG_CACHE_HOME") == str(cache):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until(check: Callable[[], object], within: float = 30.0) -> None:
+    deadline = time.monotonic() + within
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def pf(*arguments: str, data_dir: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [*PF, "dev", *arguments, "--data-dir", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
+def topics(info: BrokerInfo) -> set[str]:
+    return set(AdminClient({"bootstrap.servers": info.bootstrap_servers}).list_topics(timeout=5).topics)
+
+
+def create_topic(info: BrokerInfo, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": info.bootstrap_servers})
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_two_starts_at_once_in_one_folder_are_one_broker(broker: DevBroker) -> None:
+    with ThreadPoolExecutor() as pool:
+        starts = [pool.submit(pf, "up", "-o", "json", data_dir=broker.data_dir) for _ in range(2)]
+        done = [start.result() for start in starts]
+    assert done[0].stdout == done[1].stdout
+    assert sorted("running already" in each.stderr for each in done) == [False, True]
+    port = json.loads(done[0].stdout)["port"]
+    assert DevBroker(broker.data_dir, port).up().port == port
+    with pytest.raises(BrokerRunningError, match=f"runs on port {port}, not {port + 1}"):
+        DevBroker(broker.data_dir, port + 1).up()
+
+
+def test_busy_port_that_was_asked_for(broker: DevBroker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = pf("up", "--port", str(port), data_dir=broker.data_dir, expect=1)
+    assert refused.stderr == (
+        f"error (port_busy): port {port} is in use on 127.0.0.1; choose another one, or none to take a free one\n"
+    )
+    assert broker.status().state is BrokerState.stopped
+
+
+def test_port_that_is_taken_between_look_and_bind(broker: DevBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        choices = iter([port, launch._free_port()])
+        monkeypatch.setattr(launch.Launch, "_choose_port", lambda _: next(choices))
+        assert broker.up().port != port
+
+
+def test_broker_that_dies_says_why_in_one_line(broker: DevBroker) -> None:
+    broker.data_dir.mkdir()
+    DataDir(broker.data_dir).prepare(20_001, 20_002)
+    meta = broker.data_dir / "kafka" / "meta.properties"
+    meta.write_text(meta.read_text(encoding="ascii").replace("node.id=1", "node.id=7"), encoding="ascii")
+    with pytest.raises(BrokerDiedError, match=r"exit code 1: .*node id .*7.* \(log: .*broker\.log\)$") as caught:
+        broker.up()
+    assert "\n" not in str(caught.value)
+    assert broker.status().state is BrokerState.stopped
+
+
+def test_broker_that_is_not_ready_in_time_leaves_nothing(broker: DevBroker) -> None:
+    pids: list[int] = []
+
+    def watch(_: Step) -> None:
+        record = DataDir(broker.data_dir).read_record()
+        pids.extend([record.pid] if record else [])
+
+    with pytest.raises(
+        BrokerTimeoutError, match=rf"not ready after 0\.2 s: .*; end of {re.escape(str(broker.log_path))}:"
+    ):
+        broker.up(timeout=0.2, progress=watch)
+    assert pids
+    assert gone(pids[0])
+    assert broker.status().state is BrokerState.stopped
+
+
+def started_half(broker: DevBroker) -> tuple["subprocess.Popen[str]", int]:
+    """A ``pf dev up`` whose broker's process exists and is not ready yet."""
+    command = [*PF, "dev", "up", "--data-dir", str(broker.data_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    data = DataDir(broker.data_dir)
+    wait_until(data.read_record)
+    record = data.read_record()
+    assert record
+    return process, record.pid
+
+
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_start_leaves_nothing(broker: DevBroker, by: signal.Signals, code: int) -> None:
+    process, pid = started_half(broker)
+    process.send_signal(by)
+    process.communicate(timeout=30)
+    assert process.returncode == code
+    assert gone(pid)
+    assert broker.status().state is BrokerState.stopped
+
+
+def test_broker_whose_starter_was_killed_is_found_and_a_hung_one_is_ended(broker: DevBroker) -> None:
+    process, pid = started_half(broker)
+    process.kill()
+    process.communicate(timeout=30)
+    assert broker.up().pid == pid
+    assert broker.status().state is BrokerState.running
+    os.kill(pid, signal.SIGSTOP)
+    assert broker.status().state is BrokerState.unhealthy
+    assert broker.down(timeout=0.1) is BrokerState.running
+    assert gone(pid)
+
+
+def test_two_starts_at_once_in_two_folders_are_two_brokers(tmp_path: Path) -> None:
+    brokers = [DevBroker(tmp_path / name) for name in ("a", "b")]
+    try:
+        with ThreadPoolExecutor() as pool:
+            one, two = pool.map(lambda broker: broker.up(), brokers)
+        create_topic(one, "only-in-a")
+        assert (topics(one), topics(two)) == ({"only-in-a"}, set())
+        assert len({one.port, two.port}) == len({one.pid, two.pid}) == 2
+    finally:
+        for broker in brokers:
+            broker.down(timeout=0)
+
+
+def test_killed_broker_is_noticed_and_comes_back_with_its_data(broker: DevBroker) -> None:
+    info = broker.up()
+    create_topic(info, "kept")
+    os.kill(info.pid, signal.SIGKILL)
+    wait_until(lambda: gone(info.pid))
+    assert broker.status().state is BrokerState.stale
+    assert json.loads(pf("status", "-o", "json", data_dir=broker.data_dir, expect=5).stdout)["state"] == "stale"
+    steps: list[Step] = []
+    revived = broker.up(progress=steps.append)
+    assert steps[0].stage is Stage.stale
+    assert topics(revived) == {"kept"}
+    os.kill(revived.pid, signal.SIGKILL)
+    wait_until(lambda: gone(revived.pid))
+    assert broker.down() is BrokerState.stale
+    assert broker.status().state is BrokerState.stopped
+
+
+def test_commands_from_first_start_to_reset(broker: DevBroker) -> None:
+    """A day with ``pf dev``: up, up again, look, down, up with the same data, reset."""
+    folder = broker.data_dir
+    assert pf("status", data_dir=folder, expect=3).stdout.split()[:2] == ["state", "stopped"]
+    assert pf("down", data_dir=folder).stderr == "no broker is running\n"
+    assert "no broker has been started there" in pf("logs", data_dir=folder, expect=3).stderr
+
+    first = json.loads(pf("up", "-o", "json", data_dir=folder).stdout)
+    assert first["bootstrap_servers"] == f"127.0.0.1:{first['port']}"
+    assert Path(first["data_dir"]) == folder
+    again = pf("up", "-o", "json", data_dir=folder)
+    assert json.loads(again.stdout) == first
+    assert again.stderr == "Kafka is running already\n"
+
+    pipe = f"{sys.executable} -m pf_stream dev status -o json | jq -r '.state, .bootstrap_servers, .rss_bytes > 1e7'"
+    shown = subprocess.run(
+        ["sh", "-c", pipe],
+        env=os.environ | {"PF_DEV_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.split() == ["running", first["bootstrap_servers"], "true"]
+    assert "Kafka Server started" in pf("logs", "-n", "1", data_dir=folder).stdout
+
+    info = broker.up()
+    assert info.pid == first["pid"]
+    create_topic(info, "kept")
+    assert pf("down", data_dir=folder).stderr == "stopped\n"
+    assert gone(info.pid)
+
+    later = broker.up()
+    assert (later.port, later.pid == info.pid) == (info.port, False)  # clients need not be told anew
+    assert topics(later) == {"kept"}
+
+    declined = subprocess.run(
+        [*PF, "dev", "reset", "--data-dir", str(folder)], input="n\n", capture_output=True, text=True, check=False
+    )
+    assert (declined.returncode, topics(later)) == (1, {"kept"})
+    pf("reset", "--yes", data_dir=folder)
+    assert gone(later.pid)
+    assert {path.name for path in folder.iterdir()} <= {".lock"}
+
+
+def test_temporary_broker_and_its_folder_go_with_the_block() -> None:
+    class BoomError(Exception):
+        pass
+
+    def fail() -> None:
+        raise BoomError
+
+    with pytest.raises(BoomError), DevBroker.temporary() as info:  # noqa: PT012 - what stands before is a part of it
+        assert info.data_dir.is_dir()
+        create_topic(info, "t")
+        fail()
+    assert gone(info.pid)
+    assert not info.data_dir.exists()
+
+
+def test_aot_cache_is_made_once_in_the_background(broker: DevBroker, own_cache: Path) -> None:
+    java = find_java()
+    cache = aot_path(java, fetch(load_lock().artifacts, jars_dir()))
+    if cache is None:
+        pytest.skip(f"Java {java.version} has no AOT cache")
+    broker.up()  # starts the training run, if no test before this one did
+    if not cache.exists():
+        second = subprocess.run([sys.executable, "-m", "pf_stream.kafka.dev._train"], timeout=10, check=False)
+        assert second.returncode == 0
+        assert len([each for each in trainers(own_cache) if "dev._train" in each.cmdline()]) == 1
+    wait_until(cache.exists, within=90)
+    wait_until(lambda: not trainers(own_cache))
+    assert not list(cache.parent.glob("aot-*"))
+    broker.down(timeout=0)
+
+    broker.up()
+    (line,) = [part for part in psutil.Process(broker.up().pid).cmdline() if "AOTCache=" in part]
+    assert line == f"-XX:AOTCache={cache}"
+    broker.down(timeout=0)
+
+    cache.write_bytes(b"not a cache")
+    assert broker.up().pid
 
 
 def test_session_broker_answers(bootstrap_servers: str) -> None:
-    metadata = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=5)
-    assert len(metadata.brokers) == 1
+    metadata: Any = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=5)
+    assert metadata.brokers

@@ -32,13 +32,22 @@ class BrokerProcess:
     def ended(self, within: float) -> bool:
         """Wait at most *within* seconds for its end; whether it came."""
         deadline = time.monotonic() + within
-        while _runs(self._process):
+        while not self._has_ended():
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_TICK_S)
-        if self._exit_code is None:
-            with suppress(ChildProcessError):  # not our child
-                self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, os.WNOHANG)[1])
+        return True
+
+    def _has_ended(self) -> bool:
+        if self._exit_code is not None:
+            return True
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return not _runs(self._process)  # another process started it
+        if pid == 0:
+            return False
+        self._exit_code = os.waitstatus_to_exitcode(status)
         return True
 
     def exit_text(self) -> str:
