@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from math import inf, prod
 from typing import Final
 
-from pf_stream.security._block import Block, Closure, Op, Query, Term, TermKind
+from pf_stream.security._block import Block, Closure, Op, Predicate, Query, Term, TermKind
 
 __all__ = ["MAX_DECISION_US", "USUAL_REQUESTS", "decision_cost_us"]
 
@@ -39,44 +39,61 @@ def decision_cost_us(blocks: Sequence[Block], requests: int = USUAL_REQUESTS) ->
 
     Infinite for rules that feed each other in a circle.
     """
-    facts = Counter({"time": 1, "intent_type": 1, "topic": 1, "audience": 1, "request": requests})
+    declared = Counter({"time": 1, "intent_type": 1, "topic": 1, "audience": 1})
     rules: list[Query] = []
     queries: list[Query] = []
     for block in blocks:
-        facts.update(fact.name for fact in block.facts)
+        declared.update(fact.name for fact in block.facts)
         rules += block.rules
         queries += (query for check in block.checks for query in check.queries)
-    items = sum(_items(term) for term in _terms(blocks))
+    facts = _Facts(declared, requests)
     # Each round of rules derives at most what the round before let them; without a circle, as many rounds as there are
     # rules reach the end.
-    derived = Counter(facts)
     for _ in range(len(rules) + 1):
-        reached = Counter(facts)
+        reached = Counter(declared)
         for rule in rules:
-            reached[rule.head.name] += _matches(rule, derived)
-        if reached == derived:
+            reached[rule.head.name] += facts.matches(rule)
+        if reached == facts.counts:
             break
-        derived = reached
-        if derived.total() > MAX_DECISION_US:
+        facts = _Facts(reached, requests)
+        if facts.total > MAX_DECISION_US:
             return inf
     else:
         return inf
-    total = derived.total()
+    items = sum(_items(term) for term in _terms(blocks))
     rounds = len(rules) + 2
-    return sum(_query_us(query, derived, total, items) for query in queries) + rounds * sum(
-        _query_us(rule, derived, total, items) for rule in rules
+    return sum(facts.query_us(query, items) for query in queries) + rounds * sum(
+        facts.query_us(rule, items) for rule in rules
     )
 
 
-def _matches(query: Query, facts: Counter[str]) -> int:
-    # Cut off, because what a float cannot hold is no bound but an error.
-    return min(prod(max(1, facts[predicate.name]) for predicate in query.body), 10**12)
+class _Facts:
+    """How many facts of each name there are at most, and what a query over them may take."""
 
+    __slots__ = ("_requests", "counts", "total")
 
-def _query_us(query: Query, facts: Counter[str], total: int, items: int) -> float:
-    width = len(query.body)
-    each = 0.5 + 0.05 * width * width + 0.002 * total + sum(_ops_us(ops, items) for ops in query.expressions)
-    return 10 + _matches(query, facts) * each
+    def __init__(self, counts: Counter[str], requests: int) -> None:
+        self.counts = counts
+        self._requests = requests
+        self.total = counts.total() + requests
+
+    def matches(self, query: Query) -> int:
+        """The most combinations of facts that *query* may try."""
+        # Cut off, because what a float cannot hold is no bound but an error.
+        return min(prod(max(1, self._count(predicate)) for predicate in query.body), 10**12)
+
+    def query_us(self, query: Query, items: int) -> float:
+        width = len(query.body)
+        each = 0.5 + 0.05 * width * width + 0.002 * self.total + sum(_ops_us(ops, items) for ops in query.expressions)
+        return 10 + self.matches(query) * each
+
+    def _count(self, predicate: Predicate) -> int:
+        count = self.counts[predicate.name]
+        if predicate.name == "request":
+            # The verifier's: one per operation, so a constant operation picks one of them.
+            constant = predicate.terms and predicate.terms[0].kind == TermKind.STRING
+            count += 1 if constant else self._requests
+        return count
 
 
 def _ops_us(ops: Sequence[Op], items: int, additions: int = 0) -> float:

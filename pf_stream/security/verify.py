@@ -215,8 +215,7 @@ class Verifier:
             cost = decision_cost_us(blocks)
             if cost > MAX_DECISION_US:
                 return Refusal(
-                    "limits_reached",
-                    f"deciding by its Datalog may take {cost / 1000:.3g} ms; at most {MAX_DECISION_US / 1000:g} are given",
+                    "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
                 )
         if profile.audience != self._audience:
             return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self._audience!r}")
