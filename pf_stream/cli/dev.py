@@ -160,11 +160,10 @@ class _Reporter:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("downloading Kafka", visible=False)
+        self._task = self._bar.add_task("downloading Kafka")
         self._said = ""
 
     def __enter__(self) -> "_Reporter":
-        self._bar.start()
         return self
 
     def __exit__(
@@ -175,12 +174,16 @@ class _Reporter:
     def __call__(self, step: "Step") -> None:
         from pf_stream.kafka.dev import Stage
 
-        downloading = step.stage is Stage.downloading
-        self._bar.update(self._task, completed=step.done, total=step.total or None, visible=downloading)
+        if step.stage is not Stage.downloading:
+            self._bar.stop()  # a line must not be printed across it
         match step.stage:
             case Stage.downloading:
-                tenth = step.done * 10 // step.total
-                self._say("" if not self._bar.disable else f"downloading Kafka, {step.total / 1e6:.0f} MB: {tenth}0 %")
+                self._bar.start()
+                self._bar.update(self._task, completed=step.done, total=step.total)
+                quarters = step.done * 4 // step.total
+                self._say(
+                    f"downloading Kafka, {step.total / 1e6:.0f} MB: {quarters * 25} %" if self._bar.disable else ""
+                )
             case Stage.waiting:
                 self._say("waiting for another pf process that is at the same")
             case Stage.stale:

@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ __all__ = ["Launch"]
 
 _PORT_TRIES = 3
 _LOG_LINES = 15
+_FULL_BYTES = 1 << 20
 
 
 class Launch:
@@ -91,7 +93,8 @@ class Launch:
         log = "\n".join(lines)
         if "Address already in use" in log:
             return PortBusyError(port)
-        if "No space left on device" in log:
+        # On a full disk the log may be cut before it says so.
+        if "No space left on device" in log or shutil.disk_usage(self._data.path).free < _FULL_BYTES:
             return DiskError(self._data.path, "No space left on device")
         causes = [
             line for line in lines if re.search(r"Caused by: |(Exception|Error)\b.*: |^Error|^Unrecognized", line)
