@@ -78,5 +78,5 @@ def _dump(data: Any, output: Output) -> None:
 
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # keys in the order in which the table shows them
+    yaml.sort_base_mapping_type_on_output = None  # keys in the order in which the table shows them
     yaml.dump(data, sys.stdout)

@@ -11,13 +11,13 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
 
 from pf_stream.core import changelog
 from pf_stream.core.authorise import Authority
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.outbox import OutboxEntry, decode_entry
 from pf_stream.core.outputs import (
+    EMITTED_SIZE,
     BadEffectError,
     Emitter,
     dead_letter,
@@ -30,12 +30,13 @@ from pf_stream.core.outputs import (
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import Binding, GroupPlan, Route, SourcePlan
 from pf_stream.core.records import APPEND_TIME, Record
-from pf_stream.core.store import Entry, Store
+from pf_stream.core.store import ENCODING_ERRORS, Entry, Store
 from pf_stream.core.unit import CommitUnit, Copy, Output, Rewind
 from pf_stream.errors import PFError
 from pf_stream.model.context import ANONYMOUS, Context, parse_time_ms
 from pf_stream.model.effect import Emit, Reply
 from pf_stream.model.intent import Intent
+from pf_stream.model.state import strictly
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims
 
@@ -68,10 +69,12 @@ class Limits:
     """How often an intent may be emitted onward."""
     unit_records: int = 2_000
     """Most source records of a unit."""
-    unit_bytes: int = 2 << 20
+    unit_bytes: int = 4 << 20
     """Size at which a unit stops growing: outputs as they are, states as they were before."""
     unit_bytes_hard: int = 6 << 20
     """Size that a unit may not exceed, states as they became; before compression."""
+    output_bytes: int = 900_000
+    """Largest value of an emitted intent or a reply: fits into a topic with Kafka's default ``max.message.bytes``."""
     inline_bytes: int = 64 << 10
     """A record above this is forwarded by copying it from its source, instead of passing through the changelog."""
 
@@ -342,6 +345,7 @@ class Lane:
             now_ms,
         )
         emitter: Emitter | None = None
+        size = 0
         outputs: list[Output | Copy] = []
         done: list[tuple[Store, Entry, Binding]] = []
         for binding in route.bindings:
@@ -372,17 +376,22 @@ class Lane:
                                 emitter = Emitter(
                                     source.plan.topic, self.partition, record, headers, token, at_ms, hops
                                 )
-                            outputs.append(emitter.emit(effect.intent, emit, reactor, len(outputs)))
+                            output = emitter.emit(effect.intent, emit, reactor, len(outputs))
+                            outputs.append(output)
+                            length = len(output.value or b"")
+                            if length > self.limits.output_bytes:
+                                raise BadEffectError(f"emitted {length} bytes; the limit is {self.limits.output_bytes}")
+                            size += EMITTED_SIZE + length
                         elif isinstance(effect, Reply):
-                            self._reply(
-                                outputs,
-                                reply_data(effect),
-                                f"{route.intent.name}.reply",
-                                record,
-                                headers,
-                                claims,
-                                now_ms,
-                            )
+                            if "pf-reply-to" in headers:
+                                data = reply_data(effect)
+                                if len(data) > self.limits.output_bytes:
+                                    raise BadEffectError(
+                                        f"replied with {len(data)} bytes; the limit is {self.limits.output_bytes}"
+                                    )
+                                size += 512 + len(data)
+                                kind = f"{route.intent.name}.reply"
+                                self._reply(outputs, data, kind, record, headers, claims, now_ms)
                         else:
                             raise BadEffectError(
                                 f"returned {effect!r:.200}, which is no effect: return Emit, Reply, a list of them, or None"
@@ -405,7 +414,8 @@ class Lane:
             done.append((store, entry, binding))
         self.handled += 1
         if outputs:
-            self._add(outputs)
+            self._outputs.extend(outputs)
+            self.bytes += size
 
     # -- what is not the rule ------------------------------------------------------------------------------------------
 
@@ -599,16 +609,18 @@ class Lane:
                 entry.log = None
         self._dirty = dirty
         try:
-            for store, key, entry in dirty:
-                raw = store.reactor.spec.state.encode(entry.state)
-                size += len(raw) + len(key) + 64
-                entries.append(
-                    (
-                        changelog.state_key(store.reactor.prefix, key),
-                        changelog.pack_state(store.reactor.spec.state.version, raw),
+            with strictly():
+                for store, key, entry in dirty:
+                    reactor = store.reactor
+                    raw = reactor.spec.state.encode(entry.state)
+                    size += len(raw) + len(key) + 64
+                    entries.append(
+                        (
+                            changelog.state_key(reactor.prefix, key),
+                            changelog.pack_state(reactor.spec.state.version, raw),
+                        )
                     )
-                )
-        except PydanticSerializationError:
+        except ENCODING_ERRORS:
             return self._take_back("bad_state")
         if size > self.limits.unit_bytes_hard:
             return self._take_back("unit_too_large")

@@ -10,10 +10,14 @@ from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.errors import PFError
 from pf_stream.model.context import Context
 from pf_stream.model.intent import Intent
+from pf_stream.model.state import strictly
 
-__all__ = ["Entry", "StateUndecodableError", "Store"]
+__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store"]
 
 _PREFIX = changelog.STATE_PREFIX
+
+ENCODING_ERRORS = (PydanticSerializationError, UserWarning, ValueError)
+"""What encoding a state with a value of a wrong type raises, within :func:`~pf_stream.model.state.strictly`."""
 
 
 class StateUndecodableError(PFError):
@@ -86,9 +90,10 @@ class Store:
             return
         try:
             # A stream of failures on one key must not run its whole log again each time.
-            entry.base = self._encode(state)
+            with strictly():
+                entry.base = self._encode(state)
             entry.log = []
-        except PydanticSerializationError:
+        except ENCODING_ERRORS:
             pass  # the lane finds the intent that left this behind when it seals the unit
 
     @staticmethod

@@ -14,6 +14,9 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
@@ -98,11 +101,30 @@ class _PausingListener(driver.ConsumerRebalanceListener):
         await super().on_partitions_assigned(partitions)
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """The thread in which the group membership lives."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets if that is possible. Faust would crash the app on an error, and these are only a hint."""
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        ours = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        try:
+            await consumer.commit({tp: offset for tp, offset in ours.items() if tp in assigned})
+        except AnyKafkaError as error:
+            log.debug("offsets not committed", reason=repr(error))
+            return False
+        return True
+
+
 class LaneConsumer(driver.Consumer):
     """Faust's consumer as far as the group is concerned."""
 
     RebalanceListener = _PausingListener
     lanes: Lanes
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         self.lanes.assign([(tp.topic, tp.partition) for tp in assigned])

@@ -3,6 +3,7 @@
 import structlog
 
 from pf_stream.core.plan import EmitPlan
+from pf_stream.core.records import Header
 from pf_stream.core.unit import Narrowing
 from pf_stream.model.capability import HeldGrant
 from pf_stream.security.keys import TrustRoots
@@ -24,7 +25,7 @@ class ContextMaker:
 
     def __init__(self, roots: TrustRoots) -> None:
         self._roots = roots
-        self._made: dict[tuple[bytes, str], bytes | None] = {}
+        self._made: dict[tuple[bytes, Header], bytes | None] = {}
 
     def __call__(self, narrowing: Narrowing) -> bytes | None:
         """The token to be sent, base64url.
@@ -32,7 +33,7 @@ class ContextMaker:
         ``None`` if the caller's token cannot be narrowed, being sealed or as long as a token may be: then the emitted
         intent goes without, and is refused where it arrives.
         """
-        key = narrowing.token, narrowing.emit.intent.type
+        key = narrowing.token, narrowing.emit.type
         try:
             return self._made[key]
         except KeyError:

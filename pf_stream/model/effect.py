@@ -11,7 +11,7 @@ from pf_stream.model.intent import Intent
 __all__ = ["Effect", "Effects", "Emit", "Reply"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Emit:
     """Send a further intent, under the caller's context narrowed to what that intent requires."""
 
@@ -19,7 +19,7 @@ class Emit:
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """Answer whoever sent the intent; nothing is sent if they did not ask (no ``pf-reply-to``)."""
 

@@ -1,7 +1,9 @@
 """State: what a reactor remembers for each key."""
 
 import dataclasses
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, dataclass_transform
 
@@ -9,11 +11,22 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
 from pf_stream.errors import DefinitionError
 
-__all__ = ["State", "StateSpec"]
+__all__ = ["State", "StateSpec", "strictly"]
 
 # One configuration for both directions, so that what is written can be read: infinity, NaN and bytes have no JSON form
 # of their own.
 _CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+
+
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Within this, encoding a state whose field holds a wrong type raises ``UserWarning``.
+
+    pydantic could be told so at each call, which costs three times the encoding itself.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +36,7 @@ class StateSpec:
     version: int
     """Version of the stored shape, 1 to 65535; stored with each value."""
     encode: Callable[[Any], bytes]
-    """State to JSON bytes; raises ``pydantic_core.PydanticSerializationError`` if a field holds a wrong type."""
+    """State to JSON bytes; warns (``UserWarning``) if a field holds a wrong type, which :func:`strictly` makes an error."""
     decode: Callable[[bytes], Any]
     """JSON bytes to state; raises ``pydantic.ValidationError``."""
 
@@ -66,10 +79,9 @@ class _StateMeta(type):
                 faults.append(f"a field's type cannot be stored: {error.message}")
         if faults or adapter is None:
             raise DefinitionError(subject, faults)
-        to_json = adapter.serializer.to_json
         made.__state__ = StateSpec(
             version=version,
-            encode=lambda state: to_json(state, warnings="error"),
+            encode=adapter.serializer.to_json,
             decode=adapter.validator.validate_json,
         )
         return made
