@@ -1,7 +1,9 @@
 """Options that several commands have, each defined once."""
 
 import os
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +20,8 @@ __all__ = [
     "TopologyOption",
     "connection",
     "load",
+    "seconds",
+    "utc",
 ]
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
@@ -90,3 +94,20 @@ def _dev_broker(env: Mapping[str, str]) -> str | None:
     if status.state is BrokerState.running and status.broker is not None:
         return status.broker.bootstrap_servers
     return None
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_duration = re.compile(r"(\d+)(ms|s|m|h)").fullmatch
+
+
+def seconds(duration: str, option: str) -> float:
+    """Seconds of a duration such as 500ms, 10s or 5m, as *option* was given."""
+    match = _duration(duration)
+    if match is None:
+        raise typer.BadParameter(f"{duration!r} is not a duration; write it as 500ms, 10s or 5m", param_hint=option)
+    return int(match[1]) * _UNITS_S[match[2]]
+
+
+def utc(time_ms: int) -> str:
+    """RFC 3339 in UTC of milliseconds since the epoch."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,3 +1,124 @@
+"""``pf intent``: send intents."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
+from pf_stream.cli._errors import EXIT_ERROR, EXIT_REFUSED, exit_on_error
+from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load, seconds
+from pf_stream.cli._output import Output, OutputOption, note, show
+from pf_stream.errors import ConfigurationError, NotFoundError
+
 app = typer.Typer()
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``send`` a command of its own, since typer would merge a single one into the noun."""
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "pf intent send flights.departed -t topologies/flights/topology.yaml --context alice.ctx --wait "
+    '--data \'{"tailnum": "N12345", "carrier": "UA", "origin": "EWR", "flight": 1, "dest": "ORD", "delay": 7}\'\n\n'
+    "jq -c .[0] flights.json | pf intent send flights.departed.v1 --data - --context alice.ctx"
+)
+def send(
+    type_: Annotated[
+        str, typer.Argument(metavar="TYPE", help="As flights.departed.v1; without a version, the latest.")
+    ],
+    topology: TopologyOption,
+    data: Annotated[
+        str, typer.Option("--data", "-d", metavar="JSON|@FILE|-", help="The payload; - is the standard input.")
+    ],
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context", envvar="PF_CONTEXT", metavar="FILE", help="File with the token; - is the standard input."
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the reply, or for the dead letter that it becomes.")
+    ] = False,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long --wait waits.")] = "10s",
+    reply_to: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="Where the reply shall go.", show_default="with --wait, NAMESPACE.replies"),
+    ] = None,
+    namespace: NamespaceOption = None,
+    bootstrap_servers: BootstrapOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Send an intent, checked against its type first.
+
+    Exit code 4 if it was refused for want of a capability; 1 if it failed otherwise, or if --wait saw nothing.
+    """
+    if data == context == "-":
+        raise typer.BadParameter("--data and --context cannot both be the standard input")
+    timeout_s = seconds(timeout, "--timeout")
+    with exit_on_error():
+        from pf_stream.clock import WallClock
+        from pf_stream.components import messaging
+
+        loaded = load(topology, namespace)
+        spec = messaging.find_intent(loaded, type_)
+        intent = messaging.parse_intent(spec, _payload(data))
+        token = None if context is None else _read(context).decode("ascii", "replace").strip()
+        if token is None and spec.requires:
+            note(
+                "[yellow]warning[/yellow]: {} requires {}, and without --context it will be refused",
+                spec.type,
+                " and ".join(map(str, spec.requires)),
+            )
+        settings, clock = connection(bootstrap_servers), WallClock()
+        if not wait:
+            checked = None if reply_to is None else messaging.reply_topic(loaded, reply_to)
+            sent = messaging.send_intent(settings, loaded, intent, clock, context=token, reply_to=checked)
+            show(_plain(sent, "sent"), output)
+            return
+        if token is None and not spec.requires:
+            note("[yellow]warning[/yellow]: replies go to proven senders only, and there is no --context")
+        ids: list[messaging.Sent] = []
+        answer = messaging.send_and_wait(
+            settings,
+            loaded,
+            intent,
+            clock,
+            timeout_s=timeout_s,
+            context=token,
+            reply_to=reply_to,
+            on_sent=ids.append,
+        )
+        if answer is None:
+            show(_plain(ids[0], "unanswered"), output)
+            note("[red]error[/red]: nothing came back within {}; does a worker run? (pf registry list)", timeout)
+            raise typer.Exit(EXIT_ERROR)
+        if answer.code is None:
+            show(_plain(answer.sent, "replied") | {"reply": answer.reply}, output)
+            return
+        refusal = {"code": answer.code, "message": answer.message, "dead_letter": answer.dead_letter}
+        show(_plain(answer.sent, "refused" if answer.is_denial else "failed") | refusal, output)
+        note("[red]refused[/red] ({}): {}", answer.code, answer.message or "")
+        raise typer.Exit(EXIT_REFUSED if answer.is_denial else EXIT_ERROR)
+
+
+def _plain(sent: Any, status: str) -> dict[str, Any]:
+    return {"status": status, **dataclasses.asdict(sent)}
+
+
+def _payload(data: str) -> bytes:
+    if data == "-" or data.startswith("@"):
+        return _read(data.removeprefix("@"))
+    return data.encode()
+
+
+def _read(name: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{name}: there is no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None

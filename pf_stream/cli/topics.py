@@ -1,6 +1,6 @@
 """``pf topics``: the Kafka topics of a topology."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,3 +60,49 @@ def create(
                 "existing topics are not changed; alter them with your cluster's tools, or delete and create them anew"
             )
             raise typer.Exit(EXIT_ERROR)
+
+
+_SETTINGS = {
+    "cleanup": "cleanup.policy",
+    "timestamps": "message.timestamp.type",
+    "max_bytes": "max.message.bytes",
+    "retention_ms": "retention.ms",
+}
+
+
+@app.command(
+    name="list",
+    epilog="Examples:\n\npf topics list\n\n"
+    "pf topics list topologies/flights/topology.yaml -o json | jq '.[] | select(.exists | not) | .topic'",
+)
+def list_all(
+    topology: Annotated[
+        str | None, typer.Argument(metavar="[TOPOLOGY]", help="Only what it needs: a .yaml file, or module:name.")
+    ] = None,
+    namespace: NamespaceOption = None,
+    bootstrap_servers: BootstrapOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """List topics with their partitions, records and main settings.
+
+    With a topology, those it needs, also if they do not exist.
+    """
+    with exit_on_error():
+        from pf_stream.kafka.admin import Admin
+        from pf_stream.kafka.topics import list_topics
+
+        loaded = None if topology is None else load(topology, namespace)
+        rows = []
+        for topic in list_topics(Admin(connection(bootstrap_servers)), loaded):
+            found = topic.found
+            row: dict[str, Any] = {
+                "topic": topic.name,
+                "exists": found is not None,
+                "partitions": found and found.partitions,
+                "records": topic.records,
+                "purpose": topic.purpose and topic.purpose.value,
+                "replication": found and found.replication_factor,
+            }
+            rows.append(row | {name: found and found.config.get(key) for name, key in _SETTINGS.items()})
+        columns = ("topic", *(("purpose",) if loaded else ()), "partitions", "records", "cleanup", "timestamps")
+        show_rows(rows, output, columns)

@@ -1,3 +1,83 @@
+"""``pf topology``: check and show topology files."""
+
+import dataclasses
+from typing import Any
+
 import typer
 
+from pf_stream.cli._errors import EXIT_ERROR, exit_on_error
+from pf_stream.cli._options import NamespaceOption, TopologyArgument, load
+from pf_stream.cli._output import Output, OutputOption, show, show_rows
+
 app = typer.Typer()
+
+
+@app.command(
+    epilog="Examples:\n\npf topology validate topologies/flights/topology.yaml\n\n"
+    "pf topology validate flights:flights -o json | jq .faults"
+)
+def validate(topology: TopologyArgument, output: OutputOption = Output.table) -> None:
+    """Check a topology and the modules it names; say everything that is wrong with it.
+
+    Exit code 1 if something is.
+    """
+    with exit_on_error():
+        from pf_stream.topology import TopologyFileError
+
+        try:
+            loaded = load(topology, None)
+        except TopologyFileError as error:
+            if output is Output.table:
+                raise
+            show({"status": "faulty", "faults": [dataclasses.asdict(fault) for fault in error.faults]}, output)
+            raise typer.Exit(EXIT_ERROR) from None
+        summary = {
+            "status": "ok",
+            "name": loaded.name,
+            "namespace": loaded.namespace,
+            "groups": len(loaded.groups),
+            "reactors": len(loaded.reactors),
+            "intents": len(loaded.intents),
+        }
+        show(summary if output is Output.table else summary | {"faults": []}, output)
+
+
+@app.command(
+    name="show",
+    epilog="Examples:\n\npf topology show topologies/flights/topology.yaml\n\n"
+    "pf topology show flights:flights -o json | jq -r '.groups[].changelog'",
+)
+def show_topology(
+    topology: TopologyArgument, namespace: NamespaceOption = None, output: OutputOption = Output.table
+) -> None:
+    """Show groups, reactors, and intent types with their topics, keys and requirements."""
+    with exit_on_error():
+        from pf_stream.topology.description import describe
+
+        description = describe(load(topology, namespace))
+        if output is not Output.table:
+            show(_plain(description), output)
+            return
+        rows: list[dict[str, Any]] = [
+            {"group": group.name, "reactor": reactor.id, "state": f"{reactor.state} v{reactor.state_version}"}
+            | {"handles": reactor.handles, "changelog": group.changelog}
+            for group in description.groups
+            for reactor in group.reactors
+        ]
+        show_rows(rows, output, ("group", "reactor", "state", "handles", "changelog"))
+        typer.echo()
+        rows = [
+            {"type": intent.type, "topic": f"{intent.topic}{' (internal)' if intent.internal else ''}"}
+            | {"key": intent.key, "requires": intent.requires or ("PUBLIC",), "handled by": intent.handled_by or None}
+            for intent in description.intents
+        ]
+        show_rows(rows, output, ("type", "topic", "key", "requires", "handled by"))
+
+
+def _plain(description: Any) -> Any:
+    if dataclasses.is_dataclass(description):
+        names = (field.name for field in dataclasses.fields(description))
+        return {name.removesuffix("_"): _plain(getattr(description, name)) for name in names}
+    if isinstance(description, tuple):
+        return [_plain(item) for item in description]
+    return description

@@ -25,6 +25,8 @@ __all__ = ["Admin", "NewTopicSpec", "TopicInfo"]
 T = TypeVar("T")
 
 _UUID = struct.Struct(">qq")
+# A broker does not know the topic; the client found no leader for a partition of it.
+_NOT_THERE = frozenset({Answer.UNKNOWN_TOPIC_OR_PART, Answer._NOENT, Answer._UNKNOWN_TOPIC, Answer._UNKNOWN_PARTITION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Admin:
         answers = self._all(
             "create topics",
             self._client.create_topics(new, request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S),
-            ignore=Answer.TOPIC_ALREADY_EXISTS,
+            ignore=frozenset({Answer.TOPIC_ALREADY_EXISTS}),
             done=lambda _: True,
         )
         return [name for name, made in answers.items() if made]
@@ -180,7 +182,7 @@ class Admin:
         action: str,
         futures: Mapping[Any, "Future[T]"],
         *,
-        ignore: int = Answer.UNKNOWN_TOPIC_OR_PART,
+        ignore: frozenset[int] = _NOT_THERE,
         done: Callable[[T], Any] = lambda answer: answer,
     ) -> dict[Any, Any]:
         answers: dict[Any, Any] = {}
@@ -188,7 +190,7 @@ class Admin:
             try:
                 answers[key] = done(future.result(2 * TIMEOUT_S))
             except KafkaException as error:
-                if answer_of(error).code() != ignore:
+                if answer_of(error).code() not in ignore:
                     raise self._session.error(answer_of(error), f"{action} ({key})") from error
                 answers[key] = None
         return answers

@@ -12,12 +12,14 @@ from pf_stream.model import Topology
 __all__ = [
     "REGISTRY",
     "CreatedTopic",
+    "ListedTopic",
     "PartitionsDisagreeError",
     "Purpose",
     "Status",
     "TopicSpec",
     "check_topics",
     "create_topics",
+    "list_topics",
     "missing_topics",
     "required_topics",
 ]
@@ -88,6 +90,20 @@ class CreatedTopic:
     """What became of it."""
     differences: tuple[str, ...]
     """How an existing one is not as it should be; nothing of that is changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTopic:
+    """A topic, and how much is in it."""
+
+    name: str
+    """Its name."""
+    purpose: Purpose | None
+    """What it is for, if a topology was given."""
+    found: TopicInfo | None
+    """As the cluster has it; None if it does not exist."""
+    records: int | None
+    """Offsets between its first record and its end: compaction and transactions leave some of them empty."""
 
 
 class PartitionsDisagreeError(KafkaError):
@@ -185,6 +201,24 @@ def create_topics(
     made = set(admin.create(new, replication_factor or min(3, admin.brokers()))) if new else set()
     there |= admin.topics(spec.name for spec in specs if spec.name not in there and spec.name not in made)
     return [_created(spec, there.get(spec.name)) for spec in specs]
+
+
+def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTopic]:
+    """All topics of the cluster but Kafka's own, or those that *topology* needs; sorted by name."""
+    purposes: dict[str, Purpose | None]
+    if topology is None:
+        purposes = {name: None for name in admin.names() if not name.startswith("__") or name == REGISTRY}
+    else:
+        purposes = {spec.name: spec.purpose for spec in required_topics(topology)}
+    found = admin.topics(purposes)
+    partitions = [(name, number) for name, topic in found.items() for number in range(topic.partitions)]
+    first, end = admin.offsets(partitions, "start"), admin.offsets(partitions, "end")
+    records = dict.fromkeys(found, 0)
+    for partition in partitions:
+        records[partition[0]] += end[partition] - first[partition]
+    return [
+        ListedTopic(name, purpose, found.get(name), records.get(name)) for name, purpose in sorted(purposes.items())
+    ]
 
 
 def _created(spec: TopicSpec, found: TopicInfo | None) -> CreatedTopic:

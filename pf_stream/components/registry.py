@@ -1,0 +1,169 @@
+"""The component registry: what runs where, told by the workers themselves on a compacted topic.
+
+::
+
+    key    worker:APP:WORKER, reactor:APP:REACTOR:WORKER
+    value  JSON, see Component; deleted when the worker stops
+
+For people and consoles: whoever may write to the topic can write anything there, so nothing is decided by it. Only the
+worker's own record is refreshed while it runs; its reactors live as long as it does.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from pf_stream.clock import Clock
+from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.topics import REGISTRY
+from pf_stream.model import Topology
+
+__all__ = ["HEARTBEAT_S", "Component", "Registry", "RegistrySender", "components", "records_for"]
+
+HEARTBEAT_S: Final = 10.0
+"""How often a worker is expected to call :meth:`Registry.heartbeat`; one that missed three is counted as lost."""
+
+Kind = Literal["worker", "reactor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Something that runs, or ran until it stopped without saying so."""
+
+    kind: Kind
+    """What it is."""
+    name: str
+    """The reactor's id, or the worker's."""
+    version: str
+    """Of a reactor, the version of its state; of a worker, that of pf_stream."""
+    app: str
+    """Application: consumer group and prefix of changelogs."""
+    namespace: str
+    """First part of its topics."""
+    worker: str
+    """The worker it runs in."""
+    intents: tuple[str, ...]
+    """Intent types that it handles."""
+    capabilities: tuple[str, ...]
+    """What these require."""
+    started_ms: int
+    """When it was announced, milliseconds since the epoch."""
+    heartbeat_ms: int
+    """When its worker was last heard of, likewise."""
+
+    def is_lost(self, now_ms: int) -> bool:
+        """Whether its worker has not been heard of for too long."""
+        return now_ms - self.heartbeat_ms > 3 * HEARTBEAT_S * 1000
+
+
+class RegistrySender(Protocol):
+    """Writes to Kafka."""
+
+    async def send(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Append one record; None deletes the key."""
+        ...
+
+
+def records_for(topology: Topology, worker: str, now_ms: int) -> list[tuple[bytes, bytes]]:
+    """Keys and values that announce a worker of *topology*: its own first, then one for each reactor."""
+    found = [_worker(topology, worker, now_ms)]
+    for spec in topology.specs:
+        types = [handler.intent for handler in spec.handlers]
+        found.append(
+            replace(
+                found[0],
+                kind="reactor",
+                name=spec.id,
+                version=str(spec.state.version),
+                intents=tuple(sorted(intent.type for intent in types)),
+                capabilities=_unique(str(grant) for intent in types for grant in intent.requires),
+            )
+        )
+    return [(_key(component), orjson.dumps(asdict(component))) for component in found]
+
+
+class Registry:
+    """Tells the registry of one worker."""
+
+    def __init__(self, sender: RegistrySender, topology: Topology, worker: str, clock: Clock) -> None:
+        self._sender = sender
+        self._topology = topology
+        self._worker = worker
+        self._clock = clock
+        self._started_ms = clock.now_ms()
+
+    async def announce(self) -> None:
+        """Say that the worker and its reactors run."""
+        self._started_ms = self._clock.now_ms()
+        for key, value in records_for(self._topology, self._worker, self._started_ms):
+            await self._sender.send(REGISTRY, key, value)
+
+    async def heartbeat(self) -> None:
+        """Say that the worker still runs; to be called every :data:`HEARTBEAT_S` seconds."""
+        own = replace(_worker(self._topology, self._worker, self._started_ms), heartbeat_ms=self._clock.now_ms())
+        await self._sender.send(REGISTRY, _key(own), orjson.dumps(asdict(own)))
+
+    async def withdraw(self) -> None:
+        """Say that the worker has stopped."""
+        for key, _ in records_for(self._topology, self._worker, self._started_ms):
+            await self._sender.send(REGISTRY, key, None)
+
+
+def components(settings: ConnectionSettings) -> list[Component]:
+    """All components that are announced, sorted by application, kind and name; records of another form are left out.
+
+    Raises:
+        TopicMissingError: no topology of this cluster has had its topics made.
+    """
+    from pf_stream.kafka.reader import read_topic
+
+    latest = {record.key: record.value for record in read_topic(settings, REGISTRY)}
+    return merge((key, value) for key, value in latest.items() if key is not None and value is not None)
+
+
+def merge(records: Iterable[tuple[bytes, bytes]]) -> list[Component]:
+    """The components that the last records of all keys announce, each with its worker's heartbeat."""
+    found: list[Component] = []
+    for key, value in records:
+        try:
+            component = _COMPONENT.validate_json(value)
+        except ValidationError:
+            continue  # of a later version, or not ours at all
+        if key == _key(component):
+            found.append(component)
+    heartbeats = {(c.app, c.worker): c.heartbeat_ms for c in found if c.kind == "worker"}
+    alive = (replace(c, heartbeat_ms=heartbeats.get((c.app, c.worker), c.heartbeat_ms)) for c in found)
+    return sorted(alive, key=lambda c: (c.app, c.kind != "worker", c.name, c.worker))
+
+
+_COMPONENT: TypeAdapter[Any] = TypeAdapter(Component)
+
+
+def _worker(topology: Topology, worker: str, now_ms: int) -> Component:
+    handled = [handler.intent for spec in topology.specs for handler in spec.handlers]
+    return Component(
+        kind="worker",
+        name=worker,
+        version=importlib.metadata.version("pf-stream"),
+        app=topology.app_id,
+        namespace=topology.namespace,
+        worker=worker,
+        intents=_unique(intent.type for intent in handled),
+        capabilities=_unique(str(grant) for intent in handled for grant in intent.requires),
+        started_ms=now_ms,
+        heartbeat_ms=now_ms,
+    )
+
+
+def _key(component: Component) -> bytes:
+    if component.kind == "worker":
+        return f"worker:{component.app}:{component.worker}".encode()
+    return f"reactor:{component.app}:{component.name}:{component.worker}".encode()
+
+
+def _unique(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(texts)))

@@ -1,0 +1,172 @@
+"""Reading topics without a consumer group, for tools: nothing is joined, nothing is committed."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import cast
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
+from confluent_kafka import KafkaError as Answer
+
+from pf_stream.core.records import APPEND_TIME, CREATE_TIME, Header
+from pf_stream.kafka._confluent import TIMEOUT_S, Session
+from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.errors import KafkaUnavailableError, TopicMissingError
+from pf_stream.kafka.link import ConnectionSettings, Partition
+
+__all__ = ["TopicRecord", "follow", "read_topic"]
+
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRecord:
+    """A record, and where it lies."""
+
+    topic: str
+    """Its topic."""
+    partition: int
+    """Its partition."""
+    offset: int
+    """Its offset there."""
+    timestamp: int
+    """Milliseconds since the epoch."""
+    timestamp_type: int
+    """Whose clock that was, see :mod:`pf_stream.core.records`."""
+    key: bytes | None
+    """Its key."""
+    value: bytes | None
+    """Its value; None is a deletion on a compacted topic."""
+    headers: tuple[Header, ...]
+    """In their order; a name may come twice."""
+
+    def header(self, name: str) -> str | None:
+        """The last header of that name as text, None if there is none."""
+        for found, raw in reversed(self.headers):
+            if found == name:
+                return None if raw is None else raw.decode(errors="replace")
+        return None
+
+
+def read_topic(
+    settings: ConnectionSettings,
+    topic: str,
+    *,
+    partitions: Iterable[int] | None = None,
+    start: int | None = None,
+    count: int | None = None,
+    committed: bool = True,
+) -> Iterator[TopicRecord]:
+    """Every record of *topic* up to the ends that its partitions have now; in order within a partition.
+
+    Parameters:
+        partitions: only these.
+        start: offset to begin at; a negative one counts back from the end. The beginning, if not given.
+        count: read only offsets below *start* + *count*.
+        committed: leave out what a transaction has not committed, or has aborted.
+
+    Raises:
+        TopicMissingError: the topic or a partition does not exist.
+        KafkaUnavailableError: no broker answers, or one stops to answer.
+    """
+    admin = Admin(settings)
+    if partitions is None:
+        found = admin.topics([topic])
+        if topic not in found:
+            raise TopicMissingError([topic], "See what there is: pf topics list")
+        partitions = range(found[topic].partitions)
+    wanted = [(topic, number) for number in partitions]
+    first = admin.offsets(wanted, "start")
+    ends = admin.offsets(wanted, "end", committed=committed)
+    positions: dict[Partition, int] = {}
+    for partition in wanted:
+        if start is not None:
+            positions[partition] = max(first[partition], start if start >= 0 else ends[partition] + start)
+            if count is not None:
+                ends[partition] = min(ends[partition], start + count)
+        else:
+            positions[partition] = first[partition]
+    left = {partition for partition in wanted if positions[partition] < ends[partition]}
+    if not left:
+        return
+    heard = time.monotonic()
+    with closing(_Reader(settings, {partition: positions[partition] for partition in left}, committed)) as reader:
+        while left:
+            message = reader.next()
+            if message is None:
+                if time.monotonic() - heard > 2 * TIMEOUT_S:
+                    raise KafkaUnavailableError(settings.bootstrap_servers, f"nothing more comes from {topic}")
+                continue
+            heard = time.monotonic()
+            record, partition, position = message
+            if partition not in left:
+                continue
+            if record is not None and record.offset < ends[partition]:
+                yield record
+            # Compaction and the markers of transactions leave gaps, so the last record may be no record.
+            if position >= ends[partition]:
+                left.remove(partition)
+
+
+def follow(settings: ConnectionSettings, positions: Mapping[Partition, int], timeout_s: float) -> Iterator[TopicRecord]:
+    """Committed records from *positions* on as they come, for *timeout_s* seconds."""
+    deadline = time.monotonic() + timeout_s
+    with closing(_Reader(settings, positions, committed=True)) as reader:
+        while time.monotonic() < deadline:
+            message = reader.next()
+            if message is not None and message[0] is not None:
+                yield message[0]
+
+
+class _Reader:
+    """A consumer that was given its partitions."""
+
+    def __init__(self, settings: ConnectionSettings, positions: Mapping[Partition, int], committed: bool) -> None:
+        self._session = Session(settings)
+        self._consumer = Consumer(
+            self._session.configuration(
+                group_id="pf-tools",  # demanded by librdkafka and told to nobody
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed" if committed else "read_uncommitted",
+                fetch_wait_max_ms=int(_TICK_S * 1000),
+            )
+        )
+        self._consumer.assign([TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()])
+
+    def next(self) -> tuple[TopicRecord | None, Partition, int] | None:
+        """A record, or none where a partition ends for now; its partition, and the next offset of it."""
+        message = self._consumer.poll(_TICK_S)
+        if message is None:
+            return None
+        answer = message.error()
+        if answer is None:
+            record = _record(message)
+            return record, (record.topic, record.partition), record.offset + 1
+        if answer.code() == Answer._PARTITION_EOF:
+            topic, number, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None
+            assert number is not None
+            assert offset is not None
+            return None, (topic, number), offset
+        if answer.retriable():
+            return None
+        raise self._session.error(answer, f"read {message.topic()}")
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def _record(message: Message) -> TopicRecord:
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    kind, timestamp = message.timestamp()
+    # Raw bytes, whatever the annotations allow: no deserialiser is set.
+    headers = cast("list[Header]", message.headers() or [])
+    stamped_by = APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else CREATE_TIME
+    return TopicRecord(topic, partition, offset, timestamp, stamped_by, message.key(), message.value(), tuple(headers))

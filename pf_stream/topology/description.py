@@ -1,0 +1,119 @@
+"""What a topology consists of, as data to be shown."""
+
+from dataclasses import dataclass
+
+from pf_stream.model import Topology
+
+__all__ = ["GroupDescription", "IntentDescription", "ReactorDescription", "TopologyDescription", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentDescription:
+    """An intent type."""
+
+    type: str
+    """Value of ``ce_type``."""
+    topic: str
+    """Full name of its topic."""
+    internal: bool
+    """Whether only the topology writes it."""
+    key: tuple[str, ...]
+    """Fields that form the record key."""
+    requires: tuple[str, ...]
+    """Grants that are all required; none if anybody may send it."""
+    handled_by: tuple[str, ...]
+    """Ids of reactors; none if it leaves the topology."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReactorDescription:
+    """A reactor."""
+
+    id: str
+    """Name under which its state is stored."""
+    class_: str
+    """Its class, ``module:Class``."""
+    state: str
+    """Its state class."""
+    state_version: int
+    """Version of the stored shape."""
+    handles: tuple[str, ...]
+    """Intent types, in the order of its methods."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDescription:
+    """Reactors that share source topics, and one changelog."""
+
+    name: str
+    """Its name."""
+    changelog: str
+    """Topic that keeps its state."""
+    topics: tuple[str, ...]
+    """Its source topics."""
+    reactors: tuple[ReactorDescription, ...]
+    """In the order of their declaration."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyDescription:
+    """A topology."""
+
+    name: str
+    """Its name."""
+    namespace: str
+    """First part of topic names, and the audience of tokens."""
+    app: str
+    """Consumer group and prefix of changelogs."""
+    partitions: int
+    """Partitions of the topics that ``pf topics create`` makes."""
+    replies: tuple[str, ...]
+    """Patterns of topics that replies may go to."""
+    groups: tuple[GroupDescription, ...]
+    """Sorted by name."""
+    intents: tuple[IntentDescription, ...]
+    """Sorted by type."""
+
+
+def describe(topology: Topology) -> TopologyDescription:
+    """Groups, reactors and intent types of *topology*."""
+    handlers: dict[str, list[str]] = {}
+    for spec in topology.specs:
+        for handler in spec.handlers:
+            handlers.setdefault(handler.intent.type, []).append(spec.id)
+    return TopologyDescription(
+        name=topology.name,
+        namespace=topology.namespace,
+        app=topology.app_id,
+        partitions=topology.partitions,
+        replies=topology.replies,
+        groups=tuple(
+            GroupDescription(
+                name=group.name,
+                changelog=topology.changelog(group),
+                topics=group.topics,
+                reactors=tuple(
+                    ReactorDescription(
+                        id=reactor.__reactor__.id,
+                        class_=f"{reactor.__module__}:{reactor.__qualname__}",
+                        state=reactor.__reactor__.state_type.__qualname__,
+                        state_version=reactor.__reactor__.state.version,
+                        handles=tuple(handler.intent.type for handler in reactor.__reactor__.handlers),
+                    )
+                    for reactor in group.reactors
+                ),
+            )
+            for group in topology.groups
+        ),
+        intents=tuple(
+            IntentDescription(
+                type=spec.type,
+                topic=topology.topic_name(spec.topic),
+                internal=topology.is_internal(topology.topic_name(spec.topic)),
+                key=spec.key_fields,
+                requires=tuple(map(str, spec.requires)),
+                handled_by=tuple(handlers.get(spec.type, ())),
+            )
+            for spec in topology.intents
+        ),
+    )
