@@ -16,36 +16,13 @@ from pf_stream.security.envelope import SealedBlock
 __all__ = ["Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
 
 # The symbols that every token knows; the token's own begin at 1024.
-_DEFAULT_SYMBOLS: Final = [
-    "read",
-    "write",
-    "resource",
-    "operation",
-    "right",
-    "time",
-    "role",
-    "owner",
-    "tenant",
-    "namespace",
-    "user",
-    "team",
-    "service",
-    "admin",
-    "email",
-    "group",
-    "member",
-    "ip_address",
-    "client",
-    "client_ip",
-    "domain",
-    "path",
-    "version",
-    "cluster",
-    "node",
-    "hostname",
-    "nonce",
-    "query",
-]
+# fmt: off
+_DEFAULT_SYMBOLS: Final = (
+    "read", "write", "resource", "operation", "right", "time", "role", "owner", "tenant", "namespace", "user", "team",
+    "service", "admin", "email", "group", "member", "ip_address", "client", "client_ip", "domain", "path", "version",
+    "cluster", "node", "hostname", "nonce", "query",
+)
+# fmt: on
 _FIRST_OWN_SYMBOL: Final = 1024
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""

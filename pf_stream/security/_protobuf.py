@@ -23,6 +23,8 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
         at += 1
         if at == end:
             raise Fault("a message ends inside a field")
+        if not 0x08 <= tag <= 0x7F:
+            raise Fault("a field has a number that Biscuit does not use")  # they are 1 to 10: one byte with the type
         value = data[at]
         at += 1
         if value > 0x7F:

@@ -1,0 +1,219 @@
+"""Minting, narrowing, describing."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pf_stream.errors import DefinitionError
+from pf_stream.model.capability import Capability, Grant, HeldGrant, operation, parse_grant
+from pf_stream.model.scope import Scope
+from pf_stream.security import MAX_BLOCKS, SigningKey, TokenError, TrustRoots, attenuate, describe, mint
+from pf_stream.security.envelope import Envelope, to_base64url
+from pf_stream.security.profile import FOREVER_MS, LONGEST_NAME
+from tests.unit.security.cases import (
+    AUDIENCE,
+    KEY,
+    NOW_MS,
+    PLAIN,
+    ROOTS,
+    append,
+    claims,
+    code,
+    field,
+    issue,
+    joined,
+    parts,
+)
+
+
+class TokenCap(Capability):
+    read = operation()
+    admin = operation(implies=read)
+
+
+def made(**more: object) -> str:
+    options: dict[str, object] = {
+        "subject": "alice",
+        "audience": AUDIENCE,
+        "capabilities": [TokenCap.read("/a/**")],
+        "now_ms": NOW_MS,
+    }
+    return mint(KEY, **(options | more))  # type: ignore[arg-type]
+
+
+names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=20)
+
+
+class TestMint:
+    def test_says_what_was_asked(self) -> None:
+        held = [TokenCap.read("/a/**"), parse_grant("UnknownCap.x:/b"), TokenCap.read("/a/**")]
+        info = describe(made(capabilities=held, tenant="acme", intent_types=["t", "u"], topics=["q"]))
+        says = info.profile
+        assert (info.kid, info.blocks, info.sealed) == (7, 1, False)
+        assert (says.subject, says.tenant, says.audience) == ("alice", "acme", AUDIENCE)
+        assert says.rights == (parse_grant("TokenCap.read:/a/**"), parse_grant("UnknownCap.x:/b"))
+        assert (says.intent_types, says.topics, says.narrowed) == (frozenset("tu"), frozenset("q"), ())
+        assert (says.not_before_ms, says.expires_ms) == (0, NOW_MS + 900_000)
+        assert says.closed
+
+    @settings(deadline=None, max_examples=50)
+    @given(names, names, st.none() | names, st.lists(names, min_size=1, max_size=3))
+    def test_any_name_comes_back_as_it_was(
+        self, subject: str, audience: str, tenant: str | None, topics: list[str]
+    ) -> None:
+        token = made(subject=subject, audience=audience, tenant=tenant, topics=topics, intent_types=topics)
+        seen = claims(token, audience)
+        assert (seen.subject, seen.audience, seen.tenant, seen.closed) == (subject, audience, tenant, True)
+        assert describe(token).profile.topics == describe(token).profile.intent_types == frozenset(topics)
+
+    def test_one_spelling_without_padding(self) -> None:
+        assert all("=" not in made(subject="a" * n) for n in range(1, 4))
+
+    @pytest.mark.parametrize(
+        ("now_ms", "lifetime_s", "not_before_ms", "interval"),
+        [
+            (NOW_MS, 900, None, (0, NOW_MS + 900_000)),
+            (NOW_MS + 1, 900, None, (0, NOW_MS + 900_000)),
+            (NOW_MS + 999, 900, None, (0, NOW_MS + 900_000)),
+            (NOW_MS + 999, 0.002, None, (0, NOW_MS + 1000)),
+            (NOW_MS, 1.999, None, (0, NOW_MS + 1000)),
+            (NOW_MS, 9, NOW_MS + 1, (NOW_MS + 1000, NOW_MS + 9000)),
+            (NOW_MS, 9, NOW_MS + 1000, (NOW_MS + 1000, NOW_MS + 9000)),
+            (NOW_MS, 9, 0, (0, NOW_MS + 9000)),
+        ],
+    )
+    def test_never_longer_than_asked(
+        self, now_ms: int, lifetime_s: float, not_before_ms: int | None, interval: tuple[int, int]
+    ) -> None:
+        says = describe(made(now_ms=now_ms, lifetime_s=lifetime_s, not_before_ms=not_before_ms)).profile
+        assert (says.not_before_ms, says.expires_ms) == interval
+
+    @pytest.mark.parametrize(
+        ("more", "fault"),
+        [
+            ({"lifetime_s": 0}, "would never be valid"),
+            ({"lifetime_s": 0.999}, "would never be valid"),
+            ({"lifetime_s": -1}, "would never be valid"),
+            ({"lifetime_s": 2, "not_before_ms": NOW_MS + 1001}, "would never be valid"),
+            ({"lifetime_s": 1e13}, "after 9999"),
+            ({"not_before_ms": -1001}, "before 1970"),
+            ({"subject": ""}, "the subject must have 1 to 256 characters"),
+            ({"subject": "a\nb"}, "the subject must have 1 to 256 characters"),
+            ({"subject": "a" * (LONGEST_NAME + 1)}, "the subject must have"),
+            ({"audience": ""}, "the audience must have"),
+            ({"tenant": ""}, "the tenant must have"),
+            ({"intent_types": [""]}, "a intent_type must have"),
+            ({"topics": ["\0"]}, "a topic must have"),
+            ({"intent_types": []}, "the list of intent_types is empty"),
+            ({"topics": []}, "the list of topics is empty"),
+            ({"capabilities": [HeldGrant("A.b", Scope.parse("/" + "x" * 9000))]}, "8192 are the most"),
+        ],
+    )
+    def test_refuses_what_no_verifier_would_take(self, more: dict[str, object], fault: str) -> None:
+        with pytest.raises(TokenError, match=fault) as caught:
+            made(**more)
+        assert caught.value.code == "bad_token"
+
+    def test_a_template_cannot_be_held(self) -> None:
+        with pytest.raises(DefinitionError, match="template"):
+            made(capabilities=[TokenCap.read("/{x}")])
+
+    def test_without_capabilities(self) -> None:
+        assert describe(made(capabilities=[])).profile.rights == ()
+
+
+class TestAttenuate:
+    @pytest.mark.parametrize("as_bytes", [False, True])
+    def test_narrows(self, as_bytes: bool) -> None:
+        parent = made()
+        narrow = attenuate(
+            parent.encode() if as_bytes else parent,
+            ROOTS,
+            capabilities=[TokenCap.read("/a/*"), parse_grant("TokenCap.read:/a")],
+            intent_types=["t"],
+            topics=["q"],
+            expires_ms=NOW_MS + 1999,
+        )
+        info = describe(narrow)
+        assert info.blocks == 2
+        assert info.profile.closed
+        assert info.profile.rights == describe(parent).profile.rights
+        assert info.profile.narrowed == ((parse_grant("TokenCap.read:/a/*"), parse_grant("TokenCap.read:/a")),)
+        assert (info.profile.intent_types, info.profile.topics) == (frozenset("t"), frozenset("q"))
+        assert info.profile.expires_ms == NOW_MS + 1000
+
+    def test_a_later_end_or_a_wider_grant_changes_nothing(self) -> None:
+        wider = attenuate(
+            made(), ROOTS, capabilities=[TokenCap.admin("/**"), TokenCap.read("/**")], expires_ms=NOW_MS * 2
+        )
+        seen = claims(wider)
+        assert seen.expires_ms == NOW_MS + 900_000
+        assert code(seen.refusal(frozenset({"TokenCap.admin"}), "/a", "t", "q", NOW_MS)) == "insufficient_capabilities"
+        assert code(seen.refusal(TokenCap.read.implied_by, "/b", "t", "q", NOW_MS)) == "insufficient_capabilities"
+        assert seen.refusal(TokenCap.read.implied_by, "/a", "t", "q", NOW_MS) is None
+
+    def test_an_implied_operation_is_left_of_a_stronger_one(self) -> None:
+        narrow = attenuate(made(capabilities=[TokenCap.admin("/a/**")]), ROOTS, capabilities=[TokenCap.read("/a/b")])
+        seen = claims(narrow)
+        assert seen.refusal(TokenCap.read.implied_by, "/a/b", "t", "q", NOW_MS) is None
+        assert code(seen.refusal(TokenCap.admin.implied_by, "/a/b", "t", "q", NOW_MS)) == "insufficient_capabilities"
+
+    def test_an_open_token_can_be_narrowed(self) -> None:
+        narrow = attenuate(append(issue(PLAIN), "check if true"), ROOTS, topics=["q"])
+        assert describe(narrow).profile.topics == frozenset("q")
+        assert describe(narrow).profile.expires_ms == FOREVER_MS
+
+    def test_nothing_is_no_narrowing(self) -> None:
+        with pytest.raises(TokenError, match="nothing to narrow"):
+            attenuate(made(), ROOTS)
+
+    @pytest.mark.parametrize("more", [{"topics": []}, {"intent_types": []}, {"topics": [""]}, {"expires_ms": -1}])
+    def test_bounds_are_bounds(self, more: dict[str, object]) -> None:
+        with pytest.raises(TokenError):
+            attenuate(made(), ROOTS, **more)  # type: ignore[arg-type]
+
+    def test_only_a_genuine_token(self) -> None:
+        forged = mint(SigningKey.generate(7), subject="a", audience="b", capabilities=[], now_ms=NOW_MS)
+        with pytest.raises(TokenError, match="not genuine"):
+            attenuate(forged, ROOTS, topics=["q"])
+        with pytest.raises(TokenError, match="signed by key 7, which is not among the trust roots"):
+            attenuate(forged, TrustRoots({}), topics=["q"])
+        with pytest.raises(TokenError, match="cannot be read"):
+            attenuate("nonsense!", ROOTS, topics=["q"])
+        with pytest.raises(TokenError, match="cannot be read"):
+            attenuate("ü\ud800", ROOTS, topics=["q"])
+
+    def test_not_beyond_the_limits(self) -> None:
+        token = made()
+        for _ in range(MAX_BLOCKS - 1):
+            token = attenuate(token, ROOTS, topics=["q"])
+        with pytest.raises(TokenError, match="8 blocks already, and 8 are the most"):
+            attenuate(token, ROOTS, topics=["q"])
+        with pytest.raises(TokenError, match="8192 are the most"):
+            attenuate(made(), ROOTS, topics=["x" * 250 + str(n) for n in range(40)])
+
+    def test_not_a_sealed_one(self) -> None:
+        fields = parts(Envelope.read(made().encode()).data)
+        sealed = to_base64url(joined([*fields[:-1], (4, field(2, b"\0" * 64))]))
+        assert describe(sealed).sealed
+        with pytest.raises(TokenError, match="sealed"):
+            attenuate(sealed, ROOTS, topics=["q"])
+
+
+class TestDescribe:
+    def test_does_not_verify(self) -> None:
+        forged = mint(SigningKey.generate(9), subject="mallory", audience="x", capabilities=[], now_ms=NOW_MS)
+        assert (describe(forged).profile.subject, describe(forged).kid) == ("mallory", 9)
+
+    def test_of_an_open_token_says_so(self) -> None:
+        assert not describe(append(made(), "check if true")).profile.closed
+
+    @pytest.mark.parametrize("token", ["", "nonsense", "AAAA", b"\xff"])
+    def test_of_no_token(self, token: str | bytes) -> None:
+        with pytest.raises(TokenError, match="cannot be read"):
+            describe(token)
+
+
+def test_a_grant_and_its_held_form_make_the_same_token() -> None:
+    grants: list[Grant | HeldGrant] = [TokenCap.read("/a/**"), HeldGrant.of(TokenCap.read("/a/**"))]
+    assert len({describe(made(capabilities=[grant])).profile for grant in grants}) == 1
