@@ -33,7 +33,7 @@ BootstrapOption = Annotated[
         "-b",
         envvar="PF_BOOTSTRAP_SERVERS",
         metavar="HOST:PORT",
-        help="Kafka brokers, comma separated.",
+        help="Kafka brokers, comma separated. PF_SECURITY_PROTOCOL, PF_SASL_* and PF_CA_FILE secure the connection.",
         show_default="the running pf dev broker, else 127.0.0.1:9092",
     ),
 ]

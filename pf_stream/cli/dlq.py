@@ -34,7 +34,10 @@ def list_letters(
 
         loaded = load(topology, namespace)
         letters = last_dead_letters(connection(bootstrap_servers), loaded, count, code)
-        show_rows([_plain(letter) for letter in letters], output, ("position", "refused", "code", "key", "message"))
+        rows = [_plain(letter) for letter in letters]
+        if output is Output.table:
+            rows = [{name: _visible(value) for name, value in row.items()} for row in rows]
+        show_rows(rows, output, ("position", "refused", "code", "key", "message"))
 
 
 @app.command(
@@ -53,9 +56,8 @@ def show_letter(
 
         letter = _plain(read_dead_letter(connection(bootstrap_servers), position))
         if output is Output.table:
-            headers = letter.pop("headers")
-            value = letter.pop("value")
-            letter |= {f"header {name}": text for name, text in headers} | {"value": value}
+            lines = (f"{name}: {'-' if text is None else text}" for name, text in letter["headers"])
+            letter = {name: _visible(value) for name, value in (letter | {"headers": "\n".join(lines)}).items()}
         show(letter, output)
 
 
@@ -63,3 +65,10 @@ def _plain(letter: "DeadLetter") -> dict[str, Any]:
     plain = dataclasses.asdict(letter)
     plain["headers"] = [list(header) for header in letter.headers]
     return {"position": plain.pop("position"), "refused": utc(plain.pop("timestamp_ms")), **plain}
+
+
+def _visible(value: Any) -> Any:
+    """Text without control characters: whoever sent the record must not be able to write to an operator's terminal."""
+    if not isinstance(value, str):
+        return value
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in value)

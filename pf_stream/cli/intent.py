@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from pf_stream.cli._errors import EXIT_ERROR, EXIT_REFUSED, exit_on_error
 from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load, seconds
 from pf_stream.cli._output import Output, OutputOption, note, show
 from pf_stream.errors import ConfigurationError, NotFoundError
+
+if TYPE_CHECKING:
+    from pf_stream.components.messaging import Answer, Sent
 
 app = typer.Typer()
 
@@ -77,7 +80,7 @@ def send(
         if not wait:
             checked = None if reply_to is None else messaging.reply_topic(loaded, reply_to)
             sent = messaging.send_intent(settings, loaded, intent, clock, context=token, reply_to=checked)
-            show(_plain(sent, "sent"), output)
+            _show(_plain(sent, "sent"), output)
             return
         if token is None and not spec.requires:
             note("[yellow]warning[/yellow]: replies go to proven senders only, and there is no --context")
@@ -93,20 +96,26 @@ def send(
             on_sent=ids.append,
         )
         if answer is None:
-            show(_plain(ids[0], "unanswered"), output)
+            _show(_plain(ids[0], "unanswered"), output)
             note("[red]error[/red]: nothing came back within {}; does a worker run? (pf registry list)", timeout)
             raise typer.Exit(EXIT_ERROR)
+        outcome = "replied" if answer.code is None else "refused" if answer.is_denial else "failed"
+        _show(_plain(answer.sent, outcome, answer), output)
         if answer.code is None:
-            show(_plain(answer.sent, "replied") | {"reply": answer.reply}, output)
             return
-        refusal = {"code": answer.code, "message": answer.message, "dead_letter": answer.dead_letter}
-        show(_plain(answer.sent, "refused" if answer.is_denial else "failed") | refusal, output)
         note("[red]refused[/red] ({}): {}", answer.code, answer.message or "")
         raise typer.Exit(EXIT_REFUSED if answer.is_denial else EXIT_ERROR)
 
 
-def _plain(sent: Any, status: str) -> dict[str, Any]:
-    return {"status": status, **dataclasses.asdict(sent)}
+def _plain(sent: "Sent", status: str, answer: "Answer | None" = None) -> dict[str, Any]:
+    says = {name: getattr(answer, name, None) for name in ("reply", "code", "message", "dead_letter")}
+    return {"status": status, **dataclasses.asdict(sent), **says}
+
+
+def _show(data: dict[str, Any], output: Output) -> None:
+    # Programs find the same keys whatever happened; people are spared what did not.
+    known = {name: value for name, value in data.items() if value is not None}
+    show(known if output is Output.table else data, output)
 
 
 def _payload(data: str) -> bytes:

@@ -1,5 +1,6 @@
 """What all confluent-kafka clients of ours share: quiet configuration, and its errors in our words."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,7 +83,7 @@ class Session:
             heard = self._said
             if heard is not None and heard.code() in _REFUSED:
                 return NotAuthorisedError(action, heard.str())
-            return KafkaUnavailableError(self.settings.bootstrap_servers, (heard or answer).str())
+            return KafkaUnavailableError(self.settings.bootstrap_servers, _reason(heard or answer))
         if answer.code() in _REFUSED:
             return NotAuthorisedError(action, answer.str())
         return KafkaError(f"cannot {action}: {answer.str()} ({answer.name()})")
@@ -94,3 +95,9 @@ class Session:
             yield
         except KafkaException as error:
             raise self.error(answer_of(error), action) from error
+
+
+def _reason(answer: Answer) -> str:
+    """What an answer says, without librdkafka's inner states: ``...: Connection refused (after 0ms in state CONNECT)``."""
+    text: str = answer.str()
+    return re.sub(r" \(after \d+ms in state .*", "", text)

@@ -10,6 +10,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicP
 from confluent_kafka import KafkaError as Answer
 
 from pf_stream.core.records import APPEND_TIME, CREATE_TIME, Header
+from pf_stream.errors import NotFoundError
 from pf_stream.kafka._confluent import TIMEOUT_S, Session
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import KafkaUnavailableError, TopicMissingError
@@ -67,16 +68,18 @@ def read_topic(
         committed: leave out what a transaction has not committed, or has aborted.
 
     Raises:
-        TopicMissingError: the topic or a partition does not exist.
+        NotFoundError: the topic or a partition does not exist.
         KafkaUnavailableError: no broker answers, or one stops to answer.
     """
     admin = Admin(settings)
-    if partitions is None:
-        found = admin.topics([topic])
-        if topic not in found:
-            raise TopicMissingError([topic], "See what there is: pf topics list")
-        partitions = range(found[topic].partitions)
-    wanted = [(topic, number) for number in partitions]
+    found = admin.topics([topic])
+    if topic not in found:
+        raise TopicMissingError([topic], "See what there is: pf topics list")
+    there = range(found[topic].partitions)
+    wanted = [(topic, number) for number in (there if partitions is None else partitions)]
+    for _, number in wanted:
+        if number not in there:
+            raise NotFoundError(f"topic {topic} has no partition {number}; it has {len(there)}, from 0")
     first = admin.offsets(wanted, "start")
     ends = admin.offsets(wanted, "end", committed=committed)
     positions: dict[Partition, int] = {}

@@ -202,26 +202,26 @@ class _Reading:
     ) -> None:
         """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
         base = _faults_of("unnamed", reactors)
-        left = [fault for fault in error.faults if fault not in base]
         trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
         trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions")]
         if complete:  # otherwise a topic may seem unknown because its reactor is
-            for fault in base:
-                self._add(("reactors",), fault)
             trials += [
                 ((field, index), "unnamed", {field: [item]})
                 for field in ("internal", "emits", "replies")
                 for index, item in enumerate(fields[field])
             ]
+        # The namespace is the name if it is not given; then what is wrong with it is said of the name.
+        seen = {*base, *_faults_of("unnamed", reactors, namespace=file.name)}
         for where, name, arguments in trials:
-            # A namespace of its own: a bad name would otherwise be a bad namespace too.
             for fault in _faults_of(name, reactors, **{"namespace": "unnamed", **arguments}):
-                if fault in left:
-                    left.remove(fault)
+                if fault not in base:
+                    seen.add(fault)
                     self._add(where, fault)
         if complete:
-            for fault in left:
-                if not fault.startswith("namespace ") or file.namespace is not None:
+            for fault in base:
+                self._add(("reactors",), fault)
+            for fault in error.faults:
+                if fault not in seen:  # of several fields together
                     self._add((), fault)
 
     def _add(self, where: Sequence[str | int], text: str, *, of_key: bool = False) -> None:
