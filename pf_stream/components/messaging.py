@@ -164,8 +164,8 @@ def reply_topic(topology: Topology, wanted: str | None = None) -> str:
         ConfigurationError: the topology's ``replies`` do not allow it.
     """
     topic = wanted or f"{topology.namespace}.replies"
-    if not any(fnmatchcase(topic, pattern) for pattern in topology.replies):
-        allowed = ", ".join(topology.replies) or "none"
+    if not any(fnmatchcase(topic, pattern) for pattern in topology.reply_patterns):
+        allowed = ", ".join(topology.reply_patterns) or "none"
         raise ConfigurationError(f"topology {topology.name!r} sends no replies to {topic}; allowed: {allowed}")
     return topic
 

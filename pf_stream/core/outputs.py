@@ -150,7 +150,7 @@ def reply_topic(raw: bytes, plan: GroupPlan) -> str | None:
         return None
     if topic in topology.source_topics or any(emit.topic == topic for emit in plan.emits.values()):
         return None
-    return topic if any(fnmatchcase(topic, topology.topic_name(pattern)) for pattern in topology.replies) else None
+    return topic if any(fnmatchcase(topic, pattern) for pattern in topology.reply_patterns) else None
 
 
 def rerouted(topic: str, source: SourcePlan, partition: int, record: Record, at_ms: int, inline: int) -> Output | Copy:

@@ -147,7 +147,7 @@ def required_topics(topology: Topology, partitions: int | None = None) -> list[T
     for intent in topology.emits:
         # Another topology's source; what one reactor may emit in one unit fits.
         need(topology.topic_name(intent.__intent__.topic), Purpose.emits, _APPEND_TIME, 8)
-    for pattern in topology.replies:
+    for pattern in topology.reply_patterns:
         if not any(sign in pattern for sign in "*?["):
             need(pattern, Purpose.replies, {}, 8)
     need(REGISTRY, Purpose.registry, {"cleanup.policy": "compact"}, 1, 1)

@@ -126,6 +126,11 @@ class Topology:
         return any(topic == self.topic_name(name) for name in self.internal)
 
     @property
+    def reply_patterns(self) -> tuple[str, ...]:
+        """Patterns of the full names of topics that replies may go to."""
+        return tuple(self.topic_name(pattern) for pattern in self.replies)
+
+    @property
     def source_topics(self) -> tuple[str, ...]:
         """Full names of the topics that reactors read, sorted."""
         return tuple(sorted({topic for group in self.groups for topic in group.topics}))

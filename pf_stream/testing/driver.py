@@ -398,7 +398,7 @@ class Driver:
         return topics
 
     def _is_reply(self, name: str) -> bool:
-        patterns = map(self.topology.topic_name, self.topology.replies)
+        patterns = self.topology.reply_patterns
         return any(fnmatchcase(name, pattern) for pattern in patterns) and name not in self._output_topics()
 
     def __repr__(self) -> str:

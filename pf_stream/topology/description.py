@@ -86,7 +86,7 @@ def describe(topology: Topology) -> TopologyDescription:
         namespace=topology.namespace,
         app=topology.app_id,
         partitions=topology.partitions,
-        replies=topology.replies,
+        replies=topology.reply_patterns,
         groups=tuple(
             GroupDescription(
                 name=group.name,

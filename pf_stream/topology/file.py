@@ -6,7 +6,7 @@
     reactors:
       - flights:Fleet            # module:Class; modules are looked for in the file's folder first
     internal: [airports]
-    replies: ["flights.replies.*"]
+    replies: [replies]
 
 The same words as :class:`pf_stream.Topology` takes, and nothing else: trust belongs to the worker's configuration.
 """
@@ -59,7 +59,7 @@ _ALLOWED = {
     "namespace": "a text such as flights",
     "internal": "a list of topics within the namespace",
     "emits": "a list of module:Class",
-    "replies": "a list of topic patterns such as flights.replies.*",
+    "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
 }
 
