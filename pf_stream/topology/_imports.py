@@ -65,12 +65,9 @@ def find(module: ModuleType, name: str, base: type) -> object:
     if _is(found, base):
         return found
     known = [other for other, value in vars(module).items() if _is(value, base)]
-    article = "an" if base.__name__[0] in "AEIOU" else "a"
     if found is missing:
         raise ImportFaults(f"module {module.__name__!r} has no {base.__name__} {name!r}{nearest(name, known)}")
-    raise ImportFaults(
-        f"{module.__name__}:{name} is {_what(found)}, not {article} {base.__name__}{nearest(name, known)}"
-    )
+    raise ImportFaults(f"{module.__name__}:{name} is {_what(found)}, not {_a(base.__name__)}{nearest(name, known)}")
 
 
 def _is(value: object, base: type) -> bool:
@@ -78,7 +75,11 @@ def _is(value: object, base: type) -> bool:
 
 
 def _what(value: object) -> str:
-    return f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return f"the class {value.__qualname__}" if isinstance(value, type) else _a(type(value).__name__)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
 @contextmanager

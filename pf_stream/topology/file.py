@@ -142,7 +142,7 @@ class _Reading:
             file = TopologyFile.model_validate(self._data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self._add(detail["loc"], _explain(detail), of_key=detail["type"] == "extra_forbidden")
+                self._add(detail["loc"], _explain(detail))
             # Whatever else is wrong is worth knowing too: go on with what can be read.
             file = TopologyFile.model_construct(**self._sound({detail["loc"][0] for detail in error.errors()}))
         reactors = list(self._named("reactors", file.reactors, Reactor))
@@ -189,7 +189,7 @@ class _Reading:
             try:
                 yield find(imported, name, base)
             except ImportFaults as error:
-                self._add((field, index), *error.faults)
+                self._add((field, index), str(error))
 
     def _locate(
         self,
@@ -224,27 +224,20 @@ class _Reading:
                 if fault not in seen:  # of several fields together
                     self._add((), fault)
 
-    def _add(self, where: Sequence[str | int], text: str, *, of_key: bool = False) -> None:
+    def _add(self, where: Where, text: str) -> None:
         field = ""
         for part in where:
             field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
-        self._faults.append(Fault(self._line(where, of_key=of_key), field, text))
+        self._faults.append(Fault(self._line(where), field, text))
 
-    def _line(self, where: Sequence[str | int], *, of_key: bool) -> int:
+    def _line(self, where: Where) -> int:
+        """Line of a field, or of the nearest one above it that is in the file."""
         node: Any = self._data
         line = 0
         for part in where:
             if not isinstance(node, CommentedMap | CommentedSeq) or part not in (node.lc.data or {}):
                 break
-            position = node.lc.data[part]
-            # Of a mapping: line and column of the key, then of the value, which for a block is the line below.
-            line = position[0]
-            if (
-                isinstance(node, CommentedMap)
-                and not of_key
-                and not isinstance(node[part], CommentedMap | CommentedSeq)
-            ):
-                line = position[2]
+            line = node.lc.data[part][0]
             node = node[part]
         return line + 1
 
@@ -276,4 +269,5 @@ def _shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, CommentedSeq):
         return "a list" if value else "an empty list"
-    return f"{value!r} ({type(value).__name__})"
+    kinds: dict[type, str] = {bool: "a truth value", int: "a number", float: "a fraction", str: "a text"}
+    return next((f"{value!r}, {name}" for kind, name in kinds.items() if isinstance(value, kind)), repr(value))

@@ -1,0 +1,23 @@
+"""What is shown of a topology."""
+
+from pf_stream.topology import read_topology_file
+from pf_stream.topology.description import describe
+from tests.unit.topology.conftest import FLIGHTS
+
+
+def test_groups_reactors_and_types() -> None:
+    shown = describe(read_topology_file(FLIGHTS / "topology.yaml").within("test.flights"))
+    assert (shown.name, shown.namespace, shown.app) == ("flights", "test.flights", "test.flights.flights")
+    assert [(group.changelog, group.topics) for group in shown.groups] == [
+        ("test.flights.flights-airports-changelog", ("test.flights.airports",)),
+        ("test.flights.flights-carriers-changelog", ("test.flights.carriers",)),
+        ("test.flights.flights-intents-changelog", ("test.flights.intents",)),
+    ]
+    (fleet,) = shown.groups[2].reactors
+    assert (fleet.id, fleet.class_, fleet.state, fleet.state_version) == ("fleet", "flights:Fleet", "Aircraft", 1)
+    assert fleet.handles == ("flights.departed.v1",)
+    departed = shown.intents[1]
+    assert (departed.type, departed.topic, departed.internal) == ("flights.departed.v1", "test.flights.intents", False)
+    assert (departed.key, departed.handled_by) == (("tailnum",), ("fleet",))
+    assert departed.requires == ("FlightCap.report(/{carrier}/{origin})",)
+    assert shown.intents[0].internal

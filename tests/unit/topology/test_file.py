@@ -1,0 +1,279 @@
+"""Topology files: what they mean, and every way in which they can be wrong, with its line."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pf_stream.errors import ConfigurationError, NotFoundError
+from pf_stream.topology import Fault, TopologyFile, TopologyFileError, read_topology_file
+from tests.unit.topology.conftest import FLIGHTS, Folder
+
+GOOD = "name: pings\nreactors:\n  - MODULE:Watcher\n"
+
+
+def faults(folder: Folder, text: str) -> tuple[Fault, ...]:
+    with pytest.raises(TopologyFileError) as caught:
+        read_topology_file(folder.write(text))
+    return caught.value.faults
+
+
+class TestMeaning:
+    def test_the_file_of_the_flights_is_the_topology_of_the_module(self) -> None:
+        read = read_topology_file(FLIGHTS / "topology.yaml")
+        assert read == sys.modules["flights"].flights
+
+    def test_every_field(self, folder: Folder) -> None:
+        topology = read_topology_file(
+            folder.write(
+                "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
+                "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
+            )
+        )
+        module = sys.modules[folder.module]
+        assert topology.reactors == (module.Watcher, module.Echo)
+        assert topology.emits == (module.Pong,)
+        assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
+        assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
+
+    def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
+        topology = read_topology_file(folder.write(GOOD))
+        assert (topology.namespace, topology.partitions, topology.replies) == ("pings", 4, ())
+        assert not topology.internal
+        assert not topology.emits
+
+    def test_every_field_is_explained(self) -> None:
+        assert all(field.description for field in TopologyFile.model_fields.values())
+
+    def test_the_path_is_as_before(self, folder: Folder) -> None:
+        before = list(sys.path)
+        read_topology_file(folder.write(GOOD))
+        assert sys.path == before
+
+    def test_a_relative_file_finds_its_modules(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder.write(GOOD)
+        monkeypatch.chdir(folder.path)
+        assert read_topology_file(Path("topology.yaml")).name == "pings"
+
+
+# Each: the file, then line, field and what the message must hold.
+SHAPES = {
+    "unknown field": (
+        "name: pings\nreactor:\n  - MODULE:Watcher\nreactors: [MODULE:Watcher]\n",
+        (2, "reactor", "there is no field 'reactor'; did you mean 'reactors'?"),
+    ),
+    "trust is no field": (
+        GOOD + "trust_roots: [a.pub]\n",
+        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, internal, name,"),
+    ),
+    "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
+    "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
+    "number for a name": (
+        "reactors: [MODULE:Watcher]\nname: 7\n",
+        (2, "name", "found 7, a number; allowed: a text such as flights"),
+    ),
+    "text for a list": (
+        "name: pings\nreactors: MODULE:Watcher\n",
+        (2, "reactors", "a text; allowed: a list of module:Class"),
+    ),
+    "mapping for a list": (
+        GOOD + "internal:\n  pongs: true\n",
+        (4, "internal", "found a mapping; allowed: a list of topics within the namespace"),
+    ),
+    "nothing for a list": (
+        GOOD + "replies:\n",
+        (4, "replies", "found nothing; allowed: a list of topic patterns"),
+    ),
+    "empty list of reactors": (
+        "name: pings\nreactors: []\n",
+        (2, "reactors", "found an empty list; allowed: a list of module:Class"),
+    ),
+    "number in a list": (
+        GOOD + "internal:\n  - pongs\n  - 3\n",
+        (6, "internal[1]", "found 3, a number; allowed: topics within the namespace"),
+    ),
+    "text for a number": (
+        GOOD + "partitions: four\n",
+        (4, "partitions", "found 'four', a text; allowed: a whole number, 1 or more"),
+    ),
+    "truth for a number": (
+        GOOD + "partitions: yes\n",
+        (4, "partitions", "found 'yes', a text; allowed: a whole number"),
+    ),
+    "fraction": (GOOD + "partitions: 1.5\n", (4, "partitions", "1.5, a fraction; allowed: a whole number")),
+}
+
+REFERENCES = {
+    "no colon": (
+        "name: pings\nreactors:\n  - MODULE.Watcher\n",
+        (3, "reactors[0]", "found 'MODULE.Watcher'; allowed: module:Class; did you mean MODULE:Watcher?"),
+    ),
+    "no such module": (
+        "name: pings\nreactors:\n  - nowhere_at_all:Watcher\n",
+        (3, "reactors[0]", "there is no module 'nowhere_at_all' in "),
+    ),
+    "no such class": (
+        "name: pings\nreactors:\n  - MODULE:Watcher\n  - MODULE:Ecco\n",
+        (4, "reactors[1]", "has no Reactor 'Ecco'; did you mean 'Echo'?"),
+    ),
+    "another kind of class": (
+        "name: pings\nreactors:\n  - MODULE:Seen\n",
+        (3, "reactors[0]", ":Seen is the class Seen, not a Reactor; known: Echo, Watcher"),
+    ),
+    "no class": (GOOD + "emits: [MODULE:number]\n", (4, "emits[0]", ":number is an int, not an Intent")),
+    "the base itself": ("name: pings\nreactors: [MODULE:Reactor]\n", (2, "reactors[0]", "is the class Reactor, not a")),
+}
+
+MODEL = {
+    "bad name": ("name: Pings\nreactors: [MODULE:Watcher]\n", (1, "name", "name 'Pings' must be lower case letters")),
+    "bad namespace": (GOOD + "namespace: a..b\n", (4, "namespace", "namespace 'a..b' must be lower case letters")),
+    "no partitions": (GOOD + "partitions: 0\n", (4, "partitions", "partitions must be 1 or more, not 0")),
+    "unknown internal topic": (
+        "name: pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal:\n  - pongs\n  - pnogs\n",
+        (5, "internal[1]", "internal topic 'pnogs' carries no intent type; did you mean 'pongs'?"),
+    ),
+    "intents cannot be internal": (GOOD + "internal: [intents]\n", (4, "internal[0]", "cannot be internal")),
+    "the same reactor twice": (
+        "name: pings\nreactors: [MODULE:Watcher, MODULE:Watcher]\n",
+        (2, "reactors", "have the same id 'watcher'"),
+    ),
+}
+
+YAML = {
+    "no YAML": ("name: pings\nreactors: [MODULE:Watcher\n", (3, "", "no YAML: while parsing a flow sequence")),
+    "a tab": ("name: pings\n\treactors: 1\n", (2, "", "no YAML: ")),
+    "the same field twice": ("name: pings\nname: pongs\n", (2, "", 'found duplicate key "name"')),
+    "empty": ("", (1, "", "found nothing; allowed: a mapping with the fields name, reactors, namespace,")),
+    "a list": ("- name: pings\n", (1, "", "found a list; allowed: a mapping")),
+    "two documents": (GOOD + "---\nname: b\n", (4, "", "no YAML: ")),
+    "a control character": ("name: \x01\n", (1, "", "no YAML: ")),
+}
+
+EVERY = {**SHAPES, **REFERENCES, **MODEL, **YAML}
+
+
+class TestFaults:
+    @pytest.mark.parametrize(("text", "expected"), EVERY.values(), ids=EVERY.keys())
+    def test_one_fault_with_line_and_field(self, folder: Folder, text: str, expected: tuple[int, str, str]) -> None:
+        line, field, said = expected
+        (fault,) = faults(folder, text)
+        assert (fault.line, fault.field) == (line, field)
+        assert said.replace("MODULE", folder.module) in fault.text
+
+    def test_all_faults_in_one_go_by_line(self, folder: Folder) -> None:
+        found = faults(
+            folder,
+            "name: Pings\n"  # 1
+            "nmespace: x\n"  # 2
+            "reactors:\n"
+            "  - MODULE:Watcher\n"
+            "  - MODULE:Ecco\n"  # 5
+            "  - nowhere_at_all:A\n"  # 6
+            "  - nowhere_at_all:B\n"  # said once
+            "internal: pongs\n"  # 8
+            "emits: [MODULE:Png]\n"  # 9
+            "partitions: 0\n",  # 10
+        )
+        assert [(fault.line, fault.field) for fault in found] == [
+            (1, "name"),
+            (2, "nmespace"),
+            (5, "reactors[1]"),
+            (6, "reactors[2]"),
+            (8, "internal"),
+            (9, "emits[0]"),
+            (10, "partitions"),
+        ]
+
+    def test_a_fault_that_follows_from_another_is_not_told(self, folder: Folder) -> None:
+        # pongs is unknown only because Echo is.
+        (fault,) = faults(folder, "name: pings\nreactors:\n  - MODULE:Watcher\n  - MODULE:Ecco\ninternal: [pongs]\n")
+        assert fault.field == "reactors[1]"
+
+    def test_the_message_has_one_line_for_each(self, folder: Folder) -> None:
+        path = folder.write("name: Pings\nreactors: [MODULE:Watcher]\npartitions: 0\n")
+        with pytest.raises(TopologyFileError) as caught:
+            read_topology_file(path)
+        count, first, second = str(caught.value).splitlines()
+        assert count == "2 faults"
+        assert first.startswith(f"{path}:1: name: name 'Pings' must be")
+        assert second == f"{path}:3: partitions: partitions must be 1 or more, not 0"
+        assert caught.value.code == "bad_topology_file"
+
+
+class TestModules:
+    def test_a_misspelt_module_is_not_found_and_the_near_one_named(self, folder: Folder) -> None:
+        (fault,) = faults(folder, f"name: pings\nreactors: [{folder.module}s:Watcher]\n")
+        assert f"there is no module '{folder.module}s' in {folder.path}" in fault.text
+        assert fault.text.endswith(f"; did you mean '{folder.module}'?")
+
+    def test_a_missing_import_inside_is_another_fault(self, folder: Folder) -> None:
+        name = folder.add("import os\nimport nowhere_at_all\n")
+        (fault,) = faults(folder, f"name: pings\nreactors: [{name}:Watcher]\n")
+        assert fault.text == (
+            f"module '{name}' was found, but importing it failed at {folder.path / name}.py:2: "
+            f"ModuleNotFoundError: No module named 'nowhere_at_all'"
+        )
+
+    def test_a_missing_import_two_modules_down_names_the_lower_one(self, folder: Folder) -> None:
+        lower = folder.add("import nowhere_at_all\n", "lower")
+        name = folder.add(f"\n\nimport {lower}\n")
+        (fault,) = faults(folder, f"name: pings\nreactors: [{name}:Watcher]\n")
+        assert f"{lower}.py:1: ModuleNotFoundError" in fault.text
+
+    @pytest.mark.parametrize(
+        ("source", "said"),
+        [
+            ("x = (\n", ".py:1: SyntaxError: '(' was never closed"),
+            ("\n1 / 0\n", ".py:2: ZeroDivisionError: division by zero"),
+            ("\nimport sys\nsys.exit(3)\n", ".py:3: SystemExit: 3"),
+        ],
+        ids=["syntax", "exception", "exit"],
+    )
+    def test_a_module_that_fails_says_where(self, folder: Folder, source: str, said: str) -> None:
+        name = folder.add(source)
+        (fault,) = faults(folder, f"name: pings\nreactors: [{name}:Watcher]\n")
+        assert fault.text.endswith(said)
+
+    def test_a_definition_error_passes_with_all_its_faults(self, folder: Folder) -> None:
+        name = folder.add(
+            "from pf_stream import Reactor, State\n\nclass Seen(State):\n    pass\n\nclass Broken(Reactor[Seen]):\n    pass\n"
+        )
+        first, second = faults(folder, f"name: pings\nreactors: [{name}:Broken]\n")
+        assert (first.field, second.field) == ("reactors[0]", "reactors[0]")
+        assert first.text.startswith(f"reactor {name}.Broken: has no id: write class Broken(Reactor[...]")
+        assert second.text.startswith(f"reactor {name}.Broken: has no handler")
+
+    def test_a_missing_part_of_a_package(self, folder: Folder) -> None:
+        package = folder.path / f"{folder.module}_package"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "fleet.py").touch()
+        (fault,) = faults(folder, f"name: pings\nreactors: [{package.name}.flet:Watcher]\n")
+        assert fault.text.endswith("; did you mean 'fleet'?")
+
+    def test_a_name_that_another_module_has_already(self, folder: Folder) -> None:
+        (folder.path / "json.py").write_text("", encoding="utf-8")
+        (fault,) = faults(folder, "name: pings\nreactors: [json:Watcher]\n")
+        assert fault.text.startswith("the name 'json' belongs to ")
+        assert fault.text.endswith(f"so {folder.path / 'json.py'} cannot be imported; rename it")
+
+
+class TestUnreadable:
+    def test_a_missing_file_names_the_near_one(self, folder: Folder) -> None:
+        folder.write(GOOD)
+        with pytest.raises(NotFoundError, match=r"no topology file .*topolgy.yaml; did you mean 'topology.yaml'\?"):
+            read_topology_file(folder.path / "topolgy.yaml")
+
+    def test_a_missing_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(NotFoundError, match="no topology file"):
+            read_topology_file(tmp_path / "none" / "topology.yaml")
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+            read_topology_file(tmp_path)
+
+    def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "topology.yaml"
+        path.write_bytes(b"name: \xff\n")
+        with pytest.raises(TopologyFileError, match="it is not UTF-8"):
+            read_topology_file(path)
