@@ -1,0 +1,85 @@
+"""An airline's side of the wire: a plain Kafka client, and nothing of pf_stream.
+
+What is sent is the protocol of docs/protocol.md: the key is the intent's key field, the value its JSON, the headers are
+CloudEvents attributes and the context.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from nyc.data import Flight
+
+__all__ = ["Headers", "Intent", "Sender", "intents"]
+
+Headers = list[tuple[str, bytes]]
+Intent = tuple[str, bytes, Headers]
+"""Key, value and headers of a record."""
+
+POLL_EVERY = 500
+
+
+def envelope(id_: str, flight: Flight, context: bytes | None) -> Headers:
+    """Headers of a record that reports *flight*."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"flights.departed.v1"),
+        ("ce_source", b"/airlines/" + flight.carrier.encode()),
+        ("ce_id", id_.encode()),
+        ("ce_time", flight.time.encode()),
+        ("content-type", b"application/json"),
+    ]
+    return headers if context is None else [*headers, ("pf-context", context)]
+
+
+def intents(flights: Iterable[Flight], contexts: dict[str, str]) -> Iterator[Intent]:
+    """Each flight as its airline reports it."""
+    tokens = {carrier: token.encode() for carrier, token in contexts.items()}
+    for number, flight in enumerate(flights):
+        yield flight.key, flight.payload, envelope(f"flight-{number}", flight, tokens[flight.carrier])
+
+
+class Sender:
+    """A producer that finds keys where Java's finds them, and that sends nothing twice."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._topic = topic
+        self._failed: KafkaError | None = None
+        self._sent = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 20,
+                "queue.buffering.max.messages": 100_000,
+                "on_delivery": self._delivered,
+                "log_level": 0,  # what matters comes as an error
+            }
+        )
+
+    def send(self, intent: Intent) -> None:
+        """Queue a record; waits when the queue is full."""
+        key, value, headers = intent
+        produce: Any = self._producer.produce
+        while True:
+            try:
+                produce(self._topic, value, key, headers=headers)
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+        self._sent += 1
+        if self._sent % POLL_EVERY == 0:
+            self._producer.poll(0)
+
+    def finish(self) -> None:
+        """Wait until Kafka has everything."""
+        self._producer.flush()
+        if self._failed is not None:
+            raise RuntimeError(f"a record was not taken: {self._failed}")
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed = error

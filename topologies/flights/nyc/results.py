@@ -1,0 +1,154 @@
+"""What the topology made of the flights: its changelogs and dead letters, followed as they are written."""
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from pydantic import TypeAdapter
+
+from flights import Aircraft, Board, Carrier
+from nyc.data import Totals
+from pf_stream.core import changelog
+from pf_stream.core.plan import GroupPlan, plan
+from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.link import ConnectionSettings, Partition
+from pf_stream.model import State, Topology
+
+__all__ = ["DeadLetter", "Results"]
+
+S = TypeVar("S", bound=State)
+
+DeadLetter = dict[str, str]
+"""The headers of a dead letter, as text."""
+
+
+class _Lane:
+    """What one changelog partition says."""
+
+    def __init__(self, group: GroupPlan, partition: int) -> None:
+        self.group = group
+        self.partition = partition
+        self.values: dict[bytes, bytes] = {}
+        self.positions: dict[Partition, int] = {}
+        """How far the lane has come in each source partition, by its last whole unit."""
+        self.next = 0
+        """Offset behind the last record taken."""
+        self._keys = {
+            changelog.watermark_key(reader.spec.id, source.topic): (source.topic, partition)
+            for source in group.sources
+            for reader in source.readers
+        }
+
+    def take(self, offset: int, key: bytes, value: bytes | None) -> None:
+        self.next = offset + 1
+        if value is None:
+            self.values.pop(key, None)
+            return
+        self.values[key] = value
+        if key == changelog.UNIT:  # comes after what else the unit says
+            for watermark, source in self._keys.items():
+                if watermark in self.values:
+                    self.positions[source] = changelog.WATERMARK_VALUE.unpack(self.values[watermark])[0]
+
+    def is_done(self, ends: dict[Partition, int]) -> bool:
+        """Whether nothing is left to read, to decide or to send; *ends* were asked for after all this was taken."""
+        return (
+            self.next >= ends[self.group.changelog, self.partition]
+            and all(
+                self.positions.get((source.topic, self.partition), 0) >= ends[source.topic, self.partition]
+                for source in self.group.sources
+            )
+            and not any(self._unsent())
+        )
+
+    def _unsent(self) -> Iterator[bytes]:
+        _, sent = changelog.UNIT_VALUE.unpack(self.values.get(changelog.UNIT, bytes(changelog.UNIT_VALUE.size)))
+        for key in self.values:
+            if key.startswith(b"\x01o") and changelog.OUTBOX_KEY.unpack(key)[1] > sent:
+                yield key
+
+
+class Results:
+    """Follows the changelogs and dead letters of the flights topology from their beginning."""
+
+    def __init__(self, connection: ConnectionSettings, topology: Topology, partitions: int) -> None:
+        self._admin = Admin(connection)
+        self._groups = plan(topology, partitions)
+        self._numbers = range(partitions)
+        self._lanes = {
+            (group.changelog, number): _Lane(group, number) for group in self._groups for number in self._numbers
+        }
+        self._intents = f"{topology.namespace}.intents"
+        self._dead_topics = sorted({source.dead_letters for group in self._groups for source in group.sources})
+        self._dead_next = dict.fromkeys(((topic, n) for topic in self._dead_topics for n in self._numbers), 0)
+        self.dead_letters: list[DeadLetter] = []
+        """All dead letters, of all topics; one that was sent again after a crash is listed once."""
+        self._seen: set[str] = set()
+        self._consumer = Consumer(
+            connection.for_librdkafka()
+            | {"log_level": 0, "group.id": "results", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        )
+        self._consumer.assign([TopicPartition(*at, 0) for at in (*self._lanes, *self._dead_next)])
+
+    def close(self) -> None:
+        """Stop following."""
+        self._consumer.close()
+
+    def advance(self, seconds: float) -> None:
+        """Take what has come, or wait for it, at most so long."""
+        for message in self._consumer.consume(10_000, seconds):
+            error = message.error()
+            if error is not None:
+                if error.retriable():
+                    continue
+                raise KafkaException(error)
+            at: Any = message.topic(), message.partition()
+            lane = self._lanes.get(at)
+            if lane is not None:
+                lane.take(message.offset() or 0, message.key() or b"", message.value())
+                continue
+            self._dead_next[at] = (message.offset() or 0) + 1
+            letter = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or ()}
+            if letter["pf-source"] not in self._seen:
+                self._seen.add(letter["pf-source"])
+                self.dead_letters.append(letter)
+
+    @property
+    def handled(self) -> int:
+        """Intents of the producers that are decided, durably."""
+        return sum(
+            offset for lane in self._lanes.values() for (topic, _), offset in lane.positions.items() if topic == self._intents
+        )
+
+    def complete(self) -> bool:
+        """Whether nothing is left to do anywhere; only to be asked when the producers have finished.
+
+        Not a wait for silence: the lanes had sent all that they had decided, and later no source topic has a record that
+        was not decided then. So there is nothing from which something new could come.
+        """
+        sources = [(source.topic, number) for number in self._numbers for group in self._groups for source in group.sources]
+        ends = self._admin.offsets([*sources, *self._lanes, *self._dead_next], "end")
+        return all(lane.is_done(ends) for lane in self._lanes.values()) and all(
+            offset >= ends[at] for at, offset in self._dead_next.items()
+        )
+
+    def totals(self) -> Totals:
+        """The states of all reactors."""
+        boards = self._states("board", Board)
+        carriers = self._states("carriers", Carrier)
+        fleet = self._states("fleet", Aircraft)
+        return Totals(
+            {key: (one.flights, one.cancelled, one.minutes_late, one.worst) for key, one in boards.items()},
+            {key: (one.flights, one.cancelled, one.minutes_late, one.miles) for key, one in carriers.items()},
+            {key: (one.legs, one.cancelled, one.minutes_late, one.miles) for key, one in fleet.items()},
+        )
+
+    def _states(self, reactor: str, model: type[S]) -> dict[str, S]:
+        prefix = changelog.state_prefix(reactor)
+        decode = TypeAdapter(model).validate_json
+        return {
+            changelog.parse_state_key(key)[1].decode(): decode(value[changelog.STATE_PREFIX.size :])
+            for lane in self._lanes.values()
+            for key, value in lane.values.items()
+            if key.startswith(prefix)
+        }
