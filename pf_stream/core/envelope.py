@@ -21,7 +21,8 @@ def is_structured(content_type: bytes | None) -> bool:
 def open_structured(value: bytes, headers: Mapping[str, Any]) -> tuple[dict[str, Any], bytes] | str:
     """The headers as binary mode would have them, and the payload; or what is wrong.
 
-    Headers that are no CloudEvents attributes, ``pf-context`` among them, stay Kafka headers in both modes.
+    Headers that are no CloudEvents attributes, ``pf-context`` among them, stay Kafka headers in both modes. Attributes may be
+    repeated as headers (section 3.3.3); the event's own are believed. One that is ``null`` counts as left out.
     """
     try:
         event = orjson.loads(value)
@@ -33,9 +34,19 @@ def open_structured(value: bytes, headers: Mapping[str, Any]) -> tuple[dict[str,
         return "the event has no data"
     opened = {name: raw for name, raw in headers.items() if not name.startswith("ce_") and name != "content-type"}
     for name, attribute in event.items():
-        if name != "data":
-            if not isinstance(attribute, str):
-                return f"attribute {name!r} is no string"
-            opened[f"ce_{name}"] = attribute.encode()
+        match attribute:
+            case _ if name == "data":
+                pass
+            case None:
+                pass
+            case str():
+                opened[f"ce_{name}"] = attribute.encode()
+            case bool() | int():
+                opened[f"ce_{name}"] = orjson.dumps(attribute)
+            case _:
+                return f"attribute {name!r} is no string, number or truth value"
     opened["content-type"] = b"application/json"
-    return opened, orjson.dumps(event["data"])
+    try:
+        return opened, orjson.dumps(event["data"])
+    except orjson.JSONEncodeError as error:  # it is nested deeper than orjson writes
+        return f"the data cannot be read: {error}"

@@ -4,6 +4,7 @@ Nothing here waits, reads a clock or rolls dice. The same records at the same ``
 same unit, which is what makes a crash between any two actions harmless.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ from pf_stream.security.verify import Claims
 __all__ = ["Lane", "Limits", "PartitionCountError"]
 
 Headers = dict[str, Any]
+
+# As the commit side writes them. Whatever else stands there was not written by it, and must not reach the changelog.
+_pf_source = re.compile(rb"([0-9A-Za-z_-]{1,64}):([0-9]{1,18}):([0-9]{1,9})").fullmatch
+_pf_hops = re.compile(rb"[0-9]{1,9}").fullmatch
+
+_BY_HANDLING = frozenset({"handler_failed", "bad_effect", "bad_state", "unit_too_large"})
+"""Codes that depend on what the reactors do, not on the record alone."""
+
+_LONGEST_REASON = 1_000
+"""In characters. A reason may quote what the sender chose; it must not make a dead letter that no topic takes."""
 
 
 class PartitionCountError(PFError):
@@ -133,9 +144,11 @@ class Lane:
         self.bytes = 0
         """Estimated size of the open unit."""
         self.handled = 0
-        """Intents handled since the process started."""
+        """Intents handled since the process started, the open unit's not included."""
         self.refused: Counter[str] = Counter()
-        """Records refused since the process started, by code."""
+        """Records refused since the process started, by code, the open unit's not included."""
+        self._handled = 0
+        self._refused: Counter[str] = Counter()
         self.sources = {source.topic: _Source(source) for source in plan.sources}
         self.stores = [Store(reactor) for reactor in plan.reactors]
         self._room = limits.unit_records
@@ -254,7 +267,7 @@ class Lane:
             self.count += 1
             raw_headers = record.headers
             headers: Headers = dict(raw_headers)
-            if not internal or self._is_new(source, record, headers):
+            if not internal or self._is_new(source, record, headers, now_ms):
                 route = routes.get(headers.get("ce_type", b""))
                 value = record.value
                 if (
@@ -263,6 +276,7 @@ class Lane:
                     or len(raw_headers) != len(headers)
                     or headers["ce_type"] is None
                     or headers.get("ce_specversion") != b"1.0"
+                    or headers.get("content-type") != b"application/json"
                     or not headers.get("ce_id")
                     or not headers.get("ce_source")
                     or source.poisoned
@@ -320,7 +334,7 @@ class Lane:
             if fault is not None:
                 self._refuse(source, record, headers, now_ms, *fault)
                 return
-        self._handle(source, record, headers, route, intent, key, claims, at_ms, hops, now_ms)
+        self._handle(source, record, headers, route, intent, value, key, claims, at_ms, hops, now_ms)
 
     def _handle(
         self,
@@ -329,6 +343,7 @@ class Lane:
         headers: Headers,
         route: Route,
         intent: Intent,
+        value: bytes,
         key: bytes,
         claims: Claims | None,
         at_ms: int,
@@ -357,11 +372,12 @@ class Lane:
             if entry is None:
                 # A key already in the state needs no such check: it was made when the key was first seen.
                 if partition_of(key, self.plan.partitions) != self.partition:
-                    self._reroute(source, record, headers, at_ms, now_ms)
-                    return
+                    if not any(record.offset < source.ahead.get(known.reactor.index, 0) for known in route.bindings):
+                        self._reroute(source, record, headers, at_ms, now_ms)
+                    return  # or it was sent on when another reactor saw it, which must not see it twice
                 entry = store.create(key)
             try:
-                result = binding.handle(intent, entry.state, context)
+                result = binding.handle(binding.decode(value) if done else intent, entry.state, context)
                 if result is not None:
                     for effect in result if isinstance(result, list | tuple) else (result,):
                         if isinstance(effect, Emit):
@@ -404,30 +420,32 @@ class Lane:
                     other.undo(key, other_entry)
                 code = "bad_effect" if isinstance(error, BadEffectError) else "handler_failed"
                 where = f"{reactor.spec.id}.{getattr(binding.handle, '__name__', 'handler')}"
-                self._refuse(source, record, headers, now_ms, code, f"{where}: {error}", type(error))
+                self._refuse(source, record, headers, now_ms, code, f"{where}: {_text(error)}", type(error))
                 return
             if entry.log is None:
                 entry.log = []
                 self._dirty.append((store, key, entry))
                 self.bytes += 128 + len(entry.raw or b"")
-            entry.log.append((binding, intent, context))
+            entry.log.append((binding, value, context))
             done.append((store, entry, binding))
-        self.handled += 1
+        self._handled += 1
         if outputs:
             self._outputs.extend(outputs)
             self.bytes += size
 
     # -- what is not the rule ------------------------------------------------------------------------------------------
 
-    def _is_new(self, source: _Source, record: Record, headers: Headers) -> bool:
+    def _is_new(self, source: _Source, record: Record, headers: Headers, now_ms: int) -> bool:
         """Whether a record of an internal topic was not taken before: an upstream lane repeats itself after a crash."""
         raw = headers.get("pf-source") or b""
-        try:
-            incarnation, sequence, index = raw.split(b":")
-            at = int(sequence), int(index)
-        except ValueError:
-            self._refuse(source, record, headers, record.timestamp, "untrusted_record", f"its pf-source is {raw!r:.80}")
+        hops = headers.get("pf-hops") or b"0"
+        written = _pf_source(raw)
+        if written is None or _pf_hops(hops) is None:
+            reason = f"its pf-source is {raw!r:.80}, its pf-hops {hops!r:.80}"
+            self._refuse(source, record, headers, now_ms, "untrusted_record", reason)
             return False
+        incarnation = written[1]
+        at = int(written[2]), int(written[3])
         last = source.marks.get(incarnation)
         if last is not None and at <= last:
             return False
@@ -551,7 +569,10 @@ class Lane:
         error: type[BaseException] | None = None,
     ) -> None:
         """Make the record a dead letter, and tell the sender if they are known and asked to be told."""
-        self.refused[code] += 1
+        self._refused[code] += 1
+        if code not in _BY_HANDLING and any(record.offset < seen for seen in source.ahead.values()):
+            return  # a new reactor reads from the start: what the others saw refused is a dead letter already
+        reason = reason[:_LONGEST_REASON].encode(errors="replace").decode()
         token = headers.get("pf-context")
         known = None if token is None else self.authority.verifier.verify(token)
         claims = None if isinstance(known, Refusal) else known
@@ -639,6 +660,7 @@ class Lane:
                         )
                     )
                 source.sealed = source.next
+                source.poisoned = {at: code for at, code in source.poisoned.items() if at >= source.next}
                 source.ahead = {i: offset for i, offset in source.ahead.items() if offset > source.next}
             for incarnation in source.marks_moved:
                 mark = source.sealed_marks[incarnation] = source.marks[incarnation]
@@ -660,6 +682,8 @@ class Lane:
             positions={topic: source.sealed for topic, source in self.sources.items()},
             count=self.count,
         )
+        self.handled += self._handled
+        self.refused += self._refused
         self._reset()
         self._room = min(self.limits.unit_records, self._room * 2)
         return unit
@@ -694,6 +718,8 @@ class Lane:
     def _reset(self) -> None:
         self._dirty = []
         self._outputs = []
+        self._handled = 0
+        self._refused = Counter()
         self.count = 0
         self.bytes = 0
 
@@ -721,6 +747,14 @@ def _attribute_fault(headers: Headers) -> tuple[str, str] | None:
         if not headers.get(name):
             return "malformed_envelope", f"it has no {name} header"
     return None
+
+
+def _text(error: Exception) -> str:
+    """What an exception says of itself, if it can."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the handler's own class, and may raise anything
+        return f"{type(error).__name__}, which cannot be shown"
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,5 +1,6 @@
 """How the records that a lane writes look."""
 
+import re
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -30,6 +31,9 @@ _SPEC: Final = ("ce_specversion", b"1.0")
 _JSON: Final = ("content-type", b"application/json")
 
 Headers = dict[str, Any]
+
+_topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
+"""What Kafka takes for a topic's name (``org.apache.kafka.common.internals.Topic``)."""
 
 EMITTED_SIZE: Final = 1024
 """What an emitted intent adds to a unit beside its value, by estimate: its headers are ours, the token being the most."""
@@ -146,6 +150,8 @@ def reply_topic(raw: bytes, plan: GroupPlan) -> str | None:
     except UnicodeDecodeError:
         return None
     topology = plan.topology
+    if not _topic_name(topic):
+        return None  # it could never be sent, and an output that cannot be sent stops its lane
     if topic.startswith("__") or topic.endswith(("-changelog", ".rerouted", ".dlq")):
         return None
     if topic in topology.source_topics or any(emit.topic == topic for emit in plan.emits.values()):

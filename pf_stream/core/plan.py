@@ -54,6 +54,8 @@ class Binding:
     """Whose handler."""
     handle: Callable[[Intent, Any, Context], Any]
     """The bound method."""
+    decode: Callable[[bytes], Intent]
+    """The intent type's decoder: a handler gets an intent of its own, since it may keep a list of it in its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         for handler in spec.handlers:
             at = topology.topic_name(handler.intent.topic), handler.intent.type
             specs[at] = handler.intent
-            bindings.setdefault(at, []).append(Binding(reactor, getattr(instance, handler.name)))
+            bindings.setdefault(at, []).append(Binding(reactor, getattr(instance, handler.name), handler.intent.decode))
     sources = []
     for topic in group.topics:
         routes = {

@@ -9,7 +9,6 @@ from pf_stream.core import changelog
 from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.errors import PFError
 from pf_stream.model.context import Context
-from pf_stream.model.intent import Intent
 from pf_stream.model.state import strictly
 
 __all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store"]
@@ -42,8 +41,8 @@ class Entry:
         """As last sealed; ``None`` if it never was."""
         self.base = raw
         """Where *log* starts."""
-        self.log: list[tuple[Binding, Intent, Context]] | None = None
-        """What was done to it since *base*; ``None`` while it is as sealed."""
+        self.log: list[tuple[Binding, bytes, Context]] | None = None
+        """What was done to it since *base*, with the intents as JSON; ``None`` while it is as sealed."""
 
 
 class Store:
@@ -83,8 +82,8 @@ class Store:
                 entry.state = self._decode(key, entry.raw)
             return
         state = self.reactor.fresh() if entry.base is None else self._decode(key, entry.base)
-        for binding, intent, context in entry.log:
-            binding.handle(intent, state, context)
+        for binding, value, context in entry.log:
+            binding.handle(binding.decode(value), state, context)
         entry.state = state
         if not entry.log:
             return

@@ -36,9 +36,35 @@ class StateSpec:
     version: int
     """Version of the stored shape, 1 to 65535; stored with each value."""
     encode: Callable[[Any], bytes]
-    """State to JSON bytes; warns (``UserWarning``) if a field holds a wrong type, which :func:`strictly` makes an error."""
+    """State to JSON bytes; warns (``UserWarning``) if a field holds a wrong type, which :func:`strictly` makes an error,
+    and raises ``ValueError`` if a field breaks a constraint of its type, such as ``Field(ge=0)``."""
     decode: Callable[[bytes], Any]
     """JSON bytes to state; raises ``pydantic.ValidationError``."""
+
+
+_CONSTRAINTS = frozenset(
+    {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "max_digits", "decimal_places"}
+)
+
+
+def _refuses_more(schema: object) -> bool:
+    """Whether reading may refuse a value of the right type: pydantic checks constraints there, not when it writes."""
+    if isinstance(schema, dict):
+        if _CONSTRAINTS & schema.keys() or str(schema.get("type")).startswith("function"):
+            return True
+        return any(_refuses_more(part) for name, part in schema.items() if name not in {"default", "metadata"})
+    return isinstance(schema, list | tuple) and any(map(_refuses_more, schema))
+
+
+def _reading_back(adapter: TypeAdapter[Any]) -> Callable[[Any], bytes]:
+    """An encoder that never writes what could not be read again, which would stop the lane for good."""
+
+    def encode(state: Any) -> bytes:
+        raw = adapter.serializer.to_json(state)
+        adapter.validator.validate_json(raw)
+        return raw
+
+    return encode
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
@@ -81,7 +107,7 @@ class _StateMeta(type):
             raise DefinitionError(subject, faults)
         made.__state__ = StateSpec(
             version=version,
-            encode=adapter.serializer.to_json,
+            encode=_reading_back(adapter) if _refuses_more(adapter.core_schema) else adapter.serializer.to_json,
             decode=adapter.validator.validate_json,
         )
         return made
