@@ -52,10 +52,11 @@ def run(
 ) -> None:
     """Run a topology until SIGTERM or Ctrl-C; then finish what is under way."""
     with exit_on_error():
-        from pf_stream.engine import WorkerSettings, run_worker
+        from pf_stream.engine import WorkerSettings
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import TrustRoots
+        from pf_stream.topology.process import run_worker
 
         loaded = load(topology, namespace)
         settings = WorkerSettings(

@@ -2,6 +2,6 @@
 
 from pf_stream.engine.errors import LaneError, TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.settings import WorkerSettings
-from pf_stream.engine.worker import Worker, run_worker
+from pf_stream.engine.worker import Worker
 
-__all__ = ["LaneError", "TopicReplacedError", "WatermarkRangeError", "Worker", "WorkerSettings", "run_worker"]
+__all__ = ["LaneError", "TopicReplacedError", "WatermarkRangeError", "Worker", "WorkerSettings"]

@@ -1,6 +1,7 @@
 """All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
@@ -51,6 +52,7 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: asyncio.Task[None] | None = None
         self.hints = hints
         """How far each source partition is durable, to be committed to the group."""
@@ -123,7 +125,7 @@ class Lanes:
             if all((source.topic, number) in assigned for source in plan.sources)
         ]
         for key in [key for key in self._parked if key not in keys]:
-            del self._parked[key]
+            self._forget(self._parked.pop(key))
         self.hints.clear()
         self.ready.clear()
         for key in keys:
@@ -143,7 +145,9 @@ class Lanes:
 
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None)
-        if runner is None:
+        if runner is not None:
+            self._forget(runner)  # its lane may be made anew
+        else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
         try:
             while True:
@@ -178,6 +182,7 @@ class Lanes:
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
         key = runner.plan.name, runner.partition
         self._open.pop(key, None)
+        self._forget(runner)
         self._report(runner, error)
         if isinstance(error, FencedError | AppendError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
@@ -201,6 +206,22 @@ class Lanes:
         )
 
     # -- what others may read, and the end -----------------------------------------------------------------------------
+
+    def totals(self) -> tuple[int, Counter[str]]:
+        """Intents handled and records refused by code, since the start of the worker."""
+        handled, refused = self._gone
+        runners = [*self._open.values(), *self._parked.values()]
+        return (
+            handled + sum(runner.lane.handled for runner in runners),
+            sum((runner.lane.refused for runner in runners), refused),
+        )
+
+    def _forget(self, runner: LaneRunner) -> None:
+        """Keep what a lane has counted, as its memory goes."""
+        handled, refused = self._gone
+        self._gone = handled + runner.lane.handled, refused + runner.lane.refused
+        runner.lane.handled = 0
+        runner.lane.refused.clear()
 
     @property
     def runners(self) -> list[LaneRunner]:
