@@ -8,6 +8,7 @@ Source: Biscuit specification, "Serialization" and "Symbol table"; format/schema
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pf_stream.security._protobuf import Fault, fields, text
@@ -269,7 +270,16 @@ class _Reader:
         raise Fault("a symbol is not in the token's table")
 
 
-def _message(value: int | bytes) -> list[tuple[int, int | bytes]]:
+def _message(value: int | bytes) -> Sequence[tuple[int, int | bytes]]:
     if isinstance(value, int):
         raise Fault("a field has the wrong type")
-    return fields(value)
+    return _short(value) if len(value) <= _SHORT else fields(value)
+
+
+_SHORT: Final = 32
+
+
+# The inner messages of one issuer's tokens are mostly the same few: a term is three bytes.
+@lru_cache(maxsize=4096)
+def _short(value: bytes) -> Sequence[tuple[int, int | bytes]]:
+    return tuple(fields(value))

@@ -131,7 +131,9 @@ def _parts(value: int | bytes, highest: int) -> dict[int, int | bytes]:
     if isinstance(value, int):
         raise Fault("a field has the wrong type")
     found = fields(value)
-    parts = dict(found)
-    if len(parts) != len(found) or list(parts) != sorted(parts) or not all(1 <= number <= highest for number in parts):
-        raise Fault("a part of the token is written twice, out of order or unknown")
-    return parts
+    last = 0
+    for number, _ in found:
+        if not last < number <= highest:
+            raise Fault("a part of the token is written twice, out of order or unknown")
+        last = number
+    return dict(found)
