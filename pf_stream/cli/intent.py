@@ -49,7 +49,9 @@ def send(
     timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long --wait waits.")] = "10s",
     reply_to: Annotated[
         str | None,
-        typer.Option(metavar="TOPIC", help="Where the reply shall go.", show_default="with --wait, NAMESPACE.replies"),
+        typer.Option(
+            metavar="TOPIC", help="Where the reply shall go, within the namespace.", show_default="replies, with --wait"
+        ),
     ] = None,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,

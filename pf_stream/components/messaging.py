@@ -158,12 +158,12 @@ def _fault(spec: IntentSpec, detail: Any) -> str:
 
 
 def reply_topic(topology: Topology, wanted: str | None = None) -> str:
-    """Where replies shall go: *wanted*, else ``{namespace}.replies``.
+    """Full name of the topic for replies: *wanted*, else ``replies``, within the namespace unless it has a dot.
 
     Raises:
         ConfigurationError: the topology's ``replies`` do not allow it.
     """
-    topic = wanted or f"{topology.namespace}.replies"
+    topic = topology.topic_name(wanted or "replies")
     if not any(fnmatchcase(topic, pattern) for pattern in topology.reply_patterns):
         allowed = ", ".join(topology.reply_patterns) or "none"
         raise ConfigurationError(f"topology {topology.name!r} sends no replies to {topic}; allowed: {allowed}")

@@ -48,7 +48,7 @@ class TopologyFile(BaseModel):
     emits: list[str] = []
     """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
     replies: list[str] = []
-    """Patterns of topics that replies may go to."""
+    """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
     """Partitions of each topic that ``pf topics create`` makes."""
 

@@ -1,0 +1,128 @@
+"""The registry: what workers write, and what can be made of what lies there."""
+
+import asyncio
+import json
+
+import pytest
+
+from pf_stream import Topology
+from pf_stream.clock import VirtualClock
+from pf_stream.components.registry import HEARTBEAT_S, Registry, merge, records_for
+from pf_stream.kafka.topics import REGISTRY
+
+NOW_MS = 1_767_225_600_000
+
+
+class Compacted:
+    """A compacted topic in memory."""
+
+    def __init__(self) -> None:
+        self.latest: dict[bytes, bytes] = {}
+        self.sent = 0
+
+    async def send(self, topic: str, key: bytes, value: bytes | None) -> None:
+        assert topic == REGISTRY
+        self.sent += 1
+        if value is None:
+            del self.latest[key]
+        else:
+            self.latest[key] = value
+
+
+@pytest.fixture
+def topic() -> Compacted:
+    return Compacted()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock(NOW_MS)
+
+
+@pytest.fixture
+def registry(topic: Compacted, flights: Topology, clock: VirtualClock) -> Registry:
+    return Registry(topic, flights, "w1", clock)
+
+
+def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -> None:
+    records = dict(records_for(flights.within("test"), "w1", NOW_MS))
+    assert list(records) == [
+        b"worker:test.flights:w1",
+        b"reactor:test.flights:fleet:w1",
+        b"reactor:test.flights:board:w1",
+        b"reactor:test.flights:carriers:w1",
+    ]
+    assert json.loads(records[b"reactor:test.flights:fleet:w1"]) == {
+        "kind": "reactor",
+        "name": "fleet",
+        "version": "1",
+        "app": "test.flights",
+        "namespace": "test",
+        "worker": "w1",
+        "intents": ["flights.departed.v1"],
+        "capabilities": ["FlightCap.report(/{carrier}/{origin})"],
+        "started_ms": NOW_MS,
+        "heartbeat_ms": NOW_MS,
+    }
+
+
+def test_announced_components_are_found_again(topic: Compacted, registry: Registry) -> None:
+    asyncio.run(registry.announce())
+    found = merge(topic.latest.items())
+    assert [(c.kind, c.name) for c in found] == [
+        ("worker", "w1"),
+        ("reactor", "board"),
+        ("reactor", "carriers"),
+        ("reactor", "fleet"),
+    ]
+
+
+def test_a_heartbeat_is_one_record_and_keeps_the_reactors_alive(
+    topic: Compacted, registry: Registry, clock: VirtualClock
+) -> None:
+    asyncio.run(registry.announce())
+    sent = topic.sent
+    clock.advance(4 * HEARTBEAT_S)
+    assert all(component.is_lost(clock.now_ms()) for component in merge(topic.latest.items()))
+    asyncio.run(registry.heartbeat())
+    assert topic.sent == sent + 1
+    found = merge(topic.latest.items())
+    assert not any(component.is_lost(clock.now_ms()) for component in found)
+    assert {component.started_ms for component in found} == {NOW_MS}
+
+
+@pytest.mark.parametrize(("missed", "lost"), [(3.0, False), (3.01, True)])
+def test_a_worker_is_lost_after_three_heartbeats(
+    topic: Compacted, registry: Registry, missed: float, lost: bool
+) -> None:
+    asyncio.run(registry.announce())
+    component = merge(topic.latest.items())[0]
+    assert component.is_lost(NOW_MS + round(missed * HEARTBEAT_S * 1000)) is lost
+
+
+def test_nothing_remains_of_a_worker_that_stopped(topic: Compacted, registry: Registry) -> None:
+    asyncio.run(registry.announce())
+    asyncio.run(registry.withdraw())
+    assert topic.latest == {}
+
+
+def test_workers_of_one_topology_do_not_overwrite_each_other(
+    topic: Compacted, flights: Topology, clock: VirtualClock
+) -> None:
+    for worker in ("w1", "w2"):
+        asyncio.run(Registry(topic, flights, worker, clock).announce())
+    assert len(merge(topic.latest.items())) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (b"worker:flights:w9", b"no JSON"),
+        (b"worker:flights:w9", b"{}"),
+        (b"worker:flights:w9", b'{"kind": "worker", "name": 3}'),
+        (b"worker:flights:w9", None),  # the record of w1 under another's name
+    ],
+)
+def test_what_is_no_announcement_is_left_out(flights: Topology, key: bytes, value: bytes | None) -> None:
+    records = records_for(flights, "w1", NOW_MS)
+    assert len(merge([*records, (key, records[0][1] if value is None else value)])) == len(records)
