@@ -513,7 +513,7 @@ class Lane:
                 time_ms = parse_time_ms(raw)
                 if time_ms is None:
                     return "malformed_envelope", f"{name} {raw!r:.80} is no RFC 3339 time with a zone"
-                if (now_ms > time_ms) == (code == "deadline_passed"):
+                if now_ms > time_ms if code == "deadline_passed" else now_ms < time_ms:
                     return code, f"{name} is {raw.decode()}"
         raw = headers.get("pf-reply-to")
         if raw is not None and self._reply_topic(raw) is None:
