@@ -329,13 +329,13 @@ class Driver:
         Raises:
             NotFoundError: the topology never writes to such a topic.
         """
-        name = self.topology.topic_name(topic)
-        if name not in self._topics.written:
-            known = self._output_topics()
-            if name not in known and not self._is_reply(name):
-                raise NotFoundError(
-                    f"topology {self.topology.name!r} has no topic {name!r}{nearest(name, known)}; {self!r}"
-                )
+        known = self._output_topics() | self._topics.written.keys()
+        within = f"{self.topology.namespace}.{topic}"
+        name = within if within in known else self.topology.topic_name(topic)
+        if name not in known and not self._is_reply(name):
+            raise NotFoundError(
+                f"topology {self.topology.name!r} has no topic {name!r}{nearest(name, known)}; {self!r}"
+            )
         return list(self._topics.written.get(name, ()))
 
     def replies(self, topic: str | None = None) -> list[OutputRecord]:
