@@ -181,7 +181,7 @@ class Rooms(Reactor[Room], id="rooms"):
         return Emit(Pong(room=intent.room, rounds=intent.rounds - 1)) if intent.rounds else None
 
 
-boxes = Topology("box", [Boxes, Watch, Rooms], internal=["moves"], replies=["replies", "replies.*"])
+boxes = Topology("box", [Boxes, Watch, Rooms], internal=["moves"], replies=["replies", "box.replies.*"])
 
 KEY = SigningKey.generate(1)
 TOKEN = mint(KEY, subject="ann", audience="box", capabilities=[BoxCap.put("/**")], now_ms=NOW_MS)
