@@ -142,7 +142,7 @@ def inspect(context: ContextOption = "-", output: OutputOption = Output.table) -
         info = security.describe(_read(context))
         show(_plain(info), output)
         note("nothing of this is verified; see: pf context verify")
-        if WallClock().now_ms() >= info.profile.expires_ms:
+        if WallClock().now_ms() >= info.expires_ms:
             note("[yellow]it has expired[/yellow]")
 
 
@@ -226,21 +226,20 @@ def _hand_out(token: str, out: Path | None, output: Output) -> None:
 
 
 def _plain(info: "TokenInfo") -> dict[str, Any]:
-    says = info.profile
     return {
         "kid": info.kid,
-        "subject": says.subject,
-        "tenant": says.tenant,
-        "audience": says.audience,
-        "capabilities": list(map(str, says.rights)),
-        "narrowed_to": [list(map(str, alternatives)) for alternatives in says.narrowed],
-        "intent_types": None if says.intent_types is None else sorted(says.intent_types),
-        "topics": None if says.topics is None else sorted(says.topics),
-        "not_before": _time(says.not_before_ms),
-        "expires": _time(says.expires_ms),
+        "subject": info.subject,
+        "tenant": info.tenant,
+        "audience": info.audience,
+        "capabilities": list(map(str, info.capabilities)),
+        "narrowed_to": [list(map(str, alternatives)) for alternatives in info.narrowed_to],
+        "intent_types": None if info.intent_types is None else sorted(info.intent_types),
+        "topics": None if info.topics is None else sorted(info.topics),
+        "not_before": _time(info.not_before_ms),
+        "expires": _time(info.expires_ms),
         "blocks": info.blocks,
         "sealed": info.sealed,
-        "in_profile": says.closed,
+        "in_profile": info.in_profile,
         "revocation_ids": list(info.revocation_ids),
     }
 

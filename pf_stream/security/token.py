@@ -17,7 +17,7 @@ from pf_stream.security._block import read_blocks
 from pf_stream.security._protobuf import Fault
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, to_base64url
 from pf_stream.security.keys import SigningKey, TrustRoots
-from pf_stream.security.profile import Profile, name_fault, read_profile
+from pf_stream.security.profile import name_fault, read_profile
 
 __all__ = ["DEFAULT_LIFETIME_S", "TokenError", "TokenInfo", "attenuate", "describe", "mint"]
 
@@ -38,6 +38,26 @@ class TokenError(PFError):
 class TokenInfo:
     """What a token says. Nothing of it is verified."""
 
+    subject: str
+    """Who asks."""
+    tenant: str | None
+    """On whose behalf."""
+    audience: str
+    """The namespace that it is for."""
+    capabilities: tuple[HeldGrant, ...]
+    """What the authority block grants."""
+    narrowed_to: tuple[tuple[HeldGrant, ...], ...]
+    """What later checks leave of it: for each check its alternatives, one of which must hold too."""
+    intent_types: frozenset[str] | None
+    """The types that it is for; None for all."""
+    topics: frozenset[str] | None
+    """The topics that it is for; None for all."""
+    not_before_ms: int
+    """First millisecond in which it is valid; 0 for no bound."""
+    expires_ms: int
+    """First millisecond in which it is no longer valid; ``profile.FOREVER_MS`` for no bound."""
+    in_profile: bool
+    """Whether the above is all that it says; if not, it has conditions that are not told here."""
     kid: int | None
     """The key that is said to have signed it."""
     blocks: int
@@ -46,8 +66,6 @@ class TokenInfo:
     """Whether it can no longer be narrowed."""
     revocation_ids: tuple[str, ...]
     """One per block."""
-    profile: Profile
-    """Subject, audience, capabilities and bounds; ``profile.closed`` tells whether that is all."""
 
 
 def mint(
@@ -147,7 +165,22 @@ def describe(token: str | bytes) -> TokenInfo:
         profile = read_profile(read_blocks(envelope.blocks))
     except Fault as fault:
         raise TokenError(f"the token cannot be read: {fault}") from None
-    return TokenInfo(envelope.kid, len(envelope.blocks), envelope.sealed, envelope.revocation_ids, profile)
+    return TokenInfo(
+        subject=profile.subject,
+        tenant=profile.tenant,
+        audience=profile.audience,
+        capabilities=profile.rights,
+        narrowed_to=profile.narrowed,
+        intent_types=profile.intent_types,
+        topics=profile.topics,
+        not_before_ms=profile.not_before_ms,
+        expires_ms=profile.expires_ms,
+        in_profile=profile.closed,
+        kid=envelope.kid,
+        blocks=len(envelope.blocks),
+        sealed=envelope.sealed,
+        revocation_ids=envelope.revocation_ids,
+    )
 
 
 class _Source:

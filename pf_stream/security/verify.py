@@ -23,7 +23,7 @@ from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import read_profile
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["Claims", "Verifier"]
+__all__ = ["Claims", "Refusal", "Verifier"]
 
 _Scopes = Mapping[str, tuple[Scope, ...]]
 

@@ -49,7 +49,7 @@ class TestMint:
     def test_prints_the_token_alone(self, key: Path) -> None:
         said = minted(key, "--tenant", "acme", "--type", "t", "--type", "u", "--topic", "q", "--lifetime", "1h")
         assert said.count("\n") == 1
-        says = describe(said.strip()).profile
+        says = describe(said.strip())
         assert (says.subject, says.tenant, says.audience, says.expires_ms) == (
             "alice",
             "acme",
@@ -57,7 +57,7 @@ class TestMint:
             NOW_MS + 3_600_000,
         )
         assert (says.intent_types, says.topics) == (frozenset("tu"), frozenset("q"))
-        assert list(map(str, says.rights)) == ["FlightCap.report:/UA/**"]
+        assert list(map(str, says.capabilities)) == ["FlightCap.report:/UA/**"]
 
     def test_as_data(self, key: Path) -> None:
         said = json.loads(minted(key, "-o", "json"))
@@ -84,7 +84,7 @@ class TestMint:
         done = pf("mint", "--key", key, "--subject", "alice", "--audience", "flights", *GRANT, "--out", out)
         assert (done.exit_code, done.stdout) == (0, "")
         assert stat.S_IMODE(out.stat().st_mode) == 0o600
-        assert describe(out.read_text().strip()).profile.subject == "alice"
+        assert describe(out.read_text().strip()).subject == "alice"
 
     def test_without_a_grant_it_warns(self, key: Path) -> None:
         done = pf("mint", "--key", key, "--subject", "alice", "--audience", "flights")
@@ -114,7 +114,7 @@ class TestMint:
         assert "is not a duration" in done.stderr
 
     def test_durations_add_up(self, key: Path) -> None:
-        says = describe(minted(key, "--lifetime", "1d2h3m4s").strip()).profile
+        says = describe(minted(key, "--lifetime", "1d2h3m4s").strip())
         assert says.expires_ms == NOW_MS + (86400 + 2 * 3600 + 3 * 60 + 4) * 1000
 
     def test_a_missing_key(self, tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ class TestAttenuate:
         narrower = pf("attenuate", *trust(key), "--topic", "q", "--lifetime", "90s", stdin=narrow.stdout)
         info = describe(narrower.stdout.strip())
         assert info.blocks == 3
-        assert [list(map(str, one)) for one in info.profile.narrowed] == [["FlightCap.report:/UA/EWR"]]
-        assert (info.profile.intent_types, info.profile.topics) == (frozenset("t"), frozenset("q"))
-        assert info.profile.expires_ms == NOW_MS + 90_000
+        assert [list(map(str, one)) for one in info.narrowed_to] == [["FlightCap.report:/UA/EWR"]]
+        assert (info.intent_types, info.topics) == (frozenset("t"), frozenset("q"))
+        assert info.expires_ms == NOW_MS + 90_000
 
     def test_from_a_file_into_a_file(self, key: Path, tmp_path: Path) -> None:
         (tmp_path / "in").write_text(minted(key))

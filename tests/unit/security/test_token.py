@@ -48,13 +48,13 @@ class TestMint:
     def test_says_what_was_asked(self) -> None:
         held = [TokenCap.read("/a/**"), parse_grant("UnknownCap.x:/b"), TokenCap.read("/a/**")]
         info = describe(made(capabilities=held, tenant="acme", intent_types=["t", "u"], topics=["q"]))
-        says = info.profile
+        says = info
         assert (info.kid, info.blocks, info.sealed) == (7, 1, False)
         assert (says.subject, says.tenant, says.audience) == ("alice", "acme", AUDIENCE)
-        assert says.rights == (parse_grant("TokenCap.read:/a/**"), parse_grant("UnknownCap.x:/b"))
-        assert (says.intent_types, says.topics, says.narrowed) == (frozenset("tu"), frozenset("q"), ())
+        assert says.capabilities == (parse_grant("TokenCap.read:/a/**"), parse_grant("UnknownCap.x:/b"))
+        assert (says.intent_types, says.topics, says.narrowed_to) == (frozenset("tu"), frozenset("q"), ())
         assert (says.not_before_ms, says.expires_ms) == (0, NOW_MS + 900_000)
-        assert says.closed
+        assert says.in_profile
 
     @settings(deadline=None, max_examples=50)
     @given(names, names, st.none() | names, st.lists(names, min_size=1, max_size=3))
@@ -64,7 +64,7 @@ class TestMint:
         token = made(subject=subject, audience=audience, tenant=tenant, topics=topics, intent_types=topics)
         seen = claims(token, audience)
         assert (seen.subject, seen.audience, seen.tenant, seen.closed) == (subject, audience, tenant, True)
-        assert describe(token).profile.topics == describe(token).profile.intent_types == frozenset(topics)
+        assert describe(token).topics == describe(token).intent_types == frozenset(topics)
 
     def test_one_spelling_without_padding(self) -> None:
         assert all("=" not in made(subject="a" * n) for n in range(1, 4))
@@ -85,7 +85,7 @@ class TestMint:
     def test_never_longer_than_asked(
         self, now_ms: int, lifetime_s: float, not_before_ms: int | None, interval: tuple[int, int]
     ) -> None:
-        says = describe(made(now_ms=now_ms, lifetime_s=lifetime_s, not_before_ms=not_before_ms)).profile
+        says = describe(made(now_ms=now_ms, lifetime_s=lifetime_s, not_before_ms=not_before_ms))
         assert (says.not_before_ms, says.expires_ms) == interval
 
     @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ class TestMint:
             made(capabilities=[TokenCap.read("/{x}")])
 
     def test_without_capabilities(self) -> None:
-        assert describe(made(capabilities=[])).profile.rights == ()
+        assert describe(made(capabilities=[])).capabilities == ()
 
 
 class TestAttenuate:
@@ -136,11 +136,11 @@ class TestAttenuate:
         )
         info = describe(narrow)
         assert info.blocks == 2
-        assert info.profile.closed
-        assert info.profile.rights == describe(parent).profile.rights
-        assert info.profile.narrowed == ((parse_grant("TokenCap.read:/a/*"), parse_grant("TokenCap.read:/a")),)
-        assert (info.profile.intent_types, info.profile.topics) == (frozenset("t"), frozenset("q"))
-        assert info.profile.expires_ms == NOW_MS + 1000
+        assert info.in_profile
+        assert info.capabilities == describe(parent).capabilities
+        assert info.narrowed_to == ((parse_grant("TokenCap.read:/a/*"), parse_grant("TokenCap.read:/a")),)
+        assert (info.intent_types, info.topics) == (frozenset("t"), frozenset("q"))
+        assert info.expires_ms == NOW_MS + 1000
 
     def test_a_later_end_or_a_wider_grant_changes_nothing(self) -> None:
         wider = attenuate(
@@ -160,8 +160,8 @@ class TestAttenuate:
 
     def test_an_open_token_can_be_narrowed(self) -> None:
         narrow = attenuate(append(issue(PLAIN), "check if true"), ROOTS, topics=["q"])
-        assert describe(narrow).profile.topics == frozenset("q")
-        assert describe(narrow).profile.expires_ms == FOREVER_MS
+        assert describe(narrow).topics == frozenset("q")
+        assert describe(narrow).expires_ms == FOREVER_MS
 
     def test_nothing_is_no_narrowing(self) -> None:
         with pytest.raises(TokenError, match="nothing to narrow"):
@@ -203,10 +203,10 @@ class TestAttenuate:
 class TestDescribe:
     def test_does_not_verify(self) -> None:
         forged = mint(SigningKey.generate(9), subject="mallory", audience="x", capabilities=[], now_ms=NOW_MS)
-        assert (describe(forged).profile.subject, describe(forged).kid) == ("mallory", 9)
+        assert (describe(forged).subject, describe(forged).kid) == ("mallory", 9)
 
     def test_of_an_open_token_says_so(self) -> None:
-        assert not describe(append(made(), "check if true")).profile.closed
+        assert not describe(append(made(), "check if true")).in_profile
 
     @pytest.mark.parametrize("token", ["", "nonsense", "AAAA", b"\xff"])
     def test_of_no_token(self, token: str | bytes) -> None:
@@ -216,4 +216,4 @@ class TestDescribe:
 
 def test_a_grant_and_its_held_form_make_the_same_token() -> None:
     grants: list[Grant | HeldGrant] = [TokenCap.read("/a/**"), HeldGrant.of(TokenCap.read("/a/**"))]
-    assert len({describe(made(capabilities=[grant])).profile for grant in grants}) == 1
+    assert len({describe(made(capabilities=[grant])).capabilities for grant in grants}) == 1
