@@ -27,7 +27,7 @@ def _group() -> None:
     epilog="Examples:\n\n"
     "pf intent send flights.departed -t topologies/flights/topology.yaml --context alice.ctx --wait "
     '--data \'{"tailnum": "N12345", "carrier": "UA", "origin": "EWR", "flight": 1, "dest": "ORD", "delay": 7}\'\n\n'
-    "jq -c .[0] flights.json | pf intent send flights.departed.v1 --data - --context alice.ctx"
+    "jq -c .[0] flights.json | pf intent send flights.departed.v1 -t flights:flights --data - --context alice.ctx"
 )
 def send(
     type_: Annotated[

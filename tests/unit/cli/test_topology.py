@@ -1,0 +1,133 @@
+"""``pf topology``: as people and as programs see it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from pf_stream.cli import topology
+
+ROOT = Path(__file__).parents[3]
+FLIGHTS = str(ROOT / "topologies/flights/topology.yaml")
+PF = [sys.executable, "-W", "error", "-m", "pf_stream"]
+
+
+@pytest.fixture(autouse=True)
+def no_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PF_NAMESPACE", raising=False)
+
+
+def pf(*args: str) -> Result:
+    return CliRunner().invoke(topology.app, list(args))
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Path:
+    path = tmp_path / "topology.yaml"
+    path.write_text("name: flights\nreactors: []\npartitons: 4\n", encoding="utf-8")
+    return path
+
+
+class TestValidate:
+    def test_ok_in_a_word(self) -> None:
+        done = pf("validate", FLIGHTS)
+        assert done.exit_code == 0
+        assert done.stdout.split()[:2] == ["status", "ok"]
+
+    def test_all_faults_on_stderr_where_an_editor_finds_them(self, faulty: Path) -> None:
+        done = pf("validate", str(faulty))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert f"{faulty}:2: reactors: found an empty list; allowed: a list of module:Class\n" in done.stderr
+        assert f"{faulty}:3: partitons: there is no field 'partitons'; did you mean 'partitions'?\n" in done.stderr
+
+    def test_for_programs_faults_are_data(self, faulty: Path) -> None:
+        done = pf("validate", str(faulty), "-o", "json")
+        assert (done.exit_code, done.stderr) == (1, "")
+        said = json.loads(done.stdout)
+        assert said["status"] == "faulty"
+        assert [(fault["line"], fault["field"]) for fault in said["faults"]] == [(2, "reactors"), (3, "partitons")]
+
+    def test_no_faults_are_data_too(self) -> None:
+        assert json.loads(pf("validate", FLIGHTS, "-o", "json").stdout) == {
+            "status": "ok",
+            "name": "flights",
+            "namespace": "flights",
+            "groups": 3,
+            "reactors": 3,
+            "intents": 3,
+            "faults": [],
+        }
+
+    def test_a_missing_file_has_its_own_exit_code(self) -> None:
+        done = pf("validate", str(ROOT / "topologies/flights/topolgy.yaml"))
+        assert done.exit_code == 3
+        assert "did you mean 'topology.yaml'?" in done.stderr
+
+    def test_a_module_of_the_working_directory(self) -> None:
+        done = subprocess.run(
+            [*PF, "topology", "validate", "flights:flights"],
+            cwd=ROOT / "topologies/flights",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+class TestShow:
+    def test_groups_and_types(self) -> None:
+        done = CliRunner().invoke(topology.app, ["show", FLIGHTS], env={"COLUMNS": "200"})
+        assert done.exit_code == 0
+        rows = [line.split() for line in done.stdout.splitlines()]
+        assert ["intents", "fleet", "Aircraft", "v1", "flights.departed.v1", "flights-intents-changelog"] in rows
+        requires = "FlightCap.report(/{carrier}/{origin})"
+        assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows
+        assert ["flights.origin_delay.v1", "flights.airports", "(internal)", "origin", requires, "board"] in rows
+
+    def test_in_another_namespace(self) -> None:
+        said = json.loads(pf("show", FLIGHTS, "--namespace", "test", "-o", "json").stdout)
+        assert said["app"] == "test.flights"
+        assert [group["changelog"] for group in said["groups"]] == [
+            "test.flights-airports-changelog",
+            "test.flights-carriers-changelog",
+            "test.flights-intents-changelog",
+        ]
+
+    def test_keys_are_the_same_in_yaml(self) -> None:
+        said = json.loads(pf("show", FLIGHTS, "-o", "json").stdout)
+        assert YAML(typ="safe").load(pf("show", FLIGHTS, "-o", "yaml").stdout) == said
+        assert list(said) == ["name", "namespace", "app", "partitions", "replies", "groups", "intents"]
+        assert list(said["groups"][0]["reactors"][0]) == ["id", "class", "state", "state_version", "handles"]
+
+    def test_the_namespace_comes_from_the_environment_unless_a_flag_says_it(self) -> None:
+        env = {"PF_NAMESPACE": "env"}
+        by_env = CliRunner().invoke(topology.app, ["show", FLIGHTS, "-o", "json"], env=env)
+        by_flag = CliRunner().invoke(topology.app, ["show", FLIGHTS, "-o", "json", "--namespace", "flag"], env=env)
+        assert json.loads(by_env.stdout)["namespace"] == "env"
+        assert json.loads(by_flag.stdout)["namespace"] == "flag"
+
+    def test_a_bad_namespace_is_an_error_with_a_reason(self) -> None:
+        done = pf("show", FLIGHTS, "--namespace", "Flights")
+        assert done.exit_code == 1
+        assert "error (bad_definition): topology 'flights': namespace 'Flights' must be lower case" in done.stderr
+
+    def test_a_reader_that_leaves_early_is_no_traceback(self) -> None:
+        read, write = os.pipe()
+        with subprocess.Popen(
+            [*PF, "topology", "show", FLIGHTS, "-o", "json"],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        ) as process:
+            os.close(write)
+            os.close(read)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert b"Traceback" not in said
+        assert b"BrokenPipe" not in said
