@@ -6,12 +6,13 @@ same unit, which is what makes a crash between any two actions harmless.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, cast
 
 import orjson
 from pydantic import ValidationError
+from typing_extensions import TypeVar
 
 from pf_stream.core import changelog
 from pf_stream.core.authorise import Authority
@@ -32,7 +33,7 @@ from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import Binding, GroupPlan, Route, SourcePlan
 from pf_stream.core.records import APPEND_TIME, Record
 from pf_stream.core.store import ENCODING_ERRORS, Entry, Store
-from pf_stream.core.unit import CommitUnit, Copy, Output, Rewind
+from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
 from pf_stream.errors import PFError
 from pf_stream.model.context import ANONYMOUS, Context, parse_time_ms
 from pf_stream.model.effect import Emit, Reply
@@ -44,6 +45,8 @@ from pf_stream.security.verify import Claims
 __all__ = ["Lane", "Limits", "PartitionCountError"]
 
 Headers = dict[str, Any]
+
+O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - outputs
 
 # As the commit side writes them. Whatever else stands there was not written by it, and must not reach the changelog.
 _pf_source = re.compile(rb"([0-9A-Za-z_-]{1,64}):([0-9]{1,18}):([0-9]{1,9})").fullmatch
@@ -122,14 +125,22 @@ class _Source:
         """Offsets whose intent alone made a unit that could not be sealed: offset to code."""
 
 
-class Lane:
+class Lane(Generic[O]):
     """One partition of one group.
 
     Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`step` and :meth:`seal`
     in turn; :meth:`sent` tells which outputs need not be kept. After any failed append the object is thrown away.
     """
 
-    def __init__(self, plan: GroupPlan, partition: int, authority: Authority, limits: Limits) -> None:
+    def __init__(
+        self,
+        plan: GroupPlan,
+        partition: int,
+        authority: Authority,
+        limits: Limits,
+        collect: Callable[[str, int], O] = cast("Any", lambda incarnation, sequence: []),  # noqa: B008
+    ) -> None:
+        """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence."""
         self.plan = plan
         self.partition = partition
         self.authority = authority
@@ -153,7 +164,8 @@ class Lane:
         self.stores = [Store(reactor) for reactor in plan.reactors]
         self._room = limits.unit_records
         self._dirty: list[tuple[Store, bytes, Entry]] = []
-        self._outputs: list[Output | Copy] = []
+        self._collect = collect
+        self._outputs = collect("", 0)
         self._watermarks: dict[tuple[str, str], int] = {}
         self._outbox: dict[int, dict[int, bytes]] = {}
         self._deletions: list[bytes] = []
@@ -222,6 +234,7 @@ class Lane:
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
+        self._reset()
         return positions
 
     def start_at(self, topic: str, offset: int, topic_id: bytes) -> None:
@@ -612,7 +625,7 @@ class Lane:
         self._outbox.pop(sequence, None)
         self._deletions.extend(changelog.outbox_key(sequence, index) for index in indexes)
 
-    def seal(self) -> CommitUnit | Rewind:
+    def seal(self) -> CommitUnit[O] | Rewind:
         """End the open unit.
 
         A unit that cannot be made durable is taken back instead, and the caller feeds its records again into smaller
@@ -717,7 +730,7 @@ class Lane:
 
     def _reset(self) -> None:
         self._dirty = []
-        self._outputs = []
+        self._outputs = self._collect(self.incarnation, self.sequence + 1)
         self._handled = 0
         self._refused = Counter()
         self.count = 0

@@ -1,12 +1,14 @@
 """The commit unit: everything that one micro-batch decides, to be made durable at once."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol
+
+from typing_extensions import TypeVar
 
 from pf_stream.core.plan import EmitPlan
 from pf_stream.core.records import Header
 
-__all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Rewind"]
+__all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Outputs", "Rewind"]
 
 
 class Narrowing(NamedTuple):
@@ -63,8 +65,17 @@ class Copy(NamedTuple):
     """Headers of the original to be left out."""
 
 
+class Outputs(Protocol):
+    """Takes the outputs of a unit as they are decided."""
+
+    def extend(self, outputs: list[Output | Copy], /) -> None: ...
+
+
+O_co = TypeVar("O_co", bound=Outputs, default=list[Output | Copy], covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class CommitUnit:
+class CommitUnit(Generic[O_co]):
     """A sealed unit."""
 
     sequence: int
@@ -73,7 +84,7 @@ class CommitUnit:
     """Random name of the lane's life; with the sequence and an index it names each output for ever."""
     entries: list[tuple[bytes, bytes | None]]
     """Changelog records but for the outbox: key and value; ``None`` deletes."""
-    outputs: list[Output | Copy]
+    outputs: O_co
     """What is to be sent once the unit is acknowledged."""
     positions: dict[str, int]
     """Next offset of each source topic."""

@@ -1,48 +1,88 @@
-"""From a commit unit to the bytes that Kafka takes."""
+"""From what a unit decides to the bytes that Kafka takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from pf_stream.core import changelog
 from pf_stream.core.outbox import BatchEntry, OutboxEntry, PointerEntry, encode_entry
 from pf_stream.core.partition import partition_of
-from pf_stream.core.records import Header
-from pf_stream.core.unit import CommitUnit, Copy, Narrowing
+from pf_stream.core.unit import CommitUnit, Copy, Narrowing, Output
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.kafka.link import Partition
 
-__all__ = ["UNIT_BYTES", "encode_outputs", "encode_unit"]
+__all__ = ["OutboxBuilder", "encode_unit"]
 
-OUTPUT_BYTES = 900_000
+OUTPUT_BYTES: Final = 900_000
 """Most bytes of an output batch before compression: below the ``max.message.bytes`` that Kafka has by default."""
-UNIT_BYTES = 8 << 20
+UNIT_BYTES: Final = 8 << 20
 """Most bytes of a unit's batch, the ``max.message.bytes`` of a changelog."""
 
 
-def encode_outputs(
-    unit: CommitUnit, partitions: Mapping[str, int], make_context: Callable[[Narrowing], bytes | None]
-) -> dict[int, OutboxEntry]:
-    """The unit's outputs as outbox entries by index: one batch for each target partition, more only where it gets large.
+class OutboxBuilder:
+    """Makes the outputs of one unit into outbox entries: a record batch for each target partition, more if it gets large.
 
-    *partitions* are the partition counts of the target topics. Entries of one target are in the order of the outputs.
+    Outputs are encoded as they are decided, not when the unit is sealed: they are gone from memory, and from the
+    processor's caches, before there are thousands of them.
     """
-    entries: list[OutboxEntry | None] = []
-    open_batches: dict[Partition, tuple[int, BatchBuilder]] = {}
-    source = f"{unit.incarnation}:{unit.sequence}:".encode()
 
-    def close(target: Partition) -> None:
-        at, builder = open_batches.pop(target)
-        entries[at] = BatchEntry(*target, builder.build())
+    __slots__ = ("_batches", "_deferred", "_entries", "_index", "_make_context", "_partitions", "_source", "unknown")
 
-    for index, output in enumerate(unit.outputs):
-        origin: Header = ("pf-source", b"%s%d" % (source, index))
-        count = partitions[output.topic]
+    def __init__(
+        self,
+        incarnation: str,
+        sequence: int,
+        partitions: Mapping[str, int],
+        make_context: Callable[[Narrowing], bytes | None],
+    ) -> None:
+        """*partitions* are the partition counts of topics, as far as they are known."""
+        self._source = f"{incarnation}:{sequence}:".encode()
+        self._partitions = partitions
+        self._make_context = make_context
+        self._index = 0
+        self._entries: list[OutboxEntry | None] = []
+        self._batches: dict[Partition, tuple[int, BatchBuilder]] = {}
+        self._deferred: list[tuple[int, Output | Copy]] = []
+        self.unknown: set[str] = set()
+        """Topics of outputs that wait until their partition count is known; what follows for them waits behind."""
+
+    def extend(self, outputs: list[Output | Copy], /) -> None:
+        """Take outputs."""
+        index = self._index
+        for output in outputs:
+            if output.topic in self.unknown or output.topic not in self._partitions:
+                self.unknown.add(output.topic)
+                self._deferred.append((index, output))
+            else:
+                self._add(index, output)
+            index += 1
+        self._index = index
+
+    def entries(self, without: Collection[str] = ()) -> dict[int, OutboxEntry]:
+        """All of it by entry number, in an order that keeps that of the outputs for each target partition.
+
+        *without* are topics that turned out not to exist; of the others the counts must be known by now.
+        """
+        deferred, self._deferred = self._deferred, []
+        for index, output in deferred:
+            if output.topic not in without:
+                self._add(index, output)
+        for target in list(self._batches):
+            self._close(target)
+        return {number: entry for number, entry in enumerate(self._entries) if entry is not None}
+
+    def _add(self, index: int, output: Output | Copy) -> None:
+        count = self._partitions[output.topic]
+        chosen = output.to_partition if isinstance(output, Copy) else output.partition
+        partition = partition_of(output.key or b"", count) if chosen is None else chosen % count
+        target = output.topic, partition
+        origin = ("pf-source", b"%s%d" % (self._source, index))
         if isinstance(output, Copy):
-            target = output.topic, _partition(output.to_partition, output.key, count)
-            if target in open_batches:
-                close(target)
-            entries.append(
+            if target in self._batches:
+                self._close(target)
+            self._entries.append(
                 PointerEntry(
-                    *target,
+                    output.topic,
+                    partition,
                     output.source,
                     output.partition,
                     output.offset,
@@ -51,38 +91,33 @@ def encode_outputs(
                     output.drop,
                 )
             )
-            continue
-        target = output.topic, _partition(output.partition, output.key, count)
-        headers = output.headers
+            return
+        fields = output.headers
         if output.context is not None:
-            context = make_context(output.context)
+            context = self._make_context(output.context)
             if context is not None:
-                headers.append(("pf-context", context))
-        headers.append(origin)
-        batch = open_batches.get(target)
-        if batch is None or not batch[1].append(output.timestamp_ms, output.key, output.value, headers):
-            if batch is not None:
-                close(target)
-            builder = BatchBuilder(OUTPUT_BYTES, compress=True)
-            builder.append(output.timestamp_ms, output.key, output.value, headers)
-            open_batches[target] = len(entries), builder
-            entries.append(None)
-    for target in list(open_batches):
-        close(target)
-    return {index: entry for index, entry in enumerate(entries) if entry is not None}
+                fields.append(("pf-context", context))
+        fields.append(origin)
+        batch = self._batches.get(target)
+        if batch is not None:
+            if batch[1].append(output.timestamp_ms, output.key, output.value, fields):
+                return
+            self._close(target)
+        builder = BatchBuilder(OUTPUT_BYTES, compress=True)
+        builder.append(output.timestamp_ms, output.key, output.value, fields)
+        self._batches[target] = len(self._entries), builder
+        self._entries.append(None)
+
+    def _close(self, target: Partition) -> None:
+        number, builder = self._batches.pop(target)
+        self._entries[number] = BatchEntry(*target, builder.build())
 
 
-def encode_unit(unit: CommitUnit, outbox: Mapping[int, OutboxEntry], now_ms: int) -> bytes:
+def encode_unit(unit: CommitUnit[OutboxBuilder], outbox: Mapping[int, OutboxEntry], now_ms: int) -> bytes:
     """The record batch whose append is the commit."""
     builder = BatchBuilder(UNIT_BYTES, compress=False)
     for key, value in unit.entries:
         builder.append(now_ms, key, value, [])
-    for index, entry in outbox.items():
-        builder.append(now_ms, changelog.outbox_key(unit.sequence, index), encode_entry(entry), [])
+    for number, entry in outbox.items():
+        builder.append(now_ms, changelog.outbox_key(unit.sequence, number), encode_entry(entry), [])
     return builder.build()
-
-
-def _partition(chosen: int | None, key: bytes | None, count: int) -> int:
-    if chosen is not None:
-        return chosen % count
-    return partition_of(key or b"", count)

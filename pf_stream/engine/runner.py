@@ -16,15 +16,16 @@ from pf_stream.core.lane import Lane, Limits
 from pf_stream.core.outbox import OutboxEntry, PointerEntry
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import CommitUnit, Copy, Output, Rewind
+from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.contexts import ContextMaker
-from pf_stream.engine.encode import encode_outputs, encode_unit
+from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.reader import Feed, Reader
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count
+from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Link, Partition
 
 __all__ = ["LaneRunner", "Shared"]
@@ -83,8 +84,9 @@ class LaneRunner:
     ) -> None:
         self.plan = plan
         self.partition = partition
-        self.lane = Lane(plan, partition, shared.authority, shared.limits)
         self._shared = shared
+        self._partitions: dict[str, int] = {}
+        self.lane = self._new_lane()
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
         self._lease: Lease | None = None
@@ -98,7 +100,6 @@ class LaneRunner:
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._partitions: dict[str, int] = {}
         self._unsent: deque[_Sending] = deque()
         self._to_send: asyncio.Queue[_Sending] = asyncio.Queue()
         self._drained = asyncio.Event()
@@ -111,6 +112,16 @@ class LaneRunner:
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
+
+    def _new_lane(self) -> Lane[OutboxBuilder]:
+        shared = self._shared
+        return Lane(
+            self.plan,
+            self.partition,
+            shared.authority,
+            shared.limits,
+            lambda incarnation, sequence: OutboxBuilder(incarnation, sequence, self._partitions, shared.contexts),
+        )
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -126,7 +137,7 @@ class LaneRunner:
         self._lease = lease
         # Memory of an earlier assignment is good only if nobody has written since.
         if lease.fence != known + 1:
-            self.lane = Lane(self.plan, self.partition, shared.authority, shared.limits)
+            self.lane = self._new_lane()
             await self._recover(lease.fence)
             positions = self.lane.begin(secrets.token_hex(4))
         else:
@@ -246,10 +257,8 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            unit = await self._with_known_targets(unit)
-            now_ms = shared.clock.now_ms()
-            outbox = encode_outputs(unit, self._partitions, shared.contexts)
-            batch = encode_unit(unit, outbox, now_ms)
+            outbox = await self._outbox(unit)
+            batch = encode_unit(unit, outbox, shared.clock.now_ms())
             assert self._lease is not None
             stamped = self._lease.stamp(self._changelog, batch)
             offset = await shared.changelog.submit(self, self._changelog, stamped)
@@ -259,29 +268,26 @@ class LaneRunner:
             if outbox:
                 self._send(unit.sequence, outbox)
 
-    async def _with_known_targets(self, unit: CommitUnit) -> CommitUnit:
-        """Learn the partition counts of new target topics; a reply to a topic that does not exist is left out."""
-        missing = {output.topic for output in unit.outputs} - self._partitions.keys()
-        if not missing:
-            return unit
+    async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
+        """The unit's outputs, once the partition counts of their targets are known.
+
+        A reply to a topic that does not exist is left out: no client may hold up a lane by asking for one.
+        """
         absent = set()
-        for topic in missing:
+        for topic in unit.outputs.unknown:
             count = await self._shared.control.partitions(topic)
             if count is None:
                 absent.add(topic)
             else:
                 self._partitions[topic] = count
-        if not absent:
-            return unit
-        needed = {source.plan.dead_letters for source in self.lane.sources.values()}
-        needed |= {emit.topic for emit in self.plan.emits.values()}
-        if absent & needed:
-            from pf_stream.kafka.errors import TopicMissingError
-
-            raise TopicMissingError(sorted(absent & needed), "Create them with: pf topics create")
-        log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
-        kept: list[Output | Copy] = [output for output in unit.outputs if output.topic not in absent]
-        return CommitUnit(unit.sequence, unit.incarnation, unit.entries, kept, unit.positions, unit.count)
+        if absent:
+            needed = {source.plan.dead_letters for source in self.lane.sources.values()}
+            needed |= {source.plan.topic for source in self.lane.sources.values()}
+            needed |= {emit.topic for emit in self.plan.emits.values()}
+            if absent & needed:
+                raise TopicMissingError(sorted(absent & needed), "Create them with: pf topics create")
+            log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
+        return unit.outputs.entries(without=absent)
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
