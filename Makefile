@@ -1,0 +1,60 @@
+# What one types here. `make` alone lists it; nothing is needed but make and Python 3.11 or newer.
+
+# Another interpreter: make PYTHON=/opt/python3.12/bin/python3 demo
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
+
+# The active virtual environment, else one of our own. It is filled once, and again when pyproject.toml has changed.
+VENV := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.pf-stream-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-stop test check unit bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## See 336,776 flights go through Kafka; KEEP=1 leaves Kafka and the worker running
+	@$(BIN)/python topologies/flights/demo.py
+
+demo-stop: $(INSTALLED) ## Stop what KEEP=1 left running
+	@$(BIN)/python topologies/flights/demo.py --stop
+
+test: check ## Run the checks and every test, those on a real Kafka included
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## Lint, format, types, and the rule of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED) ## Run the tests that need no Kafka
+	$(BIN)/python -m pytest tests/unit
+
+bench: $(INSTALLED) ## Measure the throughput of the flights topology
+	@$(BIN)/python bench/flights.py
+
+clean: ## Delete caches and what was built; the virtual environment stays
+	@if [ -d .pf/demo ]; then $(BIN)/python topologies/flights/demo.py --stop; fi
+	rm -rf .pf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(INSTALLED): pyproject.toml
+	@if ! [ -x $(BIN)/python ]; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "pf_stream needs Python 3.11 or newer, and there is none on the path." >&2; \
+			echo "Name one: make PYTHON=/path/to/python3.12 demo" >&2; exit 1; \
+		fi; \
+		echo "creating $(VENV) with $$($(PYTHON) --version)"; \
+		$(PYTHON) -m venv $(VENV); \
+	fi
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "pf_stream needs Python 3.11 or newer; $(BIN)/python is $$($(BIN)/python --version)." >&2; \
+		echo "Delete $(VENV), or leave that environment, and name another: make PYTHON=/path/to/python3.12 demo" >&2; \
+		exit 1; }
+	@echo "installing pf_stream with its extras into $(VENV): once, a minute or two"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+	@touch $@
