@@ -151,15 +151,15 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
             raise Fault(f"the authority block has no {required}")
     bounds = _Bounds()
     for index, block in enumerate(blocks):
-        if not block.plain or block.rules or (index and block.facts):
+        closed &= block.plain and not block.rules
+        if not block.plain or (index and (block.facts or block.rules)):
+            # "trusting", and facts beside them, change what its checks mean: they are the authoriser's to read.
             closed = False
-        if not block.plain:
-            # "trusting" changes what its checks mean; we do not read them.
             continue
         for check in block.checks:
             closed &= _apply(check, bounds)
-        if index == 0 and bounds.expires_ms == FOREVER_MS:
-            closed = False
+        if index == 0:
+            closed &= bounds.expires_ms < FOREVER_MS
     return Profile(
         names["subject"],
         names["audience"],

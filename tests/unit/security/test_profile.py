@@ -175,6 +175,24 @@ class TestForms:
         assert not seen.closed
         assert seen.refusal(frozenset({"A.read"}), "/a/b", "t", "q", NOW_MS) is None
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            'topic("other"); check if topic("other")',
+            'intent_type("other"); check if intent_type("other")',
+            'intent_type("other") <- topic($t); check if intent_type("other")',
+            "time(2020-01-01T00:00:00Z); check if time($t), $t < 2021-01-01T00:00:00Z",
+            "time(2030-01-01T00:00:00Z); check if time($t), $t >= 2029-01-01T00:00:00Z",
+            'request("X.y", "/z"); check if request("X.y", "/z")',
+        ],
+    )
+    def test_a_block_that_makes_its_own_checks_hold_holds(self, source: str) -> None:
+        """It is the holder's own narrowing; what it sees beside the request is the authoriser's to say."""
+        seen = claims(append(issue(PLAIN + ENDS), source))
+        assert not seen.closed
+        assert (seen.not_before_ms, seen.expires_ms) == (0, NOW_MS + 900_000)
+        assert seen.refusal(frozenset({"A.read"}), "/a/b", "t", "q", NOW_MS) is None
+
     def test_a_token_without_an_end_is_open(self) -> None:
         seen = claims(issue(PLAIN))
         assert (seen.closed, seen.not_before_ms, seen.expires_ms) == (False, 0, FOREVER_MS)
