@@ -103,7 +103,8 @@ class TestOperations:
         class AlgebraAbove(Capability):
             c = operation(implies=second["b"])
 
-        for one in (first, second):
+        third = load().__operations__
+        for one in (first, second, third):
             assert one["a"].implied_by == {"AlgebraTwice.a", "AlgebraTwice.b", "AlgebraAbove.c"}
         assert first["a"]("/x") == second["a"]("/x")
         assert implies(first["b"]("/x"), second["a"]("/x"))
@@ -253,7 +254,7 @@ class TestGrant:
             ("/{a b}", "a field fills a whole segment"),
             ("/{1}", "a field fills a whole segment"),
             ("/{a..}", "a field fills a whole segment"),
-            ("/{a...}/b", "only at the end"),
+            ("/{a...}/b", "takes a path and may stand only at the end"),
             ("/**/{a}", "only at the end"),
             ("/a*", "for a whole segment"),
             ("/%41", "percent-encoding"),
