@@ -98,6 +98,8 @@ class _Source:
 
     __slots__ = (
         "ahead",
+        "known_marks",
+        "known_until",
         "marks",
         "marks_moved",
         "next",
@@ -119,6 +121,10 @@ class _Source:
         """Reactors that have seen more than *next*, because another one is new: index to next offset."""
         self.marks: dict[bytes, tuple[int, int]] = {}
         """Last record taken from each upstream lane: incarnation to unit sequence and index."""
+        self.known_marks: dict[bytes, tuple[int, int]] = {}
+        """While a new reactor reads what the others have seen, *marks* begins anew, and these are theirs."""
+        self.known_until = 0
+        """Offset from which on *known_marks* hold too."""
         self.marks_moved: set[bytes] = set()
         self.sealed_marks: dict[bytes, tuple[int, int]] = {}
         self.poisoned: dict[int, str] = {}
@@ -227,8 +233,14 @@ class Lane(Generic[O]):
             seen = {reader.index: self._watermarks.get((reader.spec.id, topic)) for reader in source.plan.readers}
             known = [offset for offset in seen.values() if offset is not None]
             # A reactor without a watermark is new: it starts at the beginning, and the others pass over what they know.
-            source.next = source.sealed = min(known) if len(known) == len(seen) else 0
+            # An internal topic is read from the beginning again as long as it lags behind them, since what it took from
+            # which upstream lane follows only from that.
+            from_start = len(known) < len(seen) or (source.plan.internal and len(set(known)) > 1)
+            source.next = source.sealed = 0 if from_start else min(known)
             source.ahead = {i: offset for i, offset in seen.items() if offset is not None and offset > source.next}
+            if source.plan.internal and source.ahead:
+                source.known_marks, source.marks = source.marks, {}
+                source.known_until = max(source.ahead.values())
             source.sealed_marks = dict(source.marks)
             positions[topic] = source.next if known else None
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
@@ -460,6 +472,8 @@ class Lane(Generic[O]):
         incarnation = written[1]
         at = int(written[2]), int(written[3])
         last = source.marks.get(incarnation)
+        if record.offset >= source.known_until and incarnation in source.known_marks:
+            last = max(last or (0, 0), source.known_marks[incarnation])
         if last is not None and at <= last:
             return False
         source.marks[incarnation] = at
@@ -677,6 +691,7 @@ class Lane(Generic[O]):
                 source.ahead = {i: offset for i, offset in source.ahead.items() if offset > source.next}
             for incarnation in source.marks_moved:
                 mark = source.sealed_marks[incarnation] = source.marks[incarnation]
+                mark = max(mark, source.known_marks.get(incarnation, mark))
                 entries.append((changelog.mark_key(topic, incarnation.decode()), changelog.MARK_VALUE.pack(*mark)))
             source.marks_moved.clear()
         header = self._current_header()

@@ -1,5 +1,6 @@
 """State of one reactor in one lane: bytes until used, objects while in use, and a way back."""
 
+import struct
 from typing import Any
 
 from pydantic import ValidationError
@@ -122,5 +123,5 @@ class Store:
                     f"{changelog.FORMAT} and version {spec.state.version}",
                 )
             return spec.state.decode(raw[_PREFIX.size :])
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, struct.error) as error:
             raise StateUndecodableError(spec.id, key, str(error)) from error
