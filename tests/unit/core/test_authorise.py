@@ -1,0 +1,150 @@
+"""From an intent's fields to a resource, and from there to a decision."""
+
+from typing import Annotated
+
+import pytest
+
+from pf_stream import PUBLIC, Capability, Context, Intent, Key, Reactor, State, Topology, on, operation
+from pf_stream.testing import Driver
+
+
+class FileCap(Capability):
+    """Files, and who owns the drive."""
+
+    read = operation()
+    write = operation(implies=read)
+    own = operation(implies=write)
+
+
+class Read(Intent, name="kit.read", requires=FileCap.read("/{drive}/{path...}")):
+    """Read a file."""
+
+    drive: Annotated[str, Key]
+    path: str
+
+
+class Copy(
+    Intent,
+    name="kit.copy",
+    requires=[FileCap.read("/{drive}/{path...}"), FileCap.write("/{target}/{path...}"), FileCap.own("/fixed/place")],
+):
+    """Copy a file to the same path of another drive."""
+
+    drive: Annotated[str, Key]
+    target: str
+    path: str
+
+
+class Look(Intent, name="kit.look_around", requires=PUBLIC):
+    """Anybody may."""
+
+    drive: Annotated[str, Key]
+
+
+class Count(State):
+    """What was allowed."""
+
+    count: int = 0
+    who: str = ""
+    tenant: str | None = None
+
+
+class Files(Reactor[Count], id="files"):
+    """Counts."""
+
+    @on
+    def read(self, intent: Read, state: Count, ctx: Context) -> None:
+        state.count += 1
+
+    @on
+    def copy(self, intent: Copy, state: Count, ctx: Context) -> None:
+        state.count += 1
+
+    @on
+    def look(self, intent: Look, state: Count, ctx: Context) -> None:
+        state.who, state.tenant = ctx.subject, ctx.tenant
+
+
+FILES = Topology("kit", [Files])
+
+
+def code(intent: Intent, *grants: str) -> str | None:
+    """The code of the refusal under *grants*, None if the intent is handled; asked twice, since decisions are kept."""
+    driver = Driver(FILES)
+    held = [getattr(FileCap, grant.partition(":")[0])(grant.partition(":")[2]) for grant in grants]
+    token = driver.context(*held)
+    for _ in range(2):
+        driver.send(intent, token)
+    letters = {letter.code for letter in driver.dead_letters()}
+    state = driver.state(Files, intent.__intent__.key_of(intent))
+    assert (2 if state is None else 2 - state.count) == len(driver.dead_letters())
+    return letters.pop() if letters else None
+
+
+@pytest.mark.parametrize(
+    ("path", "grant", "expected"),
+    [
+        ("a/b", "read:/c/a/b", None),
+        ("/a/b", "read:/c/a/b", None),
+        ("a/b", "read:/c/**", None),
+        ("a/b", "write:/c/*/b", None),
+        ("a/b", "own:/**", None),
+        ("a/b", "read:/c/a", "insufficient_capabilities"),
+        ("a/b", "read:/c/*", "insufficient_capabilities"),
+        ("a/b", "read:/d/**", "insufficient_capabilities"),
+        ("a/../b", "read:/**", "bad_resource"),
+        ("a//b", "read:/**", "bad_resource"),
+        ("a/", "read:/**", "bad_resource"),
+        ("a/%2e%2e/b", "read:/**", "bad_resource"),
+        ("a/*", "read:/**", "bad_resource"),
+    ],
+)
+def test_a_path_fills_the_rest(path: str, grant: str, expected: str | None) -> None:
+    assert code(Read(drive="c", path=path), grant) == expected
+
+
+@pytest.mark.parametrize("drive", ["a/b", "", "..", "*", "%2f"])
+def test_a_field_fills_one_segment_and_no_more(drive: str) -> None:
+    assert code(Read(drive=drive, path="x"), "own:/**") == "bad_resource"
+
+
+def test_every_requirement_must_be_granted() -> None:
+    copy = Copy(drive="c", target="d", path="f")
+    everything = ["read:/c/f", "write:/d/f", "own:/fixed/place"]
+    assert code(copy, *everything) is None
+    for left_out in everything:
+        assert code(copy, *(grant for grant in everything if grant != left_out)) == "insufficient_capabilities"
+
+
+def test_each_intent_is_decided_by_its_own_fields() -> None:
+    """Though decisions are kept: the next one differs in one field."""
+    driver = Driver(FILES)
+    token = driver.context(FileCap.read("/c/x"), FileCap.write("/d/x"), FileCap.own("/fixed/place"))
+    for copy in (
+        Copy(drive="c", target="d", path="x"),
+        Copy(drive="c", target="c", path="x"),
+        Copy(drive="c", target="d", path="y"),
+        Copy(drive="d", target="c", path="x"),
+        Copy(drive="d", target="d", path="x"),
+    ):
+        driver.send(copy, token)
+    assert len(driver.dead_letters()) == 3
+    assert driver.state(Files, "c") == Count(count=1)
+    assert driver.state(Files, "d") == Count(count=1), "write implies read"
+
+
+def test_two_tokens_do_not_share_decisions() -> None:
+    driver = Driver(FILES)
+    driver.send(Read(drive="c", path="x"), driver.context(FileCap.own("/**")))
+    driver.send(Read(drive="c", path="x"), driver.context())
+    assert [letter.code for letter in driver.dead_letters()] == ["insufficient_capabilities"]
+
+
+def test_who_asks_is_known_where_nothing_is_required() -> None:
+    driver = Driver(FILES)
+    driver.send(Look(drive="c"))
+    assert driver.state(Files, "c") == Count(who="", tenant=None)
+    driver.send(Look(drive="c"), driver.context(subject="ann", tenant="acme"))
+    assert driver.state(Files, "c") == Count(who="ann", tenant="acme")
+    driver.send(Look(drive="c"), "junk")
+    assert [letter.code for letter in driver.dead_letters()] == ["malformed_token"], "a context that is there must hold"

@@ -1,0 +1,159 @@
+"""The commit unit: what one micro-batch decided, each thing once, and the same for the same input."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pf_stream.core import CommitUnit, Limits, Narrowing, Output, SourceRecord, changelog
+from tests.unit.core.kit import TOKEN, Bench, Box, Ping, Put, record
+
+STATE = changelog.state_key(changelog.state_prefix("boxes"), b"b")
+
+
+def test_what_is_in_it() -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b", item="1")), record(1, Put(box="b", item="2")), record(2, Put(box="c"), None))
+    unit = bench.commit()
+    assert (unit.sequence, unit.incarnation, unit.count) == (1, "life1", 3)
+    assert unit.positions == {"box.intents": 3, "box.intents.rerouted": 0}
+    values = dict(unit.entries)
+    assert len(values) == len(unit.entries), "each key once"
+    assert values.keys() == {
+        STATE,
+        changelog.state_key(changelog.state_prefix("watch"), b"b"),
+        changelog.watermark_key("boxes", "box.intents"),
+        changelog.watermark_key("watch", "box.intents"),
+        changelog.HEADER,
+        changelog.UNIT,
+    }
+    assert values[STATE] == b'\x01\x00\x01{"items":["1","2"],"weight":2,"anything":[]}'
+    assert values[changelog.watermark_key("boxes", "box.intents")] == changelog.WATERMARK_VALUE.pack(3, bytes(16))
+    assert values[changelog.UNIT] == changelog.UNIT_VALUE.pack(1, 0)
+    assert [output.topic for output in unit.outputs] == ["box.moves", "box.moves", "box.intents.dlq"]
+
+
+def test_what_an_emitted_intent_looks_like() -> None:
+    bench = Bench()
+    source = record(0, Put(box="b", item="1"), TOKEN, ("ce_time", b"2025-01-01T00:00:00Z"), ("traceparent", b"00-1"))
+    bench.feed(source, now_ms=source.timestamp + 500)
+    (output,) = bench.commit().outputs
+    emit = next(plan for plan in bench.plan.emits.values() if plan.topic == "box.moves" and plan.intent.requires)
+    assert output == Output(
+        topic="box.moves",
+        partition=None,
+        key=b"attic",
+        value=b'{"room":"attic","box":"b","item":"1"}',
+        timestamp_ms=source.timestamp,
+        headers=[
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"box.moved.v1"),
+            ("ce_source", b"/box/boxes"),
+            ("ce_id", b"box.intents:0:0:0"),
+            ("ce_time", b"2025-01-01T00:00:00Z"),
+            ("content-type", b"application/json"),
+            ("pf-hops", b"1"),
+            ("traceparent", b"00-1"),
+        ],
+        context=Narrowing(TOKEN.encode(), emit),
+    )
+
+
+def test_without_a_time_the_records_is_taken_and_without_a_context_none_is_made() -> None:
+    bench = Bench()
+    bench.feed(record(0, Ping(box="b", rounds=1), None, ("tracestate", b"x")))
+    (output,) = bench.commit().outputs
+    assert isinstance(output, Output)
+    assert dict(output.headers)["ce_time"] == b"2026-01-01T00:00:00.000+00:00"
+    assert "tracestate" not in dict(output.headers), "which says nothing without a traceparent"
+    assert output.context is None
+
+
+def test_an_empty_unit_says_only_that_it_was() -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b")))
+    bench.commit()
+    assert bench.commit().entries == [(changelog.UNIT, changelog.UNIT_VALUE.pack(2, 0))]
+
+
+def test_gaps_between_offsets_are_no_matter() -> None:
+    """Transactions and compaction leave them."""
+    bench = Bench()
+    bench.lane.start_at("box.intents", 10, bytes(16))
+    bench.feed(record(9, Ping(box="b"), None), record(12, Ping(box="b"), None), record(40, Ping(box="b"), None))
+    unit = bench.commit()
+    assert (unit.count, unit.positions["box.intents"]) == (2, 41)
+
+
+class TestCut:
+    def test_by_records(self) -> None:
+        bench = Bench(limits=Limits(unit_records=3))
+        records = iter([record(at, Ping(box="b"), None) for at in range(7)])
+        counts = []
+        while not bench.lane.step("box.intents", records, 0):
+            assert bench.lane.is_full
+            assert not bench.lane.step("box.intents", records, 0), "a full unit takes nothing"
+            counts.append(bench.commit().count)
+        counts.append(bench.commit().count)
+        assert counts == [3, 3, 1]
+        assert bench.state(Box, "boxes", "b") == Box(weight=7)
+
+    def test_by_bytes(self) -> None:
+        bench = Bench(limits=Limits(unit_bytes=10_000))
+        units = bench.commit_all(*(record(at, Put(box=str(at), item="x" * 1_000)) for at in range(20)))
+        assert sum(unit.count for unit in units) == 20
+        assert 3 <= len(units) <= 10
+
+    def test_by_the_caller(self) -> None:
+        bench = Bench()
+        records = iter([record(at, Ping(box="b"), None) for at in range(5)])
+        assert not bench.lane.step("box.intents", records, 0, 2)
+        assert (bench.lane.count, bench.lane.is_full) == (2, False)
+        assert not bench.lane.step("box.intents", records, 0, 2)
+        assert bench.lane.step("box.intents", records, 0, 2)
+        assert bench.commit().count == 5
+
+
+RECORDS = st.lists(
+    st.builds(
+        lambda box, act, token: (box, act, token),
+        st.sampled_from("abc"),
+        st.sampled_from(["keep", "keep", "raise", "raise in the second", "wrong type", "adopt"]),
+        st.sampled_from([TOKEN, TOKEN, None, "junk"]),
+    ),
+    max_size=12,
+)
+
+
+def as_records(drawn: list[tuple[str, str, str | None]]) -> list[SourceRecord]:
+    return [
+        record(at, Put(box=box, item=str(at), act=act, items=["i"] if at % 3 == 0 else []), token)
+        for at, (box, act, token) in enumerate(drawn)
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(RECORDS)
+def test_the_same_input_gives_the_same_units(drawn: list[tuple[str, str, str | None]]) -> None:
+    """So a crash between any two actions is harmless: what runs again decides the same."""
+    records = as_records(drawn)
+    one, other = Bench(), Bench()
+    assert one.commit_all(*records) == other.commit_all(*records)
+    assert one.changelog == other.changelog
+
+
+@settings(max_examples=60, deadline=None)
+@given(RECORDS, st.integers(1, 5))
+def test_how_records_share_units_decides_nothing(drawn: list[tuple[str, str, str | None]], size: int) -> None:
+    records = as_records(drawn)
+    whole, cut = Bench(), Bench(limits=Limits(unit_records=size))
+    units, pieces = whole.commit_all(*records), cut.commit_all(*records)
+    assert all(unit.count <= size for unit in pieces)
+    assert last(units) == last(pieces)
+    assert [output for unit in units for output in unit.outputs] == [
+        output for unit in pieces for output in unit.outputs
+    ]
+    assert (whole.lane.handled, whole.lane.refused) == (cut.lane.handled, cut.lane.refused)
+
+
+def last(units: list[CommitUnit]) -> dict[bytes, bytes | None]:
+    """The last value of each key, without what counts the units."""
+    return {key: value for unit in units for key, value in unit.entries if key != changelog.UNIT}
