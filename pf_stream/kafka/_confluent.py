@@ -1,4 +1,4 @@
-"""What all confluent-kafka clients of ours share: quiet configuration, and its errors in our words."""
+"""What all confluent-kafka clients of ours share: quiet configuration, a first request, errors in our words."""
 
 import re
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ __all__ = ["TIMEOUT_S", "Session", "answer_of"]
 
 TIMEOUT_S = 5.0
 """How long a tool waits for an answer."""
+FIRST_S = 1.0
+"""How long before it gives up on brokers that have all refused the connection."""
 
 _UNAVAILABLE = frozenset(
     {
@@ -58,6 +60,7 @@ class Session:
     def __init__(self, settings: ConnectionSettings) -> None:
         self.settings = settings
         self._said: Answer | None = None
+        self._all_down = False
 
     def configuration(self, **more: str | int | bool) -> dict[str, Any]:
         """Configuration of a client: *more* has librdkafka's names with ``_`` for ``.``."""
@@ -74,8 +77,26 @@ class Session:
 
     def _hear(self, answer: Answer) -> None:
         # "All brokers are down" follows the reason and would hide it.
-        if answer.code() != Answer._ALL_BROKERS_DOWN:
+        if answer.code() == Answer._ALL_BROKERS_DOWN:
+            self._all_down = True
+        else:
             self._said = answer
+
+    def metadata(self, client: Any) -> Any:
+        """The cluster's metadata as *client* is told it; raises our error, and that soon if every broker refuses."""
+        try:
+            return self._ask(client, FIRST_S)
+        except KafkaException as error:
+            if not self._all_down and answer_of(error).code() in _UNAVAILABLE:
+                with self.mapped("read the cluster's metadata"):
+                    return self._ask(client, TIMEOUT_S - FIRST_S)
+            raise self.error(answer_of(error), "read the cluster's metadata") from error
+
+    def _ask(self, client: Any, timeout_s: float) -> Any:
+        try:
+            return client.list_topics(timeout=timeout_s)
+        finally:
+            client.poll(0)  # why there is no answer is told by a callback
 
     def error(self, answer: Answer, action: str) -> KafkaError:
         """Our error for *answer* to the attempt to *action*."""

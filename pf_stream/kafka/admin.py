@@ -1,6 +1,7 @@
 """Administration of a cluster: topics, their settings and offsets."""
 
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,16 +18,30 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public 
 )
 
 from pf_stream.kafka._confluent import TIMEOUT_S, Session, answer_of
-from pf_stream.kafka.errors import TopicMissingError
+from pf_stream.kafka.errors import KafkaError, TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings, Partition
 
 __all__ = ["Admin", "NewTopicSpec", "TopicInfo"]
 
-T = TypeVar("T")
+K = TypeVar("K")
 
 _UUID = struct.Struct(">qq")
 # A broker does not know the topic; the client found no leader for a partition of it.
-_NOT_THERE = frozenset({Answer.UNKNOWN_TOPIC_OR_PART, Answer._NOENT, Answer._UNKNOWN_TOPIC, Answer._UNKNOWN_PARTITION})
+_NOT_THERE: frozenset[int] = frozenset(
+    {Answer.UNKNOWN_TOPIC_OR_PART, Answer._NOENT, Answer._UNKNOWN_TOPIC, Answer._UNKNOWN_PARTITION}
+)
+
+_MOVING: frozenset[int] = frozenset(
+    {
+        Answer.FENCED_LEADER_EPOCH,
+        Answer.LEADER_NOT_AVAILABLE,
+        Answer.NOT_LEADER_FOR_PARTITION,
+        Answer.OFFSET_NOT_AVAILABLE,
+        Answer.REPLICA_NOT_AVAILABLE,
+        Answer.UNKNOWN_LEADER_EPOCH,
+    }
+)
+_PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +96,18 @@ class Admin:
         wanted = sorted(set(names))
         if not wanted:
             return {}
-        # Descriptions come by a request that, unlike metadata, does not wait for a broker that is not there.
+        # Metadata says at once if no broker is there; the requests below would wait.
         self._metadata()
-        descriptions = self._all(
-            "describe topics", self._client.describe_topics(TopicCollection(wanted), request_timeout=TIMEOUT_S)
+        descriptions = self._ask(
+            "describe topics",
+            wanted,
+            lambda left: self._client.describe_topics(TopicCollection(left), request_timeout=TIMEOUT_S),
         )
-        found = {name: answer for name, answer in descriptions.items() if answer is not None}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
-        configs = (
-            self._all("read topic settings", self._client.describe_configs(resources, request_timeout=TIMEOUT_S))
-            if resources
-            else {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in descriptions]
+        configs = self._ask(
+            "read topic settings",
+            resources,
+            lambda left: self._client.describe_configs(left, request_timeout=TIMEOUT_S),
         )
         settings = {resource.name: entries for resource, entries in configs.items()}
         return {
@@ -102,35 +118,41 @@ class Admin:
                 ),
                 partitions=len(description.partitions),
                 replication_factor=len(description.partitions[0].replicas),
-                config={key: entry.value for key, entry in (settings.get(name) or {}).items()},
+                config={key: entry.value for key, entry in settings[name].items()},
             )
-            for name, description in found.items()
+            for name, description in descriptions.items()
+            if name in settings  # else it was deleted just now
         }
 
     def create(self, topics: Sequence[NewTopicSpec], replication_factor: int) -> list[str]:
-        """Make topics; returns the names of those that were made, without those that existed."""
+        """Make topics; returns the names of those that were made, without those that existed.
+
+        When it returns, the broker that is asked knows them.
+        """
         if not topics:
             return []
         self._metadata()
         new = [
             NewTopic(topic.name, topic.partitions, replication_factor, config=dict(topic.config)) for topic in topics
         ]
-        answers = self._all(
-            "create topics",
-            self._client.create_topics(new, request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S),
-            ignore=frozenset({Answer.TOPIC_ALREADY_EXISTS}),
-            done=lambda _: True,
-        )
-        return [name for name, made in answers.items() if made]
+        futures = self._client.create_topics(new, request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S)
+        made = [
+            name
+            for name, future in futures.items()
+            if self._done(f"create topic {name}", future, Answer.TOPIC_ALREADY_EXISTS)
+        ]
+        self._wait_until("create topics", lambda: set(made) <= set(self._metadata().topics))
+        return made
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete topics with all their records; those that do not exist are none."""
-        if names:
-            self._metadata()
-            self._all(
-                "delete topics",
-                self._client.delete_topics(list(names), request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S),
-            )
+        """Delete topics with all their records; those that do not exist are none. Returns as :meth:`create`."""
+        if not names:
+            return
+        self._metadata()
+        futures = self._client.delete_topics(list(names), request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S)
+        for name, future in futures.items():
+            self._done(f"delete topic {name}", future, *_NOT_THERE)
+        self._wait_until("delete topics", lambda: not set(names) & set(self._metadata().topics))
 
     def offsets(
         self, partitions: Iterable[Partition], at: Literal["start", "end"] | int, *, committed: bool = False
@@ -151,19 +173,20 @@ class Admin:
                 spec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
             case _:
                 spec = OffsetSpec.for_timestamp(at)
-        wanted = {TopicPartition(*partition): spec for partition in partitions}
+        wanted = [TopicPartition(*partition) for partition in partitions]
         if not wanted:
             return {}
         self._metadata()
-        answers = self._all(
+        answers = self._ask(
             "read offsets",
-            self._client.list_offsets(
-                wanted,
+            wanted,
+            lambda left: self._client.list_offsets(
+                dict.fromkeys(left, spec),
                 isolation_level=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=TIMEOUT_S,
             ),
         )
-        missing = sorted({partition.topic for partition, answer in answers.items() if answer is None})
+        missing = sorted({partition.topic for partition in wanted if partition not in answers})
         if missing:
             raise TopicMissingError(missing, "See what there is: pf topics list")
         found = {(partition.topic, partition.partition): answer.offset for partition, answer in answers.items()}
@@ -171,26 +194,45 @@ class Admin:
         return found | (self.offsets(after, "end", committed=committed) if after else {})
 
     def _metadata(self) -> Any:
-        with self._session.mapped("read the cluster's metadata"):
-            try:
-                return self._client.list_topics(timeout=TIMEOUT_S)
-            finally:
-                self._client.poll(0)  # the reason why there is no answer
+        return self._session.metadata(self._client)
 
-    def _all(
-        self,
-        action: str,
-        futures: Mapping[Any, "Future[T]"],
-        *,
-        ignore: frozenset[int] = _NOT_THERE,
-        done: Callable[[T], Any] = lambda answer: answer,
-    ) -> dict[Any, Any]:
-        answers: dict[Any, Any] = {}
-        for key, future in futures.items():
-            try:
-                answers[key] = done(future.result(2 * TIMEOUT_S))
-            except KafkaException as error:
-                if answer_of(error).code() not in ignore:
-                    raise self._session.error(answer_of(error), f"{action} ({key})") from error
-                answers[key] = None
+    def _ask(self, action: str, keys: Sequence[K], ask: Callable[[list[K]], Mapping[K, "Future[Any]"]]) -> dict[K, Any]:
+        """The answer to each of *keys* that exists; asks again for those whose answer may change by itself.
+
+        A broker that has just heard of a topic does not know yet who leads its partitions.
+        """
+        answers: dict[K, Any] = {}
+        left = list(keys)
+        deadline = time.monotonic() + TIMEOUT_S
+        while left:
+            again = []
+            for key, future in ask(left).items():
+                try:
+                    answers[key] = future.result(2 * TIMEOUT_S)
+                except KafkaException as error:
+                    answer = answer_of(error)
+                    if answer.code() in _NOT_THERE:
+                        continue
+                    if answer.code() not in _MOVING or time.monotonic() > deadline:
+                        raise self._session.error(answer, action) from error
+                    again.append(key)
+            left = again
+            if left:
+                time.sleep(_PAUSE_S)
         return answers
+
+    def _done(self, action: str, future: "Future[Any]", *ignored: int) -> bool:
+        try:
+            future.result(2 * TIMEOUT_S)
+        except KafkaException as error:
+            if answer_of(error).code() in ignored:
+                return False
+            raise self._session.error(answer_of(error), action) from error
+        return True
+
+    def _wait_until(self, action: str, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not is_so():
+            if time.monotonic() > deadline:
+                raise KafkaError(f"cannot {action}: the broker took the request, but does not show the outcome")
+            time.sleep(_PAUSE_S)

@@ -55,11 +55,7 @@ def send(settings: ConnectionSettings, records: Iterable[NewRecord]) -> list[Pos
             allow_auto_create_topics=False,
         )
     )
-    with session.mapped("send"):
-        try:
-            known = producer.list_topics(timeout=TIMEOUT_S).topics
-        finally:
-            producer.poll(0)  # the reason why there is no answer
+    known = session.metadata(producer).topics
     positions: dict[int, Position] = {}
     failures: list[KafkaError] = []
     total = 0
