@@ -1,8 +1,4 @@
-"""The development broker: each promise of ``pf dev``, against the real process.
-
-The tests share a cache folder of their own, so the first start of all fetches the jars (out of the user's folder, as
-from a mirror) and makes the AOT cache in the background, while the tests go on.
-"""
+"""The development broker: each promise of ``pf dev``, against the real process."""
 
 import json
 import os
@@ -21,8 +17,10 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from filelock import FileLock
 
 from pf_stream.kafka.dev import (
+    BrokerBusyError,
     BrokerDiedError,
     BrokerInfo,
     BrokerRunningError,
@@ -38,20 +36,16 @@ from pf_stream.kafka.dev.progress import Stage, Step
 from pf_stream.kafka.dev.storage import DataDir, jars_dir
 
 PF = [sys.executable, "-m", "pf_stream"]
+TRAIN = [sys.executable, "-P", "-m", "pf_stream.kafka.dev._train"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache folder of these tests; what the training run started is gone with it."""
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder without jars and AOT cache, as on a first start; the jars come from the user's own."""
     fetch(load_lock().artifacts, jars_dir())
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PF_MAVEN_MIRROR", str(jars_dir()))
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
-        for trainer in trainers(folder):
-            trainer.terminate()
-        wait_until(lambda: not trainers(folder) and not list(folder.glob("pf_stream/kafka/aot-*")))
+    monkeypatch.setenv("PF_MAVEN_MIRROR", str(jars_dir()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -68,7 +62,7 @@ def trainers(cache: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             line = " ".join(process.cmdline())
-            ours = "AOTCacheOutput=" in line or "dev._train" in line
+            ours = "-XX:AOTCacheOutput=" in line or "pf_stream.kafka.dev._train" in line
             if ours and process.environ().get("XDG_CACHE_HOME") == str(cache):
                 found.append(process)
         except psutil.Error:
@@ -116,6 +110,19 @@ def test_two_starts_at_once_in_one_folder_are_one_broker(broker: DevBroker) -> N
     assert DevBroker(broker.data_dir, port).up().port == port
     with pytest.raises(BrokerRunningError, match=f"runs on port {port}, not {port + 1}"):
         DevBroker(broker.data_dir, port + 1).up()
+
+
+def test_nobody_touches_a_folder_that_another_process_works_on(broker: DevBroker) -> None:
+    broker.data_dir.mkdir()
+    steps: list[Step] = []
+    with FileLock(DataDir(broker.data_dir).lock_path):
+        with pytest.raises(BrokerBusyError, match=r"for 0\.1 s"):
+            broker.up(timeout=0.1, progress=steps.append)
+        with pytest.raises(BrokerBusyError):
+            broker.down(timeout=0)
+        with pytest.raises(BrokerBusyError):
+            broker.reset(timeout=0)
+    assert [step.stage for step in steps] == [Stage.waiting]
 
 
 def test_busy_port_that_was_asked_for(broker: DevBroker) -> None:
@@ -285,28 +292,40 @@ def test_temporary_broker_and_its_folder_go_with_the_block() -> None:
     assert not info.data_dir.exists()
 
 
+needs_aot = pytest.mark.skipif(not find_java().has_aot, reason="this Java has no AOT cache")
+
+
+@needs_aot
+@pytest.mark.timeout(300)  # the training run has the lowest priority
 def test_aot_cache_is_made_once_in_the_background(broker: DevBroker, own_cache: Path) -> None:
-    java = find_java()
-    cache = aot_path(java, fetch(load_lock().artifacts, jars_dir()))
-    if cache is None:
-        pytest.skip(f"Java {java.version} has no AOT cache")
-    broker.up()  # starts the training run, if no test before this one did
-    if not cache.exists():
-        second = subprocess.run([sys.executable, "-m", "pf_stream.kafka.dev._train"], timeout=10, check=False)
-        assert second.returncode == 0
-        assert len([each for each in trainers(own_cache) if "dev._train" in each.cmdline()]) == 1
-    wait_until(cache.exists, within=90)
+    broker.up()
+    wait_until(lambda: len(trainers(own_cache)) == 2)  # Python and its JVM
+    cache = aot_path(find_java(), fetch(load_lock().artifacts, jars_dir()))
+    assert cache
+    subprocess.run(TRAIN, timeout=60, check=True)
+    assert not cache.exists()  # it saw that another one is at it, and left it to that
+    wait_until(cache.exists, within=240)
     wait_until(lambda: not trainers(own_cache))
     assert not list(cache.parent.glob("aot-*"))
     broker.down(timeout=0)
 
-    broker.up()
-    (line,) = [part for part in psutil.Process(broker.up().pid).cmdline() if "AOTCache=" in part]
-    assert line == f"-XX:AOTCache={cache}"
+    info = broker.up()
+    assert f"-XX:AOTCache={cache}" in psutil.Process(info.pid).cmdline()
+    assert "[aot" not in broker.log_path.read_text(encoding="utf-8")  # the runtime took it
     broker.down(timeout=0)
 
     cache.write_bytes(b"not a cache")
-    assert broker.up().pid
+    assert "[aot" in DevBroker(broker.data_dir).up().data_dir.joinpath("broker.log").read_text(encoding="utf-8")
+
+
+@needs_aot
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_training_run_that_is_ended_leaves_nothing(own_cache: Path, by: signal.Signals) -> None:
+    with subprocess.Popen(TRAIN) as trainer:
+        wait_until(lambda: len(trainers(own_cache)) == 2)
+        trainer.send_signal(by)
+    wait_until(lambda: not trainers(own_cache))
+    wait_until(lambda: not list((own_cache / "pf_stream" / "kafka").glob("aot-*")))
 
 
 def test_session_broker_answers(bootstrap_servers: str) -> None:

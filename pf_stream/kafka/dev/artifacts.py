@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -138,7 +139,7 @@ def _only_one(folder: Path, report: Progress) -> Iterator[None]:
 class _Repository(Protocol):
     name: str
 
-    def open(self, artifact: Artifact) -> BinaryIO: ...
+    def open(self, artifact: Artifact) -> BufferedIOBase: ...
 
 
 def _repository(environ: Mapping[str, str]) -> _Repository:
@@ -169,7 +170,7 @@ class _Folder:
         self._folder = folder
         self.name = str(folder)
 
-    def open(self, artifact: Artifact) -> BinaryIO:
+    def open(self, artifact: Artifact) -> BufferedIOBase:
         for path in (self._folder / artifact.jar, self._folder / artifact.path):
             if path.is_file():
                 try:
@@ -194,10 +195,10 @@ class _Web:
             credentials = base64.b64encode(urllib.parse.unquote(userinfo).encode()).decode()
             self._headers["Authorization"] = f"Basic {credentials}"
 
-    def open(self, artifact: Artifact) -> BinaryIO:
+    def open(self, artifact: Artifact) -> BufferedIOBase:
         request = urllib.request.Request(f"{self.name}/{artifact.path}", headers=self._headers)  # noqa: S310
         try:
-            reply: BinaryIO = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
+            reply: BufferedIOBase = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in {404, 410}:
@@ -268,7 +269,7 @@ class _Download:
         with self._repository.open(artifact) as source, part.open("wb") as target:
             while size <= artifact.size and not self._given_up.is_set():
                 try:
-                    chunk = source.read(_CHUNK)
+                    chunk = source.read1(_CHUNK)  # what there is: a slow line must not delay the end
                 except (OSError, http.client.HTTPException):
                     break
                 if not chunk:

@@ -6,8 +6,9 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_goes_on_where_an_earlier_run_ended(repository: Any, tmp_path: Path) -> 
     there, cut, absent = (repository.add(name, name.encode() * 10) for name in ("there", "cut", "absent"))
     (tmp_path / there.jar).write_bytes(b"there" * 10)
     (tmp_path / cut.jar).write_bytes(b"cut")
-    (tmp_path / "absent-1.0.jar.part").write_bytes(b"left by a process that was killed")
+    (tmp_path / "older-0.9.jar.part").write_bytes(b"left by a process that was killed")
     fetch([there, cut, absent], tmp_path, environ={"PF_MAVEN_MIRROR": repository.url})
     assert set(repository.asked) == {cut.path, absent.path}
     assert (tmp_path / cut.jar).read_bytes() == b"cut" * 10
@@ -88,8 +89,19 @@ def test_wrong_bytes_are_named_and_not_kept(repository: Any, tmp_path: Path) -> 
     assert names(tmp_path) <= {good.jar}
 
 
+def trickle(handler: http.server.BaseHTTPRequestHandler, body: bytes) -> None:
+    """Send the body again and again, slowly, until nobody listens."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(ConnectionError):
+        while True:
+            handler.wfile.write(body)
+            time.sleep(0.001)
+
+
 def test_more_bytes_than_the_lock_says_are_refused(repository: Any, tmp_path: Path) -> None:
-    endless = replace(repository.add("endless", b"x" * 5_000_000), size=1000)
+    endless = repository.add("endless", b"x" * 1000)
+    repository.answer = trickle
     with pytest.raises(ArtifactCorruptError, match="expected 1000 bytes"):
         fetch([endless], tmp_path, environ={"PF_MAVEN_MIRROR": repository.url})
     assert names(tmp_path) == set()
@@ -226,14 +238,16 @@ def test_full_disk(repository: Any, tmp_path: Path) -> None:
 
 
 def test_interrupt_ends_the_downloads(repository: Any, tmp_path: Path) -> None:
-    artifacts = [repository.add(f"a{n}", b"a" * 100_000) for n in range(20)]
+    artifacts = [replace(repository.add(f"a{n}", b"a" * 1000), size=1 << 40) for n in range(20)]
+    repository.answer = trickle
 
-    def interrupt(_: Step) -> None:
-        raise KeyboardInterrupt
+    def interrupt(step: Step) -> None:
+        if step.done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fetch(artifacts, tmp_path, environ={"PF_MAVEN_MIRROR": repository.url}, progress=interrupt)
-    assert not list(tmp_path.glob("*.part"))
+    assert names(tmp_path) == set()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pf-fetch")]
 
 
