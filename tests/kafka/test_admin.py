@@ -138,9 +138,9 @@ class TestSender:
 
 
 class TestReader:
-    @pytest.mark.parametrize(
-        ("start", "count", "expected"),
-        [
+    def test_ranges(self, settings: ConnectionSettings, topic: str) -> None:
+        send(settings, [NewRecord(topic, None, b"x", partition=1) for _ in range(10)])
+        cases: list[tuple[int | None, int | None, range]] = [
             (None, None, range(10)),
             (7, None, range(7, 10)),
             (-3, None, range(7, 10)),
@@ -149,14 +149,10 @@ class TestReader:
             (4, 99, range(4, 10)),
             (10, None, range(0)),
             (99, 1, range(0)),
-        ],
-    )
-    def test_ranges(
-        self, settings: ConnectionSettings, topic: str, start: int | None, count: int | None, expected: range
-    ) -> None:
-        send(settings, [NewRecord(topic, None, b"x", partition=1) for _ in range(10)])
-        found = read_topic(settings, topic, partitions=[1], start=start, count=count)
-        assert [record.offset for record in found] == list(expected)
+        ]
+        for start, count, expected in cases:
+            found = read_topic(settings, topic, partitions=[1], start=start, count=count)
+            assert [record.offset for record in found] == list(expected), (start, count)
 
     def test_ends_where_the_topic_ended_when_it_began(self, settings: ConnectionSettings, topic: str) -> None:
         send(settings, records(topic, 50))
@@ -212,8 +208,6 @@ class TestReader:
 
 
 class TestNobodyAnswers:
-    def test_every_tool_says_so_and_why(self, nobody: ConnectionSettings) -> None:
+    def test_is_said_with_the_reason(self, nobody: ConnectionSettings) -> None:
         with pytest.raises(KafkaUnavailableError, match=r"no Kafka broker answers at 127.*Connection refused. Is it"):
             Admin(nobody).topics(["t"])
-        with pytest.raises(KafkaUnavailableError, match="Connection refused"):
-            send(nobody, records("t", 1))
