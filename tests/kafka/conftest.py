@@ -11,8 +11,7 @@ from pf_stream.kafka.dev import DevBroker
 
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
-    """A real Kafka: the one that ``PF_BOOTSTRAP_SERVERS`` names, else one that lives as long as the test
-    session."""
+    """A real Kafka: the one that ``PF_BOOTSTRAP_SERVERS`` names, else one that lives as long as the session."""
     given = os.environ.get("PF_BOOTSTRAP_SERVERS")
     if given:
         yield given
@@ -23,6 +22,5 @@ def bootstrap_servers() -> Iterator[str]:
 
 @pytest.fixture
 def unique() -> str:
-    """A prefix for names of topics, groups and transactional ids that no other test has: letters and
-    digits."""
+    """A prefix for names of topics, groups and transactional ids that no other test has: letters and digits."""
     return "t" + secrets.token_hex(5)

@@ -268,10 +268,6 @@ def test_commands_from_first_start_to_reset(broker: DevBroker) -> None:
     assert (later.port, later.pid == info.pid) == (info.port, False)  # clients need not be told anew
     assert topics(later) == {"kept"}
 
-    declined = subprocess.run(
-        [*PF, "dev", "reset", "--data-dir", str(folder)], input="n\n", capture_output=True, text=True, check=False
-    )
-    assert (declined.returncode, topics(later)) == (1, {"kept"})
     pf("reset", "--yes", data_dir=folder)
     assert gone(later.pid)
     assert {path.name for path in folder.iterdir()} <= {".lock"}

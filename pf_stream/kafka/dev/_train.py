@@ -61,8 +61,7 @@ def _train(java: Java, jars: Sequence[Path], path: Path) -> None:
 
 
 def _use(servers: str) -> None:
-    """Topic, idempotent and transactional records, a consumer group: the classes behind them are loaded and
-    linked."""
+    """Topic, idempotent and transactional records, a consumer group: the classes behind them are loaded."""
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
     producer = Producer({"bootstrap.servers": servers, "transactional.id": "t", "compression.type": "lz4"})

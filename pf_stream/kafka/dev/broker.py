@@ -75,8 +75,7 @@ class BrokerStatus:
 
 
 class DevBroker:
-    """The broker of one data folder. Holds no process: any instance for the same folder speaks of the same
-    broker.
+    """The broker of one data folder. Holds no process: any instance for the same folder means the same broker.
 
     Parameters:
         data_dir: where topics, log and settings are kept; the user's cache folder by default.
@@ -90,8 +89,7 @@ class DevBroker:
     @classmethod
     @contextmanager
     def temporary(cls, *, progress: Progress | None = None, timeout: float = START_S) -> Iterator[BrokerInfo]:
-        """A broker with a data folder of its own; both go after the block, or when this process ends in any
-        way.
+        """A broker with a data folder of its own; both go after the block, or when this process ends in any way.
 
         Raises what :meth:`up` raises.
         """
@@ -174,8 +172,7 @@ class DevBroker:
             return self._stop(timeout)
 
     def reset(self, *, timeout: float = STOP_S) -> BrokerState:
-        """Stop the broker and delete its data; other files in the folder stay. Returns and raises as
-        :meth:`down`."""
+        """Stop the broker and delete its data; other files in the folder stay. Returns and raises as :meth:`down`."""
         if not self._data.path.is_dir():
             return BrokerState.stopped
         with self._locked(timeout, _ignore):

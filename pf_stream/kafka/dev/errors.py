@@ -46,8 +46,7 @@ class DevBrokerError(PFError):
 
 
 class JavaUnusableError(ConfigurationError):
-    """Raised when there is no Java runtime that can run the broker; the message says what to set or
-    install."""
+    """Raised when there is no Java runtime that can run the broker; the message says what to set or install."""
 
     code = "java_unusable"
 

@@ -87,8 +87,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
 
 
 def _build(executable: Path) -> str:
-    """The version text, out of the runtime's ``release`` file where there is one: a JVM takes 0.1 s to say
-    it."""
+    """The version text, out of the runtime's ``release`` file where there is one: a JVM takes 0.1 s to say it."""
     try:
         return (executable.resolve().parent.parent / "release").read_text(encoding="utf-8")
     except OSError:

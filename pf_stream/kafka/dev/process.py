@@ -85,8 +85,7 @@ class BrokerProcess:
 def spawn(
     java: Java, jars: Sequence[Path], data: DataDir, token: str, flags: Sequence[str], *, guarded: bool
 ) -> BrokerProcess:
-    """Start the broker of a prepared data folder, in a session of its own, which no Ctrl-C and no hang-up
-    reaches.
+    """Start the broker of a prepared data folder, in a session of its own, which Ctrl-C and hang-up do not reach.
 
     A *guarded* one is killed, and its folder removed, when this process ends in whatever way.
     """

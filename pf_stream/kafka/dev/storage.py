@@ -231,8 +231,7 @@ def default_data_dir() -> Path:
 
 
 def _kafka_uuid() -> str:
-    """A random UUID as Kafka writes it: base64url without padding, never with a leading dash (it reads as a
-    flag)."""
+    """A random UUID as Kafka writes it: base64url without padding, never with a leading dash (a flag)."""
     while True:
         text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
         if not text.startswith("-"):
