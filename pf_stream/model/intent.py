@@ -16,7 +16,7 @@ from pf_stream.model.capability import PUBLIC, Grant, Public
 __all__ = ["Intent", "IntentSpec", "Key"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*")
+TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,248}")
 
 
 class _Key:
@@ -117,6 +117,10 @@ class Intent(BaseModel):
         grants = _grants(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
+        if not cls.__pydantic_complete__:
+            faults.append(
+                "a field's type is not known where the class is made: import it at run time, or define it before"
+            )
         if faults:
             raise DefinitionError(f"intent {cls.__module__}.{cls.__qualname__}", faults)
         assert name is not None

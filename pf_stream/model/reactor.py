@@ -50,7 +50,7 @@ class ReactorSpec:
     state: StateSpec
     """How its state is stored."""
     handlers: tuple[HandlerSpec, ...]
-    """One per intent type, in the order of the methods."""
+    """One per intent type, sorted by the names of the methods."""
 
 
 class Reactor(Generic[S]):
@@ -100,7 +100,7 @@ def _state_type(cls: type[Reactor[Any]]) -> type[State] | None:
     for base in getattr(cls, "__orig_bases__", ()):
         if get_origin(base) is Reactor:
             (argument,) = get_args(base)
-            if isinstance(argument, type) and issubclass(argument, State):
+            if isinstance(argument, type) and issubclass(argument, State) and argument is not State:
                 return argument
     return None
 
@@ -123,7 +123,13 @@ def _handlers(cls: type[Reactor[Any]], state_type: type[State] | None, faults: l
                 f"handler {name!r} must take (self, intent, state, ctx), not {len(parameters) + 1} parameters"
             )
             continue
-        hints = get_type_hints(function)
+        try:
+            hints = get_type_hints(function)
+        except NameError as error:
+            faults.append(
+                f"handler {name!r}: {error} at run time: import it outside of TYPE_CHECKING, or define it before"
+            )
+            continue
         intent_type = hints.get(parameters[0].name)
         if not (isinstance(intent_type, type) and issubclass(intent_type, Intent) and intent_type is not Intent):
             faults.append(f"handler {name!r}: annotate {parameters[0].name!r} with the Intent class that it handles")

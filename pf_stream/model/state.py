@@ -81,7 +81,7 @@ class _StateMeta(type):
         **unknown: Any,
     ) -> Any:
         cls = super().__new__(mcs, name, bases, namespace)
-        if "__slots__" in namespace:  # State itself, and the second pass, made by dataclass(slots=True)
+        if not bases or "__dataclass_fields__" in namespace:  # State itself, and the second pass: dataclass(slots=True)
             return cls
         subject = f"state {cls.__module__}.{cls.__qualname__}"
         faults = [f"unknown class keyword {keyword!r}; known: version" for keyword in unknown]
@@ -101,8 +101,12 @@ class _StateMeta(type):
         if not faults:
             try:
                 adapter = TypeAdapter(made)
+                if not adapter.pydantic_complete:
+                    faults.append(
+                        "a field's type is not known where the class is made: import it at run time, or define it before"
+                    )
             except PydanticUserError as error:
-                faults.append(f"a field's type cannot be stored: {error.message}")
+                faults.append(f"a field's type cannot be stored: {error.message.splitlines()[0]}")
         if faults or adapter is None:
             raise DefinitionError(subject, faults)
         made.__state__ = StateSpec(

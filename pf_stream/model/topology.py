@@ -81,6 +81,10 @@ class Topology:
             yield f"partitions must be 1 or more, not {self.partitions}"
         seen: dict[str, str] = {}
         types: dict[str, type[Intent]] = {}
+        strangers = [reactor for reactor in self.reactors if not hasattr(reactor, "__reactor__")]
+        if strangers:
+            yield from (f"{stranger!r} is no reactor: write a class of Reactor[...]" for stranger in strangers)
+            return
         for reactor in self.reactors:
             spec = reactor.__reactor__
             if spec.id in seen:
@@ -152,7 +156,7 @@ class Topology:
         groups = (
             Group(
                 name=min(topics),
-                reactors=tuple(reactors),
+                reactors=tuple(sorted(reactors, key=self.reactors.index)),
                 topics=tuple(sorted(self.topic_name(topic) for topic in topics)),
             )
             for topics, reactors in members
