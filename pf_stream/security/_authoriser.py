@@ -32,7 +32,6 @@ def authorise(
     resource: str,
     intent_type: str,
     topic: str,
-    audience: str,
     at_ms: int,
 ) -> Refusal | None:
     """Ask the authoriser whether *token*, verified, grants one of *operations* on *resource*; None is yes.
@@ -40,23 +39,20 @@ def authorise(
     *rights* are the plain ``right`` facts of the authority block. Each becomes a policy that asks for the same fact in the scope of
     authority and authoriser alone, so no fact or rule of a later block can stand in for it.
     """
-    wanted = sorted(operations)
     try:
         builder = AuthorizerBuilder()
         builder.add_fact(Fact("time({at})", {"at": datetime.fromtimestamp(at_ms // 1000, UTC)}))
         builder.add_fact(Fact("intent_type({name})", {"name": intent_type}))
         builder.add_fact(Fact("topic({name})", {"name": topic}))
-        builder.add_fact(Fact("audience({name})", {"name": audience}))
-        for name in wanted:
+        for name in operations:
             builder.add_fact(Fact("request({name}, {resource})", {"name": name, "resource": resource}))
         for right in rights:
-            if right.operation in wanted:
-                builder.add_policy(
-                    Policy(
-                        "allow if right({name}, {scope}), request({name}, $r), $r.matches({regex})",
-                        {"name": right.operation, "scope": str(right.scope), "regex": right.scope.to_regex()},
-                    )
+            builder.add_policy(
+                Policy(
+                    "allow if right({name}, {scope}), request({name}, $r), $r.matches({regex})",
+                    {"name": right.operation, "scope": str(right.scope), "regex": right.scope.to_regex()},
                 )
+            )
         # The library's stub forgets these two methods.
         limits = builder.limits()  # type: ignore[attr-defined]
         limits.max_time, limits.max_facts, limits.max_iterations = _MAX_TIME, _MAX_FACTS, _MAX_ITERATIONS

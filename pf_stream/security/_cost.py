@@ -39,7 +39,7 @@ def decision_cost_us(blocks: Sequence[Block], requests: int = USUAL_REQUESTS) ->
 
     Infinite for rules that feed each other in a circle.
     """
-    declared = Counter({"time": 1, "intent_type": 1, "topic": 1, "audience": 1})
+    declared = Counter({"time": 1, "intent_type": 1, "topic": 1})
     rules: list[Query] = []
     queries: list[Query] = []
     for block in blocks:

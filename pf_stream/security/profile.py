@@ -164,7 +164,7 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
         names["subject"],
         names["audience"],
         names.get("tenant"),
-        tuple(dict.fromkeys(rights)),
+        tuple(rights),
         tuple(bounds.narrowed),
         bounds.intent_types,
         bounds.topics,

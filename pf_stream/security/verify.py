@@ -104,7 +104,6 @@ class Claims:
             resource=resource,
             intent_type=intent_type,
             topic=topic,
-            audience=self.audience,
             at_ms=at_ms,
         )
 
@@ -118,8 +117,6 @@ _INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"
 )
-
-
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
 _LONG_RESOURCE: Final = Refusal(

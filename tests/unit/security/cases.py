@@ -272,7 +272,6 @@ def by_authoriser(case: Case, token: str) -> bool:
         resource=case.resource,
         intent_type=case.intent_type,
         topic=case.topic,
-        audience=AUDIENCE,
         at_ms=case.at_ms,
     )
     assert refusal is None or refusal.code in {"check_failed", "insufficient_capabilities"}, refusal
