@@ -1,7 +1,8 @@
 """The pure step: records and state in, one commit unit out. No I/O, no clock, no randomness."""
 
 from pf_stream.core.authorise import Authority
-from pf_stream.core.lane import Lane, Limits, PartitionCountError
+from pf_stream.core.lane import Lane, PartitionCountError
+from pf_stream.core.limits import Limits
 from pf_stream.core.outbox import BatchEntry, OutboxEntry, PointerEntry
 from pf_stream.core.partition import murmur2, partition_of
 from pf_stream.core.plan import GroupPlan, plan

@@ -4,19 +4,18 @@ Nothing here waits, reads a clock or rolls dice. The same records at the same ``
 same unit, which is what makes a crash between any two actions harmless.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, cast
+from typing import Any, Final, Generic, cast
 
 import orjson
-from pydantic import ValidationError
 from typing_extensions import TypeVar
 
 from pf_stream.core import changelog
+from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
-from pf_stream.core.envelope import is_structured, open_structured
+from pf_stream.core.delivery import Delivery
+from pf_stream.core.limits import Limits
 from pf_stream.core.outbox import OutboxEntry, decode_entry
 from pf_stream.core.outputs import (
     EMITTED_SIZE,
@@ -26,36 +25,29 @@ from pf_stream.core.outputs import (
     output_size,
     reply,
     reply_data,
-    reply_topic,
     rerouted,
 )
 from pf_stream.core.partition import partition_of
-from pf_stream.core.plan import Binding, GroupPlan, Route, SourcePlan
-from pf_stream.core.records import APPEND_TIME, Record
+from pf_stream.core.plan import GroupPlan, ReactorPlan
+from pf_stream.core.records import Record
+from pf_stream.core.source import Source
 from pf_stream.core.store import ENCODING_ERRORS, Entry, Store
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
 from pf_stream.errors import PFError
-from pf_stream.model.context import ANONYMOUS, Context, parse_time_ms
+from pf_stream.model.context import ANONYMOUS, Context
 from pf_stream.model.effect import Emit, Reply
-from pf_stream.model.intent import Intent
 from pf_stream.model.state import strictly
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims
 
-__all__ = ["Lane", "Limits", "PartitionCountError"]
-
-Headers = dict[str, Any]
+__all__ = ["Lane", "PartitionCountError"]
 
 O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - outputs
 
-# As the commit side writes them. Whatever else stands there was not written by it, and must not reach the changelog.
-_pf_source = re.compile(rb"([0-9A-Za-z_-]{1,64}):([0-9]{1,18}):([0-9]{1,9})").fullmatch
-_pf_hops = re.compile(rb"[0-9]{1,9}").fullmatch
-
-_BY_HANDLING = frozenset({"handler_failed", "bad_effect", "bad_state", "unit_too_large"})
+_BY_HANDLING: Final = frozenset({"handler_failed", "bad_effect", "bad_state", "unit_too_large"})
 """Codes that depend on what the reactors do, not on the record alone."""
 
-_LONGEST_REASON = 1_000
+_LONGEST_REASON: Final = 1_000
 """In characters. A reason may quote what the sender chose; it must not make a dead letter that no topic takes."""
 
 
@@ -69,66 +61,6 @@ class PartitionCountError(PFError):
             f"{changelog_topic} was written for {was} partitions and the source topics have {now}: state lives where "
             f"its key lives, so give the topics {was} partitions again, or start under a new topology name"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of what a record may be and of what a unit may grow to."""
-
-    payload_bytes: int = 1 << 20
-    """Largest value of an intent that is decoded."""
-    headers: int = 64
-    """Most headers of an intent."""
-    hops: int = 16
-    """How often an intent may be emitted onward."""
-    unit_records: int = 2_000
-    """Most source records of a unit."""
-    unit_bytes: int = 4 << 20
-    """Size at which a unit stops growing: outputs as they are, states as they were before."""
-    unit_bytes_hard: int = 6 << 20
-    """Size that a unit may not exceed, states as they became; before compression."""
-    output_bytes: int = 900_000
-    """Largest value of an emitted intent or a reply: fits into a topic with Kafka's default ``max.message.bytes``."""
-    inline_bytes: int = 64 << 10
-    """A record above this is forwarded by copying it from its source, instead of passing through the changelog."""
-
-
-class _Source:
-    """Where the lane stands in one source topic."""
-
-    __slots__ = (
-        "ahead",
-        "known_marks",
-        "known_until",
-        "marks",
-        "marks_moved",
-        "next",
-        "plan",
-        "poisoned",
-        "sealed",
-        "sealed_marks",
-        "topic_id",
-    )
-
-    def __init__(self, plan: SourcePlan) -> None:
-        self.plan = plan
-        self.topic_id = bytes(16)
-        self.next = 0
-        """Offset of the next record to take; everything below is decided."""
-        self.sealed = 0
-        """*next* as of the last sealed unit."""
-        self.ahead: dict[int, int] = {}
-        """Reactors that have seen more than *next*, because another one is new: index to next offset."""
-        self.marks: dict[bytes, tuple[int, int]] = {}
-        """Last record taken from each upstream lane: incarnation to unit sequence and index."""
-        self.known_marks: dict[bytes, tuple[int, int]] = {}
-        """While a new reactor reads what the others have seen, *marks* begins anew, and these are theirs."""
-        self.known_until = 0
-        """Offset from which on *known_marks* hold too."""
-        self.marks_moved: set[bytes] = set()
-        self.sealed_marks: dict[bytes, tuple[int, int]] = {}
-        self.poisoned: dict[int, str] = {}
-        """Offsets whose intent alone made a unit that could not be sealed: offset to code."""
 
 
 class Lane(Generic[O]):
@@ -149,9 +81,9 @@ class Lane(Generic[O]):
         """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence."""
         self.plan = plan
         self.partition = partition
-        self.authority = authority
         self.limits = limits
         self.incarnation = ""
+        """Random name of the lane's life; empty until :meth:`begin`."""
         self.sequence = 0
         """Of the last sealed unit."""
         self.sent_sequence = 0
@@ -159,25 +91,28 @@ class Lane(Generic[O]):
         self.count = 0
         """Source records in the open unit."""
         self.bytes = 0
-        """Estimated size of the open unit."""
+        """Size of the open unit, by estimate."""
         self.handled = 0
         """Intents handled since the process started, the open unit's not included."""
         self.refused: Counter[str] = Counter()
         """Records refused since the process started, by code, the open unit's not included."""
+        self.sources = {source.topic: Source(source) for source in plan.sources}
+        self.stores = [Store(reactor) for reactor in plan.reactors]
+        self.authority = authority
+        self._admission = Admission(plan, authority, limits)
+        self._collect = collect
+        self._room = limits.unit_records
+        # the open unit
+        self._dirty: list[tuple[Store, bytes, Entry]] = []
+        self._outputs = collect("", 0)
         self._handled = 0
         self._refused: Counter[str] = Counter()
-        self.sources = {source.topic: _Source(source) for source in plan.sources}
-        self.stores = [Store(reactor) for reactor in plan.reactors]
-        self._room = limits.unit_records
-        self._dirty: list[tuple[Store, bytes, Entry]] = []
-        self._collect = collect
-        self._outputs = collect("", 0)
+        # what the changelog holds beside states and positions
+        self._header: dict[str, Any] | None = None
         self._watermarks: dict[tuple[str, str], int] = {}
         self._outbox: dict[int, dict[int, bytes]] = {}
         self._deletions: list[bytes] = []
         self._marked_sequence = 0
-        self._header: dict[str, Any] | None = None
-        self._reply_topics: dict[bytes, str | None] = {}
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -205,7 +140,7 @@ class Lane(Generic[O]):
                     topic, at = changelog.parse_name(key, 2)
                     incarnation, _ = changelog.parse_name(key, at)
                     if topic in self.sources:
-                        self.sources[topic].marks[incarnation.encode()] = changelog.MARK_VALUE.unpack(value)
+                        self.sources[topic].restore_mark(incarnation.encode(), changelog.MARK_VALUE.unpack(value))
                 case b"o":
                     _, sequence, index = changelog.OUTBOX_KEY.unpack(key)
                     if value is None:
@@ -228,25 +163,16 @@ class Lane(Generic[O]):
         Returns the next offset of each source topic, ``None`` where no reactor has read the topic before.
         """
         self.incarnation = self.incarnation or incarnation
-        positions: dict[str, int | None] = {}
-        for topic, source in self.sources.items():
-            seen = {reader.index: self._watermarks.get((reader.spec.id, topic)) for reader in source.plan.readers}
-            known = [offset for offset in seen.values() if offset is not None]
-            # A reactor without a watermark is new: it starts at the beginning, and the others pass over what they know.
-            # An internal topic is read from the beginning again as long as it lags behind them, since what it took from
-            # which upstream lane follows only from that.
-            from_start = len(known) < len(seen) or (source.plan.internal and len(set(known)) > 1)
-            source.next = source.sealed = 0 if from_start else min(known)
-            source.ahead = {i: offset for i, offset in seen.items() if offset is not None and offset > source.next}
-            if source.plan.internal and source.ahead:
-                source.known_marks, source.marks = source.marks, {}
-                source.known_until = max(source.ahead.values())
-            source.sealed_marks = dict(source.marks)
-            positions[topic] = source.next if known else None
+        positions = {
+            topic: source.begin(
+                {reader.index: self._watermarks.get((reader.spec.id, topic)) for reader in source.plan.readers}
+            )
+            for topic, source in self.sources.items()
+        }
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
-        self._reset()
+        self._open_unit()
         return positions
 
     def start_at(self, topic: str, offset: int, topic_id: bytes) -> None:
@@ -276,350 +202,167 @@ class Lane(Generic[O]):
         Returns whether *records* is exhausted. If not, call again with the same iterator, after :meth:`seal` if the unit
         :attr:`is_full`.
         """
-        source = self.sources[topic]
-        routes = source.plan.routes
-        internal = source.plan.internal
-        max_headers = self.limits.headers
-        max_payload = self.limits.payload_bytes
-        max_bytes = self.limits.unit_bytes
-        room = min(self._room, self.count + at_most)
         if self.is_full:
             return False
+        source = self.sources[topic]
+        internal = source.plan.internal
+        admission = self._admission
+        max_bytes = self.limits.unit_bytes
+        room = min(self._room, self.count + at_most)
         for record in records:
             if record.offset < source.next:
                 continue
             source.next = record.offset + 1
             self.count += 1
-            raw_headers = record.headers
-            headers: Headers = dict(raw_headers)
-            if not internal or self._is_new(source, record, headers, now_ms):
-                route = routes.get(headers.get("ce_type", b""))
-                value = record.value
-                if (
-                    route is None
-                    or len(raw_headers) > max_headers
-                    or len(raw_headers) != len(headers)
-                    or headers["ce_type"] is None
-                    or headers.get("ce_specversion") != b"1.0"
-                    or headers.get("content-type") != b"application/json"
-                    or not headers.get("ce_id")
-                    or not headers.get("ce_source")
-                    or source.poisoned
-                ):
-                    self._unusual(source, record, headers, now_ms)
-                elif value is None or len(value) > max_payload:
-                    self._refuse_value(source, record, headers, now_ms)
+            delivery = Delivery(source, record, dict(record.headers), now_ms)
+            decided = admission.is_repeat(delivery) if internal else False
+            if decided is False:
+                refusal = admission.admit(delivery)
+                if refusal is None:
+                    self._handle(delivery)
                 else:
-                    self._open(source, record, headers, route, value, now_ms)
+                    self._refuse(delivery, refusal)
+            elif decided is not True:
+                self._refuse(delivery, decided)
             if self.count >= room or self.bytes >= max_bytes:
                 return False
         return True
 
-    def _open(self, source: _Source, record: Record, headers: Headers, route: Route, value: bytes, now_ms: int) -> None:
-        """Decode, authorise, check; then handle."""
-        try:
-            intent = route.intent.decode(value)
-        except ValidationError as error:
-            self._refuse(source, record, headers, now_ms, "malformed_payload", _explain(error))
-            return
-        internal = source.plan.internal
-        # Judged when the broker appended it, so that a backlog does not expire and nobody can back-date; on internal
-        # topics when the causing intent was judged, which the engine wrote as the record's time.
-        at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else now_ms
-        token = headers.get("pf-context")
-        claims: Claims | None = None
-        if token is not None:
-            values = route.values(intent)
-            claims = self.authority.decisions.get((token, route, values))
-            if claims is None:
-                decided = self.authority.decide(token, route, values, at_ms)
-                if isinstance(decided, Refusal):
-                    self._refuse(source, record, headers, now_ms, decided.code, decided.reason)
-                    return
-                claims = decided
-            if not claims.not_before_ms <= at_ms < claims.expires_ms:
-                late = claims.valid_at(at_ms)
-                assert late is not None
-                self._refuse(source, record, headers, now_ms, late.code, late.reason)
-                return
-        elif route.requirements:
-            self._refuse(source, record, headers, now_ms, "missing_context", "it has no pf-context header")
-            return
-        key = route.intent.key_of(intent)
-        if record.key != key:
-            code = "null_key" if record.key is None else "key_mismatch"
-            self._refuse(source, record, headers, now_ms, code, f"its payload says {key!r}, the key is {record.key!r}")
-            return
-        hops = int(headers.get("pf-hops") or 0) if internal else 0
-        if hops > self.limits.hops:
-            self._refuse(source, record, headers, now_ms, "too_many_hops", f"it was emitted onward {hops} times")
-            return
-        if "pf-deadline" in headers or "pf-not-before" in headers or "pf-reply-to" in headers:
-            fault = self._demands(headers, now_ms)
-            if fault is not None:
-                self._refuse(source, record, headers, now_ms, *fault)
-                return
-        self._handle(source, record, headers, route, intent, value, key, claims, at_ms, hops, now_ms)
-
-    def _handle(
-        self,
-        source: _Source,
-        record: Record,
-        headers: Headers,
-        route: Route,
-        intent: Intent,
-        value: bytes,
-        key: bytes,
-        claims: Claims | None,
-        at_ms: int,
-        hops: int,
-        now_ms: int,
-    ) -> None:
+    def _handle(self, delivery: Delivery) -> None:
+        """Run the handlers of an admitted intent: all of them, or nothing of it remains."""
+        source, record, key = delivery.source, delivery.record, delivery.key
+        claims = delivery.claims
         context = Context(
             ANONYMOUS if claims is None else claims,
-            headers,
+            delivery.headers,
             source.plan.topic,
             self.partition,
             record.offset,
             record.timestamp,
-            now_ms,
+            delivery.now_ms,
         )
-        emitter: Emitter | None = None
-        size = 0
         outputs: list[Output | Copy] = []
-        done: list[tuple[Store, Entry, Binding]] = []
-        for binding in route.bindings:
+        done: list[tuple[Store, Entry]] = []
+        size = 0
+        for binding in delivery.route.bindings:
             reactor = binding.reactor
-            if source.ahead and record.offset < source.ahead.get(reactor.index, 0):
+            if source.ahead and source.has_seen(reactor.index, record.offset):
                 continue
             store = self.stores[reactor.index]
             entry = store.live.get(key) or store.load(key)
             if entry is None:
                 # A key already in the state needs no such check: it was made when the key was first seen.
                 if partition_of(key, self.plan.partitions) != self.partition:
-                    if not any(record.offset < source.ahead.get(known.reactor.index, 0) for known in route.bindings):
-                        self._reroute(source, record, headers, at_ms, now_ms)
-                    return  # or it was sent on when another reactor saw it, which must not see it twice
+                    self._reroute(delivery)
+                    return
                 entry = store.create(key)
             try:
-                result = binding.handle(binding.decode(value) if done else intent, entry.state, context)
+                # Each reactor gets an intent of its own, since it may keep a list of it in its state.
+                intent = binding.decode(delivery.value) if done else delivery.intent
+                result = binding.handle(intent, entry.state, context)
                 if result is not None:
-                    for effect in result if isinstance(result, list | tuple) else (result,):
-                        if isinstance(effect, Emit):
-                            emit = self.plan.emits.get(type(effect.intent))
-                            if emit is None:
-                                raise BadEffectError(
-                                    f"emitted {type(effect.intent).__name__}, which the topology does not know: "
-                                    f"handle it, or list it in emits"
-                                )
-                            if emitter is None:
-                                token = None if claims is None else claims.token
-                                emitter = Emitter(
-                                    source.plan.topic, self.partition, record, headers, token, at_ms, hops
-                                )
-                            output = emitter.emit(effect.intent, emit, reactor, len(outputs))
-                            outputs.append(output)
-                            length = len(output.value or b"")
-                            if length > self.limits.output_bytes:
-                                raise BadEffectError(f"emitted {length} bytes; the limit is {self.limits.output_bytes}")
-                            size += EMITTED_SIZE + length
-                        elif isinstance(effect, Reply):
-                            if "pf-reply-to" in headers:
-                                data = reply_data(effect)
-                                if len(data) > self.limits.output_bytes:
-                                    raise BadEffectError(
-                                        f"replied with {len(data)} bytes; the limit is {self.limits.output_bytes}"
-                                    )
-                                size += 512 + len(data)
-                                kind = f"{route.intent.name}.reply"
-                                self._reply(outputs, data, kind, record, headers, claims, now_ms)
-                        else:
-                            raise BadEffectError(
-                                f"returned {effect!r:.200}, which is no effect: return Emit, Reply, a list of them, or None"
-                            )
-            except Exception as error:  # noqa: BLE001 - a handler may raise anything; its intent becomes a dead letter
+                    size += self._perform(delivery, reactor, result, outputs)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises makes a dead letter
                 store.undo(key, entry)
-                for other, other_entry, _ in done:
+                for other, other_entry in done:
                     assert other_entry.log is not None
                     other_entry.log.pop()
                     other.undo(key, other_entry)
                 code = "bad_effect" if isinstance(error, BadEffectError) else "handler_failed"
                 where = f"{reactor.spec.id}.{getattr(binding.handle, '__name__', 'handler')}"
-                self._refuse(source, record, headers, now_ms, code, f"{where}: {_text(error)}", type(error))
+                self._refuse(delivery, Refusal(code, f"{where}: {_text(error)}"), type(error))
                 return
             if entry.log is None:
                 entry.log = []
                 self._dirty.append((store, key, entry))
                 self.bytes += 128 + len(entry.raw or b"")
-            entry.log.append((binding, value, context))
-            done.append((store, entry, binding))
+            entry.log.append((binding, delivery.value, context))
+            done.append((store, entry))
         self._handled += 1
         if outputs:
             self._outputs.extend(outputs)
             self.bytes += size
 
+    def _perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, outputs: list[Output | Copy]) -> int:
+        """Add the records of what a handler returned to *outputs*; returns their size. Raises :class:`BadEffectError`."""
+        emitter: Emitter | None = None
+        limit = self.limits.output_bytes
+        size = 0
+        for effect in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(effect, Emit):
+                plan = self.plan.emits.get(type(effect.intent))
+                if plan is None:
+                    raise BadEffectError(
+                        f"emitted {type(effect.intent).__name__}, which the topology does not know: handle it, or list "
+                        f"it in emits"
+                    )
+                if emitter is None:
+                    emitter = Emitter(delivery, self.partition, reactor)
+                output = emitter.emit(effect.intent, plan, len(outputs))
+                outputs.append(output)
+                length = len(output.value or b"")
+                size += EMITTED_SIZE + length
+                if length > limit:
+                    raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
+            elif isinstance(effect, Reply):
+                if "pf-reply-to" in delivery.headers:
+                    data = reply_data(effect)
+                    size += 512 + len(data)
+                    if len(data) > limit:
+                        raise BadEffectError(f"replied with {len(data)} bytes; the limit is {limit}")
+                    self._reply(delivery, delivery.claims, data, f"{delivery.route.intent.name}.reply", None, outputs)
+            else:
+                raise BadEffectError(
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, a list of them, or None"
+                )
+        return size
+
     # -- what is not the rule ------------------------------------------------------------------------------------------
 
-    def _is_new(self, source: _Source, record: Record, headers: Headers, now_ms: int) -> bool:
-        """Whether a record of an internal topic was not taken before: an upstream lane repeats itself after a crash."""
-        raw = headers.get("pf-source") or b""
-        hops = headers.get("pf-hops") or b"0"
-        written = _pf_source(raw)
-        if written is None or _pf_hops(hops) is None:
-            reason = f"its pf-source is {raw!r:.80}, its pf-hops {hops!r:.80}"
-            self._refuse(source, record, headers, now_ms, "untrusted_record", reason)
-            return False
-        incarnation = written[1]
-        at = int(written[2]), int(written[3])
-        last = source.marks.get(incarnation)
-        if record.offset >= source.known_until and incarnation in source.known_marks:
-            last = max(last or (0, 0), source.known_marks[incarnation])
-        if last is not None and at <= last:
-            return False
-        source.marks[incarnation] = at
-        source.marks_moved.add(incarnation)
-        return True
-
-    def _unusual(self, source: _Source, record: Record, headers: Headers, now_ms: int) -> None:
-        """A record that the quick way of :meth:`step` does not cover: most are refused, some are just rare."""
-        fault = self._envelope_fault(source, record)
-        value = record.value
-        if fault is None and value is not None and is_structured(headers.get("content-type")):
-            if len(value) > self.limits.payload_bytes:
-                self._refuse_value(source, record, headers, now_ms)
-                return
-            opened = open_structured(value, headers)
-            if isinstance(opened, str):
-                fault = ("malformed_envelope", opened)
-            else:
-                headers, value = opened
-        if fault is None:
-            fault = _attribute_fault(headers)
-        if fault is None:
-            kind = headers["ce_type"]
-            route = source.plan.routes.get(kind)
-            if route is not None and value is not None and len(value) <= self.limits.payload_bytes:
-                self._open(source, record, headers, route, value, now_ms)
-                return
-            if route is not None:
-                self._refuse_value(source, record, headers, now_ms)
-                return
-            name, _, version = kind.rpartition(b".v")
-            if name in source.plan.names and version.isdigit():
-                fault = ("unsupported_version", f"{kind!r} is not a version that this topology handles")
-            else:
-                fault = ("unknown_type", f"no reactor handles {kind!r:.200} on {source.plan.origin}")
-        self._refuse(source, record, headers, now_ms, *fault)
-
-    def _envelope_fault(self, source: _Source, record: Record) -> tuple[str, str] | None:
-        if record.offset in source.poisoned:
-            return source.poisoned[record.offset], "alone in its unit, it could not be committed"
-        if len(record.headers) > self.limits.headers:
-            return (
-                "too_many_headers",
-                f"it has {len(record.headers)} headers; the limit is {self.limits.headers}",
-            )
-        names = Counter(name for name, _ in record.headers)
-        for name, count in names.items():
-            if count > 1 and name.startswith(("ce_", "pf-", "content-type")):
-                return "duplicate_header", f"header {name!r} appears {count} times"
-        return None
-
-    def _refuse_value(self, source: _Source, record: Record, headers: Headers, now_ms: int) -> None:
-        if record.value is None:
-            self._refuse(source, record, headers, now_ms, "null_value", "it has no value")
-        else:
-            size, limit = len(record.value), self.limits.payload_bytes
-            self._refuse(source, record, headers, now_ms, "payload_too_large", f"{size} bytes; the limit is {limit}")
-
-    def _demands(self, headers: Headers, now_ms: int) -> tuple[str, str] | None:
-        """What is wrong with what the sender asks for beside the handling itself."""
-        for name, code in (("pf-deadline", "deadline_passed"), ("pf-not-before", "not_before")):
-            raw = headers.get(name)
-            if raw is not None:
-                time_ms = parse_time_ms(raw)
-                if time_ms is None:
-                    return "malformed_envelope", f"{name} {raw!r:.80} is no RFC 3339 time with a zone"
-                if now_ms > time_ms if code == "deadline_passed" else now_ms < time_ms:
-                    return code, f"{name} is {raw.decode()}"
-        raw = headers.get("pf-reply-to")
-        if raw is not None and self._reply_topic(raw) is None:
-            return "bad_reply_topic", f"replies may not go to {raw!r:.200}"
-        return None
-
-    def _reply_topic(self, raw: bytes) -> str | None:
-        if raw not in self._reply_topics:
-            if len(self._reply_topics) >= 10_000:
-                self._reply_topics.clear()
-            self._reply_topics[raw] = reply_topic(raw, self.plan)
-        return self._reply_topics[raw]
-
-    def _reply(
-        self,
-        outputs: list[Output | Copy],
-        data: bytes,
-        kind: str,
-        record: Record,
-        headers: Headers,
-        claims: Claims | None,
-        now_ms: int,
-        code: str | None = None,
-    ) -> None:
-        """Add a reply, if one was asked for by somebody who has proven who they are."""
-        raw = headers.get("pf-reply-to")
-        topic = None if raw is None or claims is None else self._reply_topic(raw)
-        if topic is not None:
-            outputs.append(reply(data, kind, self.plan.topology, topic, record, headers, now_ms, code))
-
-    def _reroute(self, source: _Source, record: Record, headers: Headers, at_ms: int, now_ms: int) -> None:
+    def _reroute(self, delivery: Delivery) -> None:
+        """Send a record of a misplaced key to where its key lives."""
+        source, record = delivery.source, delivery.record
         topic = source.plan.reroute
         if topic is None:
-            self._refuse(
-                source,
-                record,
-                headers,
-                now_ms,
-                "wrong_partition",
-                f"key {record.key!r:.200} does not belong here",
-            )
-            return
-        self._add([rerouted(topic, source.plan, self.partition, record, at_ms, self.limits.inline_bytes)])
+            self._refuse(delivery, Refusal("wrong_partition", f"key {record.key!r:.200} does not belong here"))
+        elif not any(source.has_seen(binding.reactor.index, record.offset) for binding in delivery.route.bindings):
+            # else it was sent on when another reactor saw it, and must not be seen twice there
+            self._add([rerouted(topic, delivery, self.partition, self.limits.inline_bytes)])
 
-    def _refuse(
-        self,
-        source: _Source,
-        record: Record,
-        headers: Headers,
-        now_ms: int,
-        code: str,
-        reason: str,
-        error: type[BaseException] | None = None,
-    ) -> None:
+    def _refuse(self, delivery: Delivery, refusal: Refusal, error: type[BaseException] | None = None) -> None:
         """Make the record a dead letter, and tell the sender if they are known and asked to be told."""
+        source, record = delivery.source, delivery.record
+        code = refusal.code
         self._refused[code] += 1
         if code not in _BY_HANDLING and any(record.offset < seen for seen in source.ahead.values()):
             return  # a new reactor reads from the start: what the others saw refused is a dead letter already
-        reason = reason[:_LONGEST_REASON].encode(errors="replace").decode()
-        token = headers.get("pf-context")
+        reason = refusal.reason[:_LONGEST_REASON].encode(errors="replace").decode()
+        token = delivery.headers.get("pf-context")
         known = None if token is None else self.authority.verifier.verify(token)
         claims = None if isinstance(known, Refusal) else known
         name = "pf_stream.Refused" if error is None else f"{error.__module__}.{error.__qualname__}"
+        ids = () if claims is None else claims.revocation_ids
         outputs: list[Output | Copy] = [
-            dead_letter(
-                source.plan,
-                self.partition,
-                record,
-                code,
-                reason,
-                name,
-                () if claims is None else claims.revocation_ids,
-                now_ms,
-                self.limits.inline_bytes,
-            )
+            dead_letter(delivery, self.partition, Refusal(code, reason), name, ids, self.limits.inline_bytes)
         ]
         data = orjson.dumps({"error": code, "message": reason})
-        self._reply(outputs, data, "pf.refused", record, headers, claims, now_ms, code)
+        self._reply(delivery, claims, data, "pf.refused", code, outputs)
         self._add(outputs)
+
+    def _reply(
+        self,
+        delivery: Delivery,
+        claims: Claims | None,
+        data: bytes,
+        kind: str,
+        code: str | None,
+        outputs: list[Output | Copy],
+    ) -> None:
+        """Add a reply, if one was asked for by somebody who has proven who they are."""
+        raw = delivery.headers.get("pf-reply-to")
+        topic = None if raw is None or claims is None else self._admission.reply_topic(raw)
+        if topic is not None:
+            outputs.append(reply(delivery, data, kind, self.plan.topology, topic, code))
 
     def _add(self, outputs: list[Output | Copy]) -> None:
         self._outputs.extend(outputs)
@@ -645,29 +388,17 @@ class Lane(Generic[O]):
         A unit that cannot be made durable is taken back instead, and the caller feeds its records again into smaller
         units, until the one intent that is to blame stands alone and becomes a dead letter.
         """
-        entries: list[tuple[bytes, bytes | None]] = []
+        dirty = self._dirty = self._touched()
         size = self.bytes
-        dirty = []
-        for store, key, entry in self._dirty:
-            if not store.is_untouched(entry):
-                dirty.append((store, key, entry))
-            elif entry.raw is None:
-                store.forget(key, entry)
-            else:
-                entry.log = None
-        self._dirty = dirty
+        entries: list[tuple[bytes, bytes | None]] = []
         try:
             with strictly():
                 for store, key, entry in dirty:
                     reactor = store.reactor
                     raw = reactor.spec.state.encode(entry.state)
                     size += len(raw) + len(key) + 64
-                    entries.append(
-                        (
-                            changelog.state_key(reactor.prefix, key),
-                            changelog.pack_state(reactor.spec.state.version, raw),
-                        )
-                    )
+                    state_key = changelog.state_key(reactor.prefix, key)
+                    entries.append((state_key, changelog.pack_state(reactor.spec.state.version, raw)))
         except ENCODING_ERRORS:
             return self._take_back("bad_state")
         if size > self.limits.unit_bytes_hard:
@@ -680,20 +411,10 @@ class Lane(Generic[O]):
             if source.next != source.sealed:
                 for reader in source.plan.readers:
                     offset = max(source.next, source.ahead.get(reader.index, 0))
-                    entries.append(
-                        (
-                            changelog.watermark_key(reader.spec.id, topic),
-                            changelog.WATERMARK_VALUE.pack(offset, source.topic_id),
-                        )
-                    )
-                source.sealed = source.next
-                source.poisoned = {at: code for at, code in source.poisoned.items() if at >= source.next}
-                source.ahead = {i: offset for i, offset in source.ahead.items() if offset > source.next}
-            for incarnation in source.marks_moved:
-                mark = source.sealed_marks[incarnation] = source.marks[incarnation]
-                mark = max(mark, source.known_marks.get(incarnation, mark))
-                entries.append((changelog.mark_key(topic, incarnation.decode()), changelog.MARK_VALUE.pack(*mark)))
-            source.marks_moved.clear()
+                    watermark = changelog.WATERMARK_VALUE.pack(offset, source.topic_id)
+                    entries.append((changelog.watermark_key(reader.spec.id, topic), watermark))
+                for incarnation, mark in source.seal():
+                    entries.append((changelog.mark_key(topic, incarnation.decode()), changelog.MARK_VALUE.pack(*mark)))
         header = self._current_header()
         if header != self._header:
             entries.append((changelog.HEADER, orjson.dumps(header)))
@@ -712,9 +433,21 @@ class Lane(Generic[O]):
         )
         self.handled += self._handled
         self.refused += self._refused
-        self._reset()
+        self._open_unit()
         self._room = min(self.limits.unit_records, self._room * 2)
         return unit
+
+    def _touched(self) -> list[tuple[Store, bytes, Entry]]:
+        """The entries that the unit changes; those whose changes were all undone are put back."""
+        touched = []
+        for store, key, entry in self._dirty:
+            if not store.is_untouched(entry):
+                touched.append((store, key, entry))
+            elif entry.raw is None:
+                store.forget(key, entry)
+            else:
+                entry.log = None
+        return touched
 
     def _current_header(self) -> dict[str, Any]:
         return {
@@ -729,21 +462,17 @@ class Lane(Generic[O]):
         }
 
     def _take_back(self, code: str) -> Rewind:
-        if self.count == 1:
-            for source in self.sources.values():
-                if source.next != source.sealed:
-                    source.poisoned[source.next - 1] = code
+        for source in self.sources.values():
+            if self.count == 1 and source.next != source.sealed:
+                source.poisoned[source.next - 1] = code
+            source.rewind()
         for store, key, entry in self._dirty:
             store.forget(key, entry)
-        for source in self.sources.values():
-            source.next = source.sealed
-            source.marks = dict(source.sealed_marks)
-            source.marks_moved.clear()
         self._room = max(1, self.count // 2)
-        self._reset()
+        self._open_unit()
         return Rewind({topic: source.sealed for topic, source in self.sources.items()})
 
-    def _reset(self) -> None:
+    def _open_unit(self) -> None:
         self._dirty = []
         self._outputs = self._collect(self.incarnation, self.sequence + 1)
         self._handled = 0
@@ -768,27 +497,9 @@ class Lane(Generic[O]):
         return {topic: source.next for topic, source in self.sources.items()}
 
 
-def _attribute_fault(headers: Headers) -> tuple[str, str] | None:
-    if headers.get("ce_specversion") != b"1.0":
-        return "malformed_envelope", "it has no ce_specversion 1.0 header"
-    for name in ("ce_type", "ce_id", "ce_source"):
-        if not headers.get(name):
-            return "malformed_envelope", f"it has no {name} header"
-    return None
-
-
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     """What an exception says of itself, if it can."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001 - it is the handler's own class, and may raise anything
         return f"{type(error).__name__}, which cannot be shown"
-
-
-def _explain(error: ValidationError) -> str:
-    """The first faults of a payload, field and message, without its values: those may be secret."""
-    parts = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    ]
-    return "; ".join(parts)

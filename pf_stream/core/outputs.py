@@ -3,17 +3,19 @@
 import re
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from pydantic import BaseModel
 
-from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan, SourcePlan
+from pf_stream.core.delivery import Delivery
+from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
 from pf_stream.core.unit import Copy, Narrowing, Output
 from pf_stream.model.effect import Reply
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
+from pf_stream.security.refusal import Refusal
 
 __all__ = [
     "EMITTED_SIZE",
@@ -29,8 +31,6 @@ __all__ = [
 
 _SPEC: Final = ("ce_specversion", b"1.0")
 _JSON: Final = ("content-type", b"application/json")
-
-Headers = dict[str, Any]
 
 _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 """What Kafka takes for a topic's name (``org.apache.kafka.common.internals.Topic``)."""
@@ -51,34 +51,27 @@ DROPPED: Final = frozenset({"pf-context"})
 
 
 class Emitter:
-    """Makes the records of the intents that one record causes.
+    """Makes the records of the intents that a reactor emits because of one record.
 
     Their ids are made of the position of that record, so that a second run of it gives equal ids. Their time is its time,
     so that event time survives a hop.
     """
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_time", "_token", "_trace")
+    __slots__ = ("_at_ms", "_hops", "_id", "_source", "_time", "_token", "_trace")
 
-    def __init__(
-        self,
-        topic: str,
-        partition: int,
-        record: Record,
-        headers: Headers,
-        token: bytes | None,
-        at_ms: int,
-        hops: int,
-    ) -> None:
-        self._id = f"{topic}:{partition}:{record.offset}:".encode()
+    def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
+        record, headers = delivery.record, delivery.headers
+        self._source = reactor.source
+        self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
         self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
-        self._hops: Header = ("pf-hops", b"%d" % (hops + 1))
+        self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
         self._trace: tuple[Header, ...] = ()
         if "traceparent" in headers:
             self._trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
-        self._token = token
-        self._at_ms = at_ms
+        self._token = None if delivery.claims is None else delivery.claims.token
+        self._at_ms = delivery.at_ms
 
-    def emit(self, intent: Intent, plan: EmitPlan, reactor: ReactorPlan, index: int) -> Output:
+    def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
         """The record of the *index*-th effect."""
         spec = plan.intent
         token = self._token
@@ -91,7 +84,7 @@ class Emitter:
             [
                 _SPEC,
                 plan.type,
-                reactor.source,
+                self._source,
                 ("ce_id", b"%s%d" % (self._id, index)),
                 self._time,
                 _JSON,
@@ -102,23 +95,15 @@ class Emitter:
         )
 
 
-def reply(
-    data: bytes,
-    kind: str,
-    topology: Topology,
-    topic: str,
-    record: Record,
-    headers: Headers,
-    at_ms: int,
-    code: str | None,
-) -> Output:
+def reply(delivery: Delivery, data: bytes, kind: str, topology: Topology, topic: str, code: str | None) -> Output:
     """The record of a reply; *code* is set if it tells of a refusal."""
+    headers = delivery.headers
     out: list[Header] = [
         _SPEC,
         ("ce_type", kind.encode()),
         ("ce_source", f"/{topology.app_id}".encode()),
         ("ce_id", b"re:" + (headers.get("ce_id") or b"")),
-        ("ce_time", _rfc3339(at_ms)),
+        ("ce_time", _rfc3339(delivery.now_ms)),
         _JSON,
     ]
     correlation = headers.get("pf-correlation-id")
@@ -126,7 +111,7 @@ def reply(
         out.append(("pf-correlation-id", correlation))
     if code is not None:
         out.append(("pf-error-code", code.encode()))
-    return Output(topic, None, record.key, data, at_ms, out, None)
+    return Output(topic, None, delivery.record.key, data, delivery.now_ms, out, None)
 
 
 def reply_data(effect: Reply) -> bytes:
@@ -159,51 +144,40 @@ def reply_topic(raw: bytes, plan: GroupPlan) -> str | None:
     return topic if any(fnmatchcase(topic, pattern) for pattern in topology.reply_patterns) else None
 
 
-def rerouted(topic: str, source: SourcePlan, partition: int, record: Record, at_ms: int, inline: int) -> Output | Copy:
+def rerouted(topic: str, delivery: Delivery, partition: int, inline: int) -> Output | Copy:
     """The record of a misplaced key, on its way to the partition where its state lives."""
-    origin: list[Header] = [("pf-rerouted", f"{source.topic}:{partition}:{record.offset}".encode())]
+    record = delivery.record
+    source = delivery.source.plan.topic
+    origin: list[Header] = [("pf-rerouted", f"{source}:{partition}:{record.offset}".encode())]
+    at_ms = delivery.at_ms
     if _size(record) > inline:
-        return Copy(topic, None, source.topic, partition, record.offset, record.key, at_ms, origin, ENGINE_HEADERS)
+        return Copy(topic, None, source, partition, record.offset, record.key, at_ms, origin, ENGINE_HEADERS)
     kept = [header for header in record.headers if header[0] not in ENGINE_HEADERS]
     return Output(topic, None, record.key, record.value, at_ms, kept + origin, None)
 
 
 def dead_letter(
-    source: SourcePlan,
-    partition: int,
-    record: Record,
-    code: str,
-    reason: str,
-    error: str,
-    revocation_ids: tuple[str, ...],
-    now_ms: int,
-    inline: int,
+    delivery: Delivery, partition: int, refusal: Refusal, error: str, revocation_ids: tuple[str, ...], inline: int
 ) -> Output | Copy:
     """The record of a refused one: key, value and headers as they came, and why (header names: KIP-1034)."""
+    record = delivery.record
+    source = delivery.source.plan.topic
+    target = delivery.source.plan.dead_letters
     extra: list[Header] = [
         ("__streams.errors.exception", error.encode()),
-        ("__streams.errors.message", reason.encode()),
-        ("__streams.errors.topic", source.topic.encode()),
+        ("__streams.errors.message", refusal.reason.encode()),
+        ("__streams.errors.topic", source.encode()),
         ("__streams.errors.partition", b"%d" % partition),
         ("__streams.errors.offset", b"%d" % record.offset),
-        ("pf-error-code", code.encode()),
+        ("pf-error-code", refusal.code.encode()),
     ]
     if revocation_ids:
         extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
+    now_ms = delivery.now_ms
     if _size(record) > inline:
-        return Copy(
-            source.dead_letters,
-            partition,
-            source.topic,
-            partition,
-            record.offset,
-            record.key,
-            now_ms,
-            extra,
-            DROPPED,
-        )
+        return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, DROPPED)
     kept = [header for header in record.headers if header[0] not in DROPPED]
-    return Output(source.dead_letters, partition, record.key, record.value, now_ms, kept + extra, None)
+    return Output(target, partition, record.key, record.value, now_ms, kept + extra, None)
 
 
 def output_size(output: Output | Copy) -> int:

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
-from pf_stream.core.lane import Limits
+from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
-from pf_stream.core.lane import Lane, Limits
+from pf_stream.core.lane import Lane
+from pf_stream.core.limits import Limits
 from pf_stream.core.outbox import OutboxEntry, PointerEntry
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
@@ -104,6 +105,7 @@ class LaneRunner:
         self._to_send: asyncio.Queue[_Sending] = asyncio.Queue()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._committing = False
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -252,8 +254,10 @@ class LaneRunner:
                 if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
                     continue
             quiet = asyncio.get_running_loop().time()
+            self._committing = True
             unit = lane.seal()
             if isinstance(unit, Rewind):
+                self._committing = False
                 self._rewind(unit)
                 continue
             self._room.set()
@@ -362,7 +366,7 @@ class LaneRunner:
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-                while self.lane.count or self._unsent or self.lane.has_marks:
+                while not self.stopped and (self._committing or self.lane.count or self._unsent or self.lane.has_marks):
                     self._work.set()
                     if self._unsent:
                         await self._drained.wait()
@@ -370,7 +374,7 @@ class LaneRunner:
                         await asyncio.sleep(0.005)
         except TimeoutError:
             return False
-        return True
+        return not self.stopped
 
     async def close(self, seconds: float) -> None:
         """Drain, then stop. The memory is kept for the case that the same lane is assigned again."""
@@ -384,17 +388,24 @@ class LaneRunner:
         self._last_offset = -2
 
     async def _halt(self) -> None:
+        await asyncio.gather(*self._abandon(), return_exceptions=True)
+
+    def _abandon(self) -> list[asyncio.Task[None]]:
+        """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
         self._stop_reading()
         self._shared.changelog.drop(self)
         self._shared.outputs.drop(self)
         tasks, self._tasks = self._tasks, []
         for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            if task is not asyncio.current_task():
+                task.cancel()
         self._unsent.clear()
-        self._drained.set()
         self._to_send = asyncio.Queue()
+        self._committing = False
+        self._idle.set()
+        self._drained.set()
+        return tasks
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -410,9 +421,9 @@ class LaneRunner:
     def _fail(self, error: Exception) -> None:
         if self.stopped:
             return
-        self.stopped = True
+        # At once: the open unit may have taken half of what failed, and must not be sealed any more.
+        self._abandon()
         self.void()
-        self._stop_reading()
         self._failed(self, error)
 
     async def locate(self, error: StateUndecodableError) -> int | None:

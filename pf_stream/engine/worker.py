@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from pf_stream.clock import WallClock
-from pf_stream.core.lane import Limits
+from pf_stream.core.limits import Limits
 from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
 from pf_stream.engine.lanes import Lanes

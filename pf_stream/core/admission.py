@@ -1,0 +1,189 @@
+"""Which records reach a handler: the envelope, the payload, the context, the key, and what the sender demands."""
+
+import re
+from collections import Counter
+
+from pydantic import ValidationError
+
+from pf_stream.core.authorise import Authority
+from pf_stream.core.delivery import Delivery, Headers
+from pf_stream.core.envelope import is_structured, open_structured
+from pf_stream.core.limits import Limits
+from pf_stream.core.outputs import reply_topic
+from pf_stream.core.plan import GroupPlan, Route
+from pf_stream.core.records import APPEND_TIME
+from pf_stream.core.source import parse_origin
+from pf_stream.model.context import parse_time_ms
+from pf_stream.security.refusal import Refusal
+
+__all__ = ["Admission"]
+
+_hops = re.compile(rb"[0-9]{1,9}").fullmatch
+_REPLY_TOPICS = 10_000
+
+
+class Admission:
+    """Decides about deliveries. Default deny: what is not found to be right is refused."""
+
+    def __init__(self, plan: GroupPlan, authority: Authority, limits: Limits) -> None:
+        self._plan = plan
+        self._authority = authority
+        self._limits = limits
+        self._reply_topics: dict[bytes, str | None] = {}
+
+    def is_repeat(self, delivery: Delivery) -> bool | Refusal:
+        """Whether a record of an internal topic was taken before."""
+        raw = delivery.headers.get("pf-source") or b""
+        hops = delivery.headers.get("pf-hops") or b"0"
+        origin = parse_origin(raw)
+        if origin is None or _hops(hops) is None:
+            return Refusal("untrusted_record", f"its pf-source is {raw!r:.80}, its pf-hops {hops!r:.80}")
+        return not delivery.source.take(delivery.record.offset, *origin)
+
+    def admit(self, delivery: Delivery) -> Refusal | None:
+        """Complete *delivery*, or say why it is refused."""
+        record = delivery.record
+        headers = delivery.headers
+        source = delivery.source
+        raw_headers = record.headers
+        route = source.plan.routes.get(headers.get("ce_type", b""))
+        value = record.value
+        if (
+            route is None
+            or value is None
+            or len(value) > self._limits.payload_bytes
+            or len(raw_headers) > self._limits.headers
+            or len(raw_headers) != len(headers)
+            or headers["ce_type"] is None
+            or headers.get("ce_specversion") != b"1.0"
+            or headers.get("content-type") != b"application/json"
+            or not headers.get("ce_id")
+            or not headers.get("ce_source")
+            or source.poisoned
+        ):
+            return self._admit_unusual(delivery)
+        return self._admit_payload(delivery, route, value)
+
+    def _admit_payload(self, delivery: Delivery, route: Route, value: bytes) -> Refusal | None:
+        record = delivery.record
+        headers = delivery.headers
+        try:
+            intent = route.intent.decode(value)
+        except ValidationError as error:
+            return Refusal("malformed_payload", _explain(error))
+        internal = delivery.source.plan.internal
+        # Judged when the broker appended it, so that a backlog does not expire and nobody can back-date; on internal
+        # topics when the causing intent was judged, which the engine wrote as the record's time.
+        at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
+        token = headers.get("pf-context")
+        claims = None
+        if token is not None:
+            values = route.values(intent)
+            claims = self._authority.decisions.get((token, route, values))
+            if claims is None:
+                decided = self._authority.decide(token, route, values, at_ms)
+                if isinstance(decided, Refusal):
+                    return decided
+                claims = decided
+            if not claims.not_before_ms <= at_ms < claims.expires_ms:
+                return claims.valid_at(at_ms)
+        elif route.requirements:
+            return Refusal("missing_context", "it has no pf-context header")
+        key = route.intent.key_of(intent)
+        if record.key != key:
+            code = "null_key" if record.key is None else "key_mismatch"
+            return Refusal(code, f"its payload says {key!r}, the key is {record.key!r}")
+        hops = 0
+        if internal:
+            hops = int(headers.get("pf-hops") or 0)
+            if hops > self._limits.hops:
+                return Refusal("too_many_hops", f"it was emitted onward {hops} times")
+        if "pf-deadline" in headers or "pf-not-before" in headers or "pf-reply-to" in headers:
+            refusal = self._demands(headers, delivery.now_ms)
+            if refusal is not None:
+                return refusal
+        delivery.route = route
+        delivery.value = value
+        delivery.intent = intent
+        delivery.key = key
+        delivery.claims = claims
+        delivery.at_ms = at_ms
+        delivery.hops = hops
+        return None
+
+    def _admit_unusual(self, delivery: Delivery) -> Refusal | None:
+        """A record that the quick way of :meth:`admit` does not cover: most are refused, some are just rare."""
+        record = delivery.record
+        refusal = self._envelope_refusal(delivery)
+        if refusal is not None:
+            return refusal
+        value = record.value
+        if value is not None and len(value) > self._limits.payload_bytes:
+            return Refusal("payload_too_large", f"{len(value)} bytes; the limit is {self._limits.payload_bytes}")
+        if value is not None and is_structured(delivery.headers.get("content-type")):
+            opened = open_structured(value, delivery.headers)
+            if isinstance(opened, str):
+                return Refusal("malformed_envelope", opened)
+            delivery.headers, value = opened
+        headers = delivery.headers
+        if headers.get("ce_specversion") != b"1.0":
+            return Refusal("malformed_envelope", "it has no ce_specversion 1.0 header")
+        for name in ("ce_type", "ce_id", "ce_source"):
+            if not headers.get(name):
+                return Refusal("malformed_envelope", f"it has no {name} header")
+        kind: bytes = headers["ce_type"]
+        plan = delivery.source.plan
+        route = plan.routes.get(kind)
+        if route is None:
+            name_, _, version = kind.rpartition(b".v")
+            if name_ in plan.names and version.isdigit():
+                return Refusal("unsupported_version", f"{kind!r} is not a version that this topology handles")
+            return Refusal("unknown_type", f"no reactor handles {kind!r:.200} on {plan.origin}")
+        if value is None:
+            return Refusal("null_value", "it has no value")
+        return self._admit_payload(delivery, route, value)
+
+    def _envelope_refusal(self, delivery: Delivery) -> Refusal | None:
+        record = delivery.record
+        poisoned = delivery.source.poisoned.get(record.offset)
+        if poisoned is not None:
+            return Refusal(poisoned, "alone in its unit, it could not be committed")
+        count = len(record.headers)
+        if count > self._limits.headers:
+            return Refusal("too_many_headers", f"it has {count} headers; the limit is {self._limits.headers}")
+        for name, times in Counter(name for name, _ in record.headers).items():
+            if times > 1 and name.startswith(("ce_", "pf-", "content-type")):
+                return Refusal("duplicate_header", f"header {name!r} appears {times} times")
+        return None
+
+    def _demands(self, headers: Headers, now_ms: int) -> Refusal | None:
+        """What is wrong with what the sender asks for beside the handling itself."""
+        for name, code in (("pf-deadline", "deadline_passed"), ("pf-not-before", "not_before")):
+            raw = headers.get(name)
+            if raw is not None:
+                time_ms = parse_time_ms(raw)
+                if time_ms is None:
+                    return Refusal("malformed_envelope", f"{name} {raw!r:.80} is no RFC 3339 time with a zone")
+                if now_ms > time_ms if code == "deadline_passed" else now_ms < time_ms:
+                    return Refusal(code, f"{name} is {raw.decode()}")
+        raw = headers.get("pf-reply-to")
+        if raw is not None and self.reply_topic(raw) is None:
+            return Refusal("bad_reply_topic", f"replies may not go to {raw!r:.200}")
+        return None
+
+    def reply_topic(self, raw: bytes) -> str | None:
+        """The topic that a ``pf-reply-to`` names, if replies may go there."""
+        if raw not in self._reply_topics:
+            if len(self._reply_topics) >= _REPLY_TOPICS:
+                self._reply_topics.clear()
+            self._reply_topics[raw] = reply_topic(raw, self._plan)
+        return self._reply_topics[raw]
+
+
+def _explain(error: ValidationError) -> str:
+    """The first faults of a payload, field and message, without its values: those may be secret."""
+    parts = [
+        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}"
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,41 @@
+"""One record on its way through the step."""
+
+from typing import Any
+
+from pf_stream.core.plan import Route
+from pf_stream.core.records import Record
+from pf_stream.core.source import Source
+from pf_stream.model.intent import Intent
+from pf_stream.security.verify import Claims
+
+__all__ = ["Delivery", "Headers"]
+
+Headers = dict[str, Any]
+"""By name; of a name that appears more than once the last one."""
+
+
+class Delivery:
+    """A record and what has been found out about it. From *route* on the fields are set once it is admitted."""
+
+    __slots__ = ("at_ms", "claims", "headers", "hops", "intent", "key", "now_ms", "record", "route", "source", "value")
+
+    route: Route
+    """Its type on its topic."""
+    value: bytes
+    """The intent as JSON."""
+    intent: Intent
+    """The intent."""
+    key: bytes
+    """Its key."""
+    claims: Claims | None
+    """Who sent it, as proven; ``None`` if it requires nothing and came without a context."""
+    at_ms: int
+    """When its context was judged."""
+    hops: int
+    """How often it was emitted onward."""
+
+    def __init__(self, source: Source, record: Record, headers: Headers, now_ms: int) -> None:
+        self.source = source
+        self.record = record
+        self.headers = headers
+        self.now_ms = now_ms
