@@ -8,14 +8,15 @@ same file. The exit code is 0 only if all is equal. Nothing stays but with ``KEE
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from nyc.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
     from nyc.results import Results
@@ -36,9 +37,9 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--keep", action="store_true", help="leave Kafka and the worker running (KEEP=1)")
     arguments.add_argument("--stop", action="store_true", help="stop what --keep left running, and delete it")
+    arguments.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th flight, for a quick look")
     given = arguments.parse_args()
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    interrupts = Interrupts()
     try:
         # Imported here, for a Ctrl-C may come while pandas is read.
         from nyc.screen import Screen
@@ -50,18 +51,22 @@ def main() -> int:
             if given.stop:
                 screen.say("stopped" if stop() else "nothing was left running")
                 return 0
-            return run(screen, keep=given.keep or os.environ.get("KEEP", "") not in {"", "0"})
+            keep = given.keep or os.environ.get("KEEP", "") not in {"", "0"}
+            return run(screen, interrupts, given.every, keep=keep)
         except PFError as error:
             print(f"error ({error.code}): {error}", file=sys.stderr)
         except (WorkerDiedError, StuckError) as error:
             print(f"error: {error}", file=sys.stderr)
+        except Exception:
+            interrupts.check()  # a client may have made its own exception of ours
+            raise
         return 1
-    except _Interrupted as interrupted:
+    except Interrupted as interrupted:
         print("\ninterrupted; nothing is left running", file=sys.stderr)
         return 128 + interrupted.number
 
 
-def run(screen: "Screen", *, keep: bool) -> int:
+def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> int:
     """The whole of it."""
     from nyc.contexts import Issuer
     from nyc.data import airlines, flights, read_file, totals
@@ -86,9 +91,9 @@ def run(screen: "Screen", *, keep: bool) -> int:
             doing.done(f"{len(topics)} topics, as {TOPOLOGY.name} needs them")
         issuer = Issuer.new(topology.namespace)
         issuer.key.save(folder / "issuer.key")
-        with _worker(broker, folder, keep=keep) as worker:
+        with _worker(interrupts, broker, folder, keep=keep) as worker:
             with screen.step("reading the flights") as doing:
-                frame = read_file()
+                frame = read_file(every)
                 expected = totals(frame)
                 doing.done(f"{len(frame):,} flights read; pandas has its totals")
             with screen.step("signing contexts") as doing:
@@ -101,18 +106,21 @@ def run(screen: "Screen", *, keep: bool) -> int:
             results = Results(connection, topology, topology.partitions)
             count = len(frame) + len(refusals.codes)
             started = time.monotonic()
-            with screen.bars(count) as bars:
+            with screen.bars(count) as bars, interrupts.held():
                 sender = Sender(broker.bootstrap_servers, f"{topology.namespace}.intents")
                 for number, intent in enumerate(refusals.mixed_into(intents(flights(frame), contexts))):
                     sender.send(intent)
                     if number % 2000 == 0:
+                        interrupts.check()
                         results.advance(0)
                         bars.show("sent", number)
-                        bars.show("decided", results.handled)
-                sender.finish()
+                        bars.show("decided", results.decided())
+                while not sender.flush(0.2):
+                    interrupts.check()
                 bars.show("sent", count)
                 sent = time.monotonic()
                 for handled in _until_complete(results, worker, count):
+                    interrupts.check()
                     bars.show("decided", handled)
             ended = time.monotonic()
             results.close()
@@ -151,14 +159,14 @@ def run(screen: "Screen", *, keep: bool) -> int:
 def _until_complete(results: "Results", worker: "WorkerProcess", count: int) -> Iterator[int]:
     """Yield how many intents are decided, until no lane has anything left to do."""
     position, moved = -1, time.monotonic()
-    while results.handled < count or not results.complete():
+    while results.decided() < count or not results.complete():
         worker.check()
         results.advance(0.2)
         if results.position != position:
             position, moved = results.position, time.monotonic()
         elif time.monotonic() - moved > PATIENCE_S:
-            raise StuckError(results.handled, count, worker.log)
-        yield results.handled
+            raise StuckError(results.decided(), count, worker.log)
+        yield results.decided()
     yield count
 
 
@@ -213,11 +221,11 @@ def _reporter(doing: "Doing") -> "Progress":
 
 
 @contextmanager
-def _worker(broker: "BrokerInfo", folder: Path, *, keep: bool) -> Iterator["WorkerProcess"]:
+def _worker(interrupts: Interrupts, broker: "BrokerInfo", folder: Path, *, keep: bool) -> Iterator["WorkerProcess"]:
     """A worker on the topology; drained afterwards."""
     from nyc.worker import WorkerProcess
 
-    with _undisturbed():
+    with interrupts.held():
         worker = WorkerProcess(broker.bootstrap_servers, folder / "issuer.key.pub", folder / "worker.log", kept=keep)
     try:
         (folder / "worker.pid").write_text(str(worker.pid))
@@ -281,39 +289,6 @@ def _relative(path: Path, start: Path) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Interrupted(BaseException):
-    """Raised by a signal that asks us to end."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(number)
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def _interrupt(number: int, _: object) -> NoReturn:
-    # What follows takes a moment, and a second Ctrl-C must not break it off.
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise _Interrupted(number)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold signals back until a process that was started is known."""
-    came: list[int] = []
-    for each in SIGNALS:
-        signal.signal(each, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for each in SIGNALS:
-            signal.signal(each, _interrupt)
-        if came:
-            _interrupt(came[0], None)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Sender:
         )
 
     def send(self, intent: Intent) -> None:
-        """Queue a record; waits when the queue is full."""
+        """Queue a record; wait while the queue is full."""
         key, value, headers = intent
         produce: Any = self._producer.produce
         while True:
@@ -74,12 +74,16 @@ class Sender:
         if self._sent % POLL_EVERY == 0:
             self._producer.poll(0)
 
-    def finish(self) -> None:
-        """Wait until Kafka has everything."""
-        while self._producer.flush(0.2):
-            pass  # in small portions, since no signal is heard inside
+    def flush(self, seconds: float) -> bool:
+        """Wait, at most so long; whether Kafka has everything.
+
+        Raises:
+            RuntimeError: it did not take a record.
+        """
+        left = self._producer.flush(seconds)
         if self._failed is not None:
             raise RuntimeError(f"a record was not taken: {self._failed}")
+        return left == 0
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:

@@ -1,6 +1,6 @@
 """What the topology made of the flights: its changelogs and dead letters, followed as they are written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -45,19 +45,23 @@ class _Lane:
         """How far the lane has come in each source partition, by its last whole unit."""
         self.next = 0
         """Offset behind the last record taken."""
+        self.commits: list[int] = []
+        """Times of the first and the last unit that decided something, in milliseconds since the epoch."""
         self._keys = {
             changelog.watermark_key(reader.spec.id, source.topic): (source.topic, partition)
             for source in group.sources
             for reader in source.readers
         }
 
-    def take(self, offset: int, key: bytes, value: bytes | None) -> None:
+    def take(self, offset: int, time_ms: int, key: bytes, value: bytes | None) -> None:
         self.next = offset + 1
         if value is None:
             self.values.pop(key, None)
             return
         self.values[key] = value
-        if key == changelog.UNIT:  # comes after what else the unit says
+        if key in self._keys:
+            self.commits = [*self.commits[:1], time_ms]
+        elif key == changelog.UNIT:  # comes after what else the unit says
             for watermark, source in self._keys.items():
                 if watermark in self.values:
                     self.positions[source] = changelog.WATERMARK_VALUE.unpack(self.values[watermark])[0]
@@ -70,31 +74,45 @@ class _Lane:
                 self.positions.get((source.topic, self.partition), 0) >= ends[source.topic, self.partition]
                 for source in self.group.sources
             )
-            and not any(self._unsent())
+            and not self.unsent
         )
 
-    def _unsent(self) -> Iterator[bytes]:
+    @property
+    def unsent(self) -> int:
+        """Outputs that are decided and not known to be sent."""
         _, sent = changelog.UNIT_VALUE.unpack(self.values.get(changelog.UNIT, bytes(changelog.UNIT_VALUE.size)))
-        for key in self.values:
-            if key.startswith(b"\x01o") and changelog.OUTBOX_KEY.unpack(key)[1] > sent:
-                yield key
+        return sum(key.startswith(b"\x01o") and changelog.OUTBOX_KEY.unpack(key)[1] > sent for key in self.values)
 
 
 class Results:
     """Follows the changelogs and dead letters of the flights topology from their beginning."""
 
-    def __init__(self, connection: ConnectionSettings, topology: Topology, partitions: int) -> None:
+    def __init__(
+        self,
+        connection: ConnectionSettings,
+        topology: Topology,
+        partitions: int,
+        *,
+        reactors: Collection[str] = ("fleet", "board", "carriers"),
+    ) -> None:
+        """*reactors* are ids; what others do is not followed."""
         self._admin = Admin(connection)
-        self._groups = plan(topology, partitions)
+        self._topology = topology
+        self._groups = [
+            group
+            for group in plan(topology, partitions)
+            if any(reactor.spec.id in reactors for reactor in group.reactors)
+        ]
         self._numbers = range(partitions)
         self._lanes = {
             (group.changelog, number): _Lane(group, number) for group in self._groups for number in self._numbers
         }
-        self._intents = f"{topology.namespace}.intents"
         self._dead_topics = sorted({source.dead_letters for group in self._groups for source in group.sources})
         self._dead_next = dict.fromkeys(((topic, n) for topic in self._dead_topics for n in self._numbers), 0)
         self.dead_letters: list[DeadLetter] = []
         """All dead letters, of all topics; one that was sent again after a crash is listed once."""
+        self.repeated = 0
+        """Dead letters that were sent again."""
         self._sources: set[str] = set()
         self._consumer = Consumer(
             connection.for_librdkafka()
@@ -117,26 +135,42 @@ class Results:
             at: Any = message.topic(), message.partition()
             lane = self._lanes.get(at)
             if lane is not None:
-                lane.take(message.offset() or 0, message.key() or b"", message.value())
+                lane.take(message.offset() or 0, message.timestamp()[1], message.key() or b"", message.value())
                 continue
             self._dead_next[at] = (message.offset() or 0) + 1
             headers = {name: (value or b"").decode(errors="replace") for name, value in _headers(message)}
             letter = DeadLetter(
                 at[0], headers.get("ce_id", ""), headers.get("pf-error-code", ""), headers.get("pf-source", "")
             )
-            if letter.source not in self._sources:
+            if letter.source in self._sources:
+                self.repeated += 1
+            else:
                 self._sources.add(letter.source)
                 self.dead_letters.append(letter)
 
+    def catch_up(self) -> None:
+        """Take all that there is by now."""
+        ends = self._admin.offsets([*self._lanes, *self._dead_next], "end")
+        while any(lane.next < ends[at] for at, lane in self._lanes.items()) or any(
+            offset < ends[at] for at, offset in self._dead_next.items()
+        ):
+            self.advance(0.2)
+
+    def decided(self, topic: str = "intents") -> int:
+        """Records of a source topic that are decided, durably."""
+        name = self._topology.topic_name(topic)
+        return sum(lane.positions.get((name, lane.partition), 0) for lane in self._lanes.values())
+
     @property
-    def handled(self) -> int:
-        """Intents of the producers that are decided, durably."""
-        return sum(
-            offset
-            for lane in self._lanes.values()
-            for (topic, _), offset in lane.positions.items()
-            if topic == self._intents
-        )
+    def unsent(self) -> int:
+        """Outputs that are decided and not known to be sent, in batches."""
+        return sum(lane.unsent for lane in self._lanes.values())
+
+    @property
+    def seconds(self) -> float:
+        """From the first commit to the last one that decided something, by the worker's clock."""
+        times = [time for lane in self._lanes.values() for time in lane.commits]
+        return (max(times) - min(times)) / 1000
 
     @property
     def position(self) -> int:

@@ -1,7 +1,6 @@
 """``pf worker run`` on the flights topology, as a process of its own."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,15 +35,18 @@ class WorkerProcess:
         *,
         id_: str = "flights-0",
         kept: bool = False,
+        python: Sequence[str] = (),
         options: Sequence[str] = (),
     ) -> None:
+        """*python* are options of the interpreter, *options* those of the command."""
         self.log = log
-        command = [sys.executable, "-m", "pf_stream", "worker", "run", str(TOPOLOGY), "--id", id_]
+        command = [sys.executable, *python, "-m", "pf_stream", "worker", "run", str(TOPOLOGY), "--id", id_]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, "--trust", str(trust), "--bootstrap-servers", bootstrap_servers, *options],
-                # Settings for the user's own cluster are not for this one.
-                env={name: value for name, value in os.environ.items() if not name.startswith("PF_")},
+                # Settings for the user's own cluster are not for this one; temporary files go where the log is.
+                env={name: value for name, value in os.environ.items() if not name.startswith("PF_")}
+                | {"TMPDIR": str(log.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -59,9 +61,13 @@ class WorkerProcess:
         if code is not None:
             raise WorkerDiedError(code, self.log)
 
+    def ask_to_end(self) -> None:
+        """Ask it to finish what is under way, and then to end."""
+        self._process.terminate()
+
     def drain(self, seconds: float = 20) -> int:
-        """Ask it to finish what is under way, and wait; the exit code, or -9 if that took too long."""
-        self._process.send_signal(signal.SIGTERM)
+        """Ask it to end, and wait; the exit code, or -9 if that took too long."""
+        self.ask_to_end()
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,109 @@
+"""A broker for all chaos tests, and the flights with which they are counted."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "topologies" / "flights"))
+
+from nyc.contexts import Issuer
+from nyc.data import Totals, flights, read_file, totals
+from nyc.producer import Intent, Sender, intents
+from nyc.refusals import Refusals
+from nyc.results import Results
+from nyc.worker import TOPOLOGY, WorkerProcess
+from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.dev import DevBroker
+from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.topics import create_topics
+from pf_stream.topology import load_topology
+
+EVERY = 10
+REFUSED = 350
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers() -> Iterator[str]:
+    """A real Kafka: the one that ``PF_BOOTSTRAP_SERVERS`` names, else one for this session."""
+    given = os.environ.get("PF_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    with DevBroker.temporary() as broker:
+        yield broker.bootstrap_servers
+
+
+@dataclass(slots=True)
+class Run:
+    """Every tenth flight of the year, and among them what must be refused, on the way into topics of their own."""
+
+    namespace: str
+    count: int
+    """Intents in all."""
+    expected: Totals
+    refused: dict[str, str]
+    results: Results
+    _intents: Iterator[Intent]
+    _topic: str
+    _servers: str
+    _folder: Path
+
+    @classmethod
+    def prepared(cls, servers: str, frame: pd.DataFrame, folder: Path) -> "Run":
+        """Topics in a namespace of its own; nothing is sent yet."""
+        namespace = f"chaos{secrets.token_hex(4)}"
+        connection = ConnectionSettings(servers)
+        topology = load_topology(str(TOPOLOGY)).within(namespace)
+        create_topics(Admin(connection), topology)
+        issuer = Issuer.new(namespace)
+        issuer.key.save(folder / "issuer.key")
+        refusals = Refusals.among(frame, issuer, REFUSED)
+        contexts = issuer.contexts(sorted(frame["carrier"].unique()))
+        return cls(
+            namespace,
+            len(frame) + REFUSED,
+            totals(frame),
+            refusals.codes,
+            Results(connection, topology, topology.partitions),
+            refusals.mixed_into(intents(flights(frame), contexts)),
+            topology.topic_name("intents"),
+            servers,
+            folder,
+        )
+
+    def send(self, share: float = 1) -> None:
+        """Send that share of all intents, or what is left."""
+        sender = Sender(self._servers, self._topic)
+        for intent in islice(self._intents, round(self.count * share)):
+            sender.send(intent)
+        assert sender.flush(60)
+
+    def worker(self) -> WorkerProcess:
+        """A worker; every one of a run has the same name, as after a restart."""
+        return WorkerProcess(
+            self._servers,
+            self._folder / "issuer.key.pub",
+            self._folder / "worker.log",
+            options=["--namespace", self.namespace],
+        )
+
+
+@pytest.fixture(scope="session")
+def frame() -> pd.DataFrame:
+    """Every tenth flight."""
+    return read_file(EVERY)
+
+
+@pytest.fixture
+def run(bootstrap_servers: str, frame: pd.DataFrame, tmp_path: Path) -> Iterator[Run]:
+    """A run of its own for each test."""
+    prepared = Run.prepared(bootstrap_servers, frame, tmp_path)
+    yield prepared
+    prepared.results.close()
