@@ -1,0 +1,62 @@
+"""What a type checker must understand of our declarations; run by none, read by mypy (strict) in ``test_typing.py``."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import assert_type
+
+from flights import Aircraft, AirportBoard, Board, Fleet, FlightCap, FlightDeparted, flights
+from pf_stream import Context, Effects, Emit, Reply, Topology
+from pf_stream.model import Grant, IntentSpec, Operation, StateSpec
+from pf_stream.testing import DeadLetter, Driver, OutputRecord, Position
+
+driver = Driver(flights, partitions=2, seed=3)
+
+# The state's type follows from the reactor.
+assert_type(driver.state(Fleet, "N123"), Aircraft | None)
+assert_type(driver.state(AirportBoard, ("EWR", 4)), Board | None)
+
+# An operation is one, and calling it is a grant.
+assert_type(FlightCap.report, Operation)
+assert_type(FlightCap.report("/UA/**"), Grant)
+assert_type(driver.context(FlightCap.report("/UA/**"), FlightCap.admin("/AA")), str)
+
+# An intent is constructed by its fields.
+flight = FlightDeparted(tailnum="N123", carrier="UA", origin="EWR", flight=1, dest="LAX", delay=None)
+assert_type(flight, FlightDeparted)
+assert_type(flight.tailnum, str)
+assert_type(flight.delay, float | None)
+assert_type(FlightDeparted.__intent__, IntentSpec)
+
+# So is a state.
+assert_type(Aircraft(legs=1, minutes_late=2.5), Aircraft)
+assert_type(Aircraft().legs, int)
+assert_type(Aircraft.__state__, StateSpec)
+
+# A handler keeps its type.
+handler: Callable[[FlightDeparted, Aircraft, Context], Effects] = Fleet().departed
+
+assert_type(driver.send(flight, "token", reply_to="replies"), Position)
+assert_type(driver.outputs("airports"), list[OutputRecord])
+assert_type(driver.replies(), list[OutputRecord])
+assert_type(driver.dead_letters(), list[DeadLetter])
+assert_type(driver.refused, Counter[str])
+assert_type(driver.now, datetime)
+
+
+def effects(ctx: Context) -> Effects:
+    """Everything that a handler may return."""
+    assert_type(ctx.now, datetime)
+    assert_type(ctx.tenant, str | None)
+    match ctx.subject:
+        case "":
+            return None
+        case "one":
+            return Emit(flight)
+        case "tuple":
+            return Emit(flight), Reply({"n": 1})
+        case _:
+            return [Reply(flight), Emit(flight)]
+
+
+assert_type(Topology("t", [Fleet, AirportBoard], internal={"airports"}, emits=[FlightDeparted]), Topology)
