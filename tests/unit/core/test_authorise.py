@@ -8,7 +8,7 @@ from pf_stream import PUBLIC, Capability, Context, Intent, Key, Reactor, State, 
 from pf_stream.testing import Driver
 
 
-class FileCap(Capability):
+class DriveCap(Capability):
     """Files, and who owns the drive."""
 
     read = operation()
@@ -16,7 +16,7 @@ class FileCap(Capability):
     own = operation(implies=write)
 
 
-class Read(Intent, name="kit.read", requires=FileCap.read("/{drive}/{path...}")):
+class Read(Intent, name="kit.read", requires=DriveCap.read("/{drive}/{path...}")):
     """Read a file."""
 
     drive: Annotated[str, Key]
@@ -26,7 +26,7 @@ class Read(Intent, name="kit.read", requires=FileCap.read("/{drive}/{path...}"))
 class Copy(
     Intent,
     name="kit.copy",
-    requires=[FileCap.read("/{drive}/{path...}"), FileCap.write("/{target}/{path...}"), FileCap.own("/fixed/place")],
+    requires=[DriveCap.read("/{drive}/{path...}"), DriveCap.write("/{target}/{path...}"), DriveCap.own("/fixed/place")],
 ):
     """Copy a file to the same path of another drive."""
 
@@ -71,7 +71,7 @@ FILES = Topology("kit", [Files])
 def code(intent: Intent, *grants: str) -> str | None:
     """The code of the refusal under *grants*, None if the intent is handled; asked twice, since decisions are kept."""
     driver = Driver(FILES)
-    held = [getattr(FileCap, grant.partition(":")[0])(grant.partition(":")[2]) for grant in grants]
+    held = [getattr(DriveCap, grant.partition(":")[0])(grant.partition(":")[2]) for grant in grants]
     token = driver.context(*held)
     for _ in range(2):
         driver.send(intent, token)
@@ -119,7 +119,7 @@ def test_every_requirement_must_be_granted() -> None:
 def test_each_intent_is_decided_by_its_own_fields() -> None:
     """Though decisions are kept: the next one differs in one field."""
     driver = Driver(FILES)
-    token = driver.context(FileCap.read("/c/x"), FileCap.write("/d/x"), FileCap.own("/fixed/place"))
+    token = driver.context(DriveCap.read("/c/x"), DriveCap.write("/d/x"), DriveCap.own("/fixed/place"))
     for copy in (
         Copy(drive="c", target="d", path="x"),
         Copy(drive="c", target="c", path="x"),
@@ -135,7 +135,7 @@ def test_each_intent_is_decided_by_its_own_fields() -> None:
 
 def test_two_tokens_do_not_share_decisions() -> None:
     driver = Driver(FILES)
-    driver.send(Read(drive="c", path="x"), driver.context(FileCap.own("/**")))
+    driver.send(Read(drive="c", path="x"), driver.context(DriveCap.own("/**")))
     driver.send(Read(drive="c", path="x"), driver.context())
     assert [letter.code for letter in driver.dead_letters()] == ["insufficient_capabilities"]
 
