@@ -125,11 +125,15 @@ class TrustRoots(Mapping[int, str]):
         """Take public keys as text, ``ed25519/...``, by kid.
 
         Raises:
-            KeyFileError: a kid or a key is not one.
+            KeyFileError: a kid or a key is not one, or two kids have the same key.
         """
         parsed: dict[int, PublicKey] = {}
+        kids: dict[str, int] = {}
         for kid, text in keys.items():
             _check_kid(kid)
+            # The kid is not signed: under two numbers, every token of the key could be spelt in two ways.
+            if kids.setdefault(text, kid) != kid:
+                raise KeyFileError("trust roots", f"kids {kids[text]} and {kid} have the same key; keep one of them")
             if _public_text(text) is None:
                 raise KeyFileError("trust roots", f"the key of kid {kid} is not 'ed25519/' and 64 hexadecimal digits")
             try:

@@ -1,5 +1,6 @@
 """Scopes are sets of resources; these tests compare them with sets that are written out."""
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -24,6 +25,7 @@ scopes = st.builds(
 resources = st.sampled_from(_UNIVERSE)
 
 
+@functools.cache
 def members(scope: Scope) -> frozenset[str]:
     """The resources of *scope* up to a depth of 4, by the text of the definition alone."""
 

@@ -184,7 +184,7 @@ class TestStrictness:
     def test_changed_bytes_end_in_a_block_or_a_fault(self) -> None:
         originals = data_of(append(issue(PLAIN + ENDS), EVERYTHING))
 
-        @settings(max_examples=300, deadline=None)
+        @settings(max_examples=150, deadline=None)
         @given(st.data())
         def check(data: st.DataObject) -> None:
             changed = [bytearray(one) for one in originals]

@@ -166,6 +166,13 @@ class TestTrustRoots:
         with pytest.raises(KeyFileError, match="kid 1 has two different keys"):
             TrustRoots.load(tmp_path / "roots")
 
+    def test_one_key_has_one_kid(self) -> None:
+        """The kid is not signed: a token could be sent under either, and miss every cache."""
+        key = SigningKey.generate(1)
+        with pytest.raises(KeyFileError, match="kids 1 and 2 have the same key"):
+            TrustRoots({1: key.public, 2: key.public})
+        assert TrustRoots.of(key, key) == {1: key.public}
+
     @pytest.mark.parametrize(
         ("text", "fault"),
         [

@@ -33,7 +33,7 @@ relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 class TestEqualAnswers:
     """The authoriser is the judge."""
 
-    @settings(relaxed, max_examples=250)
+    @settings(relaxed, max_examples=150)
     @given(st.randoms(use_true_random=False))
     def test_of_the_profile_and_the_authoriser(self, rng: Random) -> None:
         case = random_case(rng)
@@ -45,10 +45,10 @@ class TestEqualAnswers:
     def test_the_cases_are_worth_it(self) -> None:
         """Both answers are common among them."""
         rng = Random(1)  # noqa: S311 - a seed, not a secret
-        answers = [by_profile(case, case.token()) for case in (random_case(rng) for _ in range(300))]
-        assert 60 <= sum(answers) <= 200
+        answers = [by_profile(case, case.token()) for case in (random_case(rng) for _ in range(150))]
+        assert 25 <= sum(answers) <= 100
 
-    @settings(relaxed, max_examples=60)
+    @settings(relaxed, max_examples=40)
     @given(st.randoms(use_true_random=False), st.sampled_from([("check if true", True), ("check if 1 == 2", False)]))
     def test_of_an_open_token(self, rng: Random, more: tuple[str, bool]) -> None:
         case = random_case(rng)
