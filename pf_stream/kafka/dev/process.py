@@ -106,19 +106,22 @@ def spawn(
     ignored = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
     environ = {name: value for name, value in os.environ.items() if name not in ignored}
     environ["LC_ALL"] = "C.UTF-8"
+    guard = _Guard(data.path) if guarded else None
+    if guard is not None:
+        command = guard.command(command)
     with data.log_path.open("ab") as log:
         child = subprocess.Popen(
             command,
             cwd=data.path,
             env=environ,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if guard is None else guard.pipe,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     process = psutil.Process(child.pid)
     child.returncode = 0  # psutil waits for it, maybe in another process; Popen must not complain about one that runs
-    return BrokerProcess(process, _Guard(child.pid, data.path) if guarded else None)
+    return BrokerProcess(process, guard)
 
 
 def find(record: BrokerRecord) -> BrokerProcess | None:
@@ -143,21 +146,31 @@ def _runs(process: psutil.Process) -> bool:
 class _Guard:
     """A shell that waits on a pipe of which only this process holds the other end.
 
-    The kernel's own means, ``PR_SET_PDEATHSIG``, exists on Linux only and fires when the *thread* that
-    started the broker ends.
+    The kernel's own means, ``PR_SET_PDEATHSIG``, exists on Linux only and fires when the *thread* that started the
+    broker ends.
     """
 
-    def __init__(self, pid: int, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         # The broker leads a session, so the negative pid names it and all that it starts.
-        script = 'read -r _ || { kill -s KILL -- "-$1"; rm -rf -- "$2"; }'
+        script = 'read -r pid; read -r _ && exit; [ -z "$pid" ] || kill -s KILL -- "-$pid"; rm -rf -- "$1"'
         self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", script, "pf-dev-guard", str(pid), str(folder)],
+            ["/bin/sh", "-c", script, "pf-dev-guard", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        assert self._shell.stdin is not None
+        self.pipe = self._shell.stdin
+
+    @staticmethod
+    def command(command: list[str]) -> list[str]:
+        """Runs *command* with the pipe as its standard input, after telling the guard its pid.
+
+        It is the new process that tells: this one might be killed just before it could.
+        """
+        return ["/bin/sh", "-c", 'echo $$ >&0; exec "$@" </dev/null', "pf-dev-start", *command]
 
     def release(self) -> None:
         """The broker has been ended by other means."""
-        self._shell.communicate(b"released\n")
+        self._shell.communicate(b"\nreleased\n")  # two lines: should the first stand where a pid was to be told

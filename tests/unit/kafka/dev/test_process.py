@@ -148,6 +148,19 @@ def test_guarded_broker_and_its_folder_go_when_the_parent_is_killed(make_java: A
         assert time.monotonic() < deadline
 
 
+def test_guard_is_there_before_the_broker(make_java: Any, folder: Path) -> None:
+    """The first act of this broker is to kill who started it."""
+    home = make_java(f"echo $$ > ../pid; kill -9 $PPID; {OBEDIENT}")
+    command = [sys.executable, "-c", PARENT, str(home / "bin" / "java"), str(folder), "guarded"]
+    killed = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while folder.exists():
+        assert time.monotonic() < deadline
+    pid = int((folder.parent / "pid").read_text(encoding="utf-8"))
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
 def test_other_broker_outlives_its_parent(make_java: Any, folder: Path) -> None:
     with started_by_another(make_java(OBEDIENT), folder, "free") as (broker, parent):
         parent.kill()
