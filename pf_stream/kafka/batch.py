@@ -5,6 +5,7 @@ Source: Apache Kafka documentation, "Message format"; offsets of the header's fi
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from aiokafka.errors import CorruptRecordException
@@ -13,6 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from pf_stream.core.records import Header, Record
+from pf_stream.kafka._lenient import LenientBuilder, read_leniently
 
 try:
     from aiokafka.record._crecords.cutil import crc32c_cython as crc32c
@@ -41,18 +43,27 @@ SEQUENCE_MASK: Final = 0x7FFFFFFF
 class BatchBuilder:
     """Builds one batch; the producer is stamped on it later, by :func:`stamp`."""
 
-    __slots__ = ("_append", "_builder", "count")
+    __slots__ = ("_append", "_builder", "_compress", "_max_bytes", "count")
 
     def __init__(self, max_bytes: int, *, compress: bool) -> None:
         """*max_bytes* bounds the size before compression; zstd, since tokens repeat and shrink to a fiftieth."""
         self._builder: Any = DefaultRecordBatchBuilder(2, _ZSTD if compress else 0, 0, -1, -1, -1, max_bytes)
-        self._append = self._builder.append
+        self._append: Any = self._builder.append
+        self._max_bytes = max_bytes
+        self._compress = compress
         self.count = 0
 
     def append(self, timestamp_ms: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bool:
         """Add a record; ``False`` if the batch is full. The first record always fits."""
-        if self._append(self.count, timestamp_ms, key, value, headers) is None:
-            return False
+        try:
+            if self._append(self.count, timestamp_ms, key, value, headers) is None:
+                return False
+        except UnicodeEncodeError:  # a header name that was no UTF-8 when it was read
+            if self.count:
+                return False  # such a record begins a batch of its own
+            self._builder = LenientBuilder(self._max_bytes, compress=self._compress)
+            self._append = self._builder.append
+            self._append(0, timestamp_ms, key, value, headers)
         self.count += 1
         return True
 
@@ -108,8 +119,10 @@ def _next_offset(data: bytes) -> int:
 def _read(data: bytes, aborted: list[tuple[int, int]], where: str) -> Iterator[Record]:
     reader: Any = MemoryRecords(data)
     dropped: set[int] = set()
+    end = 0
     while reader.has_next():
         batch = reader.next_batch()
+        start, end = end, end + _BASE.size + _BASE.unpack_from(data, end)[1]
         if not batch.validate_crc():
             raise CorruptRecordException(f"invalid checksum in {where} at offset {batch.base_offset}")
         while aborted and aborted[0][1] <= batch.base_offset:
@@ -118,4 +131,10 @@ def _read(data: bytes, aborted: list[tuple[int, int]], where: str) -> Iterator[R
             # A marker ends its producer's transaction; whether it commits or aborts, a later one is judged anew.
             dropped.discard(batch.producer_id)
         elif not (batch.is_transactional and batch.producer_id in dropped):
-            yield from batch
+            taken = 0
+            try:
+                for record in batch:
+                    taken += 1
+                    yield record
+            except (UnicodeDecodeError, CorruptRecordException):  # a header name that is no UTF-8
+                yield from islice(read_leniently(data[start:end]), taken, None)
