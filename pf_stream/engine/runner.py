@@ -271,6 +271,7 @@ class LaneRunner:
                 shared.committed((topic, self.partition), position)
             if outbox:
                 self._send(unit.sequence, outbox)
+            self._committing = False
 
     async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
         """The unit's outputs, once the partition counts of their targets are known.
