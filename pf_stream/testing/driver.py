@@ -241,9 +241,14 @@ class Driver:
         """Append any record to any topic, as any Kafka client could, and run until nothing is left to do.
 
         *timestamp* is the producer's, which topics with ``LogAppendTime`` ignore.
+
+        Raises:
+            NotFoundError: there is no such partition.
         """
         topic = self.topology.topic_name(topic)
         chosen = self._topics.partition_of(key) if partition is None else partition
+        if not 0 <= chosen < self._partitions:
+            raise NotFoundError(f"{topic} has no partition {chosen}: each topic of this driver has {self._partitions}")
         timestamp_ms = self.clock.now_ms() if timestamp is None else round(timestamp.timestamp() * 1000)
         at = self._topics.append(topic, chosen, key, value, headers, timestamp_ms)
         self._wake(at)
