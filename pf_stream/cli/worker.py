@@ -33,7 +33,11 @@ def run(
     topology: TopologyArgument,
     trust: Annotated[
         list[Path],
-        typer.Option(envvar="PF_TRUST_ROOTS", help="File of public keys whose contexts are believed; may be repeated."),
+        typer.Option(
+            envvar="PF_TRUST_ROOTS",
+            metavar="FILE",
+            help="File of public keys whose contexts are believed; may be repeated.",
+        ),
     ],
     id_: Annotated[
         str | None,

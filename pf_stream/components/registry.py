@@ -18,7 +18,9 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from pf_stream.clock import Clock
+from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import REGISTRY
 from pf_stream.model import Topology
 
@@ -119,9 +121,10 @@ def components(settings: ConnectionSettings) -> list[Component]:
     Raises:
         TopicMissingError: no topology of this cluster has had its topics made.
     """
-    from pf_stream.kafka.reader import read_topic
-
-    latest = {record.key: record.value for record in read_topic(settings, REGISTRY)}
+    try:
+        latest = {record.key: record.value for record in read_topic(settings, REGISTRY)}
+    except TopicMissingError:
+        raise TopicMissingError([REGISTRY], "It is made with the topics of a topology: pf topics create") from None
     return merge((key, value) for key, value in latest.items() if key is not None and value is not None)
 
 

@@ -120,7 +120,9 @@ def _check_origin(module: str, folder: Path) -> None:
     top = module.partition(".")[0]
     here = PathFinder.find_spec(top, [str(folder)])
     got = getattr(sys.modules[top], "__file__", None)
-    if here is not None and here.origin is not None and got != here.origin:
+    if here is None or here.origin is None:
+        return
+    if got is None or not Path(got).exists() or not Path(got).samefile(here.origin):
         raise ImportFaults(
             f"the name {top!r} belongs to {got or 'a built-in module'} already, so {here.origin} cannot be imported; rename it"
         )

@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 
 from pf_stream.cli import _build
 from pf_stream.clock import WallClock
+from pf_stream.components.messaging import Sent, find_intent, parse_intent, send_and_wait
+from pf_stream.core.partition import partition_of
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.capability import parse_grant
 from pf_stream.security import SigningKey, mint
+from pf_stream.topology import read_topology_file
 
 FLIGHTS = str(Path(__file__).parents[2] / "topologies/flights/topology.yaml")
 FLIGHT = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": 1, "dest": "ORD", "delay": 7}
@@ -96,7 +99,8 @@ class TestTopics:
     def test_a_worker_does_not_start_without_them(self, system: System) -> None:
         said = system.pf("worker", "run", FLIGHTS)
         assert said.code == 3
-        assert f"missing topics: {system.namespace}.airports, " in said.err
+        assert "error (topic_missing): missing topics: " in said.err
+        assert f"{system.namespace}.airports, {system.namespace}.airports.dlq, " in said.err
         assert "Create them with: pf topics create" in said.err
 
     def test_create_says_what_it_made_and_then_that_it_is_there(self, system: System) -> None:
@@ -125,6 +129,28 @@ class TestWithoutAWorker:
         assert said.data["status"] == "unanswered"
         assert "nothing came back within 300ms; does a worker run?" in said.err
 
+    def test_what_comes_back_for_others_is_passed_over(self, system: System, bootstrap_servers: str) -> None:
+        topology = read_topology_file(Path(FLIGHTS)).within(system.namespace)
+        settings = ConnectionSettings(bootstrap_servers)
+        intent = parse_intent(find_intent(topology, "flights.departed"), json.dumps(FLIGHT).encode())
+
+        def answer(sent: Sent) -> None:
+            replies, dead_letters = f"{system.namespace}.replies", f"{sent.topic}.dlq"
+            theirs, ours = b"theirs", sent.id.encode()
+            send(settings, [NewRecord(dead_letters, b"", b"{}", [("ce_id", theirs)], 0)])
+            send(
+                settings,
+                [
+                    NewRecord(replies, b"", b'"theirs"', [("pf-correlation-id", theirs)], 0),
+                    NewRecord(replies, b"", b'"nobody\'s"', [], 0),
+                    NewRecord(replies, b"", b'"ours"', [("pf-correlation-id", ours)], 0),
+                ],
+            )
+
+        found = send_and_wait(settings, topology, intent, WallClock(), timeout_s=20, on_sent=answer)
+        assert found is not None
+        assert (found.reply, found.code) == ("ours", None)
+
     def test_state_of_a_key_that_has_none(self, system: System) -> None:
         said = system.pf("state", "get", "fleet", "N404")
         assert said.code == 3
@@ -135,7 +161,7 @@ class TestWithoutAWorker:
         assert said.code == 3
 
     def test_no_dead_letters_is_an_empty_list(self, system: System) -> None:
-        assert system.pf("dlq", "list", "-o", "json").data == []
+        assert system.pf("dlq", "list", "--code", "token_expired", "-o", "json").data == []
 
 
 @pytest.fixture(scope="class")
@@ -207,15 +233,20 @@ class TestWithAWorker:
         assert ["state.legs", "3"] in [line.split() for line in table.out.splitlines()]
 
     def test_dead_letters_by_code_and_count(self, system: System) -> None:
-        for carrier in ("AA", "B6"):
-            assert system.send("--wait", carrier=carrier).code == 4
+        assert system.send("--wait", grant=None).code == 4
+        # The later one in the lower partition, where it would be found first.
+        lower, higher = (next(f"N{n}" for n in range(99) if partition_of(b"N%d" % n, 2) == p) for p in (0, 1))
+        for carrier, tailnum in (("AA", higher), ("B6", lower)):
+            assert system.send("--wait", carrier=carrier, tailnum=tailnum).code == 4
         last = system.pf("dlq", "list", "-n", "1", "-o", "json").data
         assert [letter["value"]["carrier"] for letter in last] == ["B6"]
         found = system.pf("dlq", "list", "--code", "insufficient_capabilities", "-o", "json").data
         assert [letter["value"]["carrier"] for letter in found][-2:] == ["AA", "B6"]
         assert {letter["code"] for letter in found} == {"insufficient_capabilities"}
         assert found == sorted(found, key=lambda letter: letter["refused"])
-        assert system.pf("dlq", "list", "--code", "token_expired", "-o", "json").data == []
+        # Further back than the last of any partition.
+        (older,) = system.pf("dlq", "list", "--code", "missing_context", "-n", "1", "-o", "json").data
+        assert older["code"] == "missing_context"
 
     def test_the_registry_knows_the_worker(self, system: System) -> None:
         # It announces itself once it is ready, beside its work.

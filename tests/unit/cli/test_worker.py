@@ -1,0 +1,48 @@
+"""``pf worker run``: what stops it before it reaches for Kafka."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pf_stream.cli import worker
+from pf_stream.security import SigningKey
+
+FLIGHTS = str(Path(__file__).parents[3] / "topologies/flights/topology.yaml")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PF_TRUST_ROOTS", "PF_NAMESPACE", "PF_WORKER_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PF_BOOTSTRAP_SERVERS", "nobody.invalid:1")
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(worker.app, ["run", *map(str, args)])
+
+
+def test_nobody_is_trusted_by_default() -> None:
+    done = run(FLIGHTS)
+    assert done.exit_code == 2
+    assert "Missing option '--trust'" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_missing_key_file() -> None:
+    done = run(FLIGHTS, "--trust", "nowhere.pub")
+    assert done.exit_code == 3
+    assert "nowhere.pub: there is no such file" in done.stderr
+
+
+def test_a_private_key_is_none_to_trust(tmp_path: Path) -> None:
+    SigningKey.generate().save(tmp_path / "k")
+    done = run(FLIGHTS, "--trust", tmp_path / "k")
+    assert done.exit_code == 1
+    assert "name the .pub file" in done.stderr
+    assert "ed25519-private" not in done.stderr
+
+
+def test_a_topology_that_is_wrong(tmp_path: Path) -> None:
+    done = run(tmp_path / "topology.yaml", "--trust", "nowhere.pub")
+    assert done.exit_code == 3
+    assert "there is no topology file" in done.stderr
