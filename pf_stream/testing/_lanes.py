@@ -217,11 +217,20 @@ def _bytes(text: str | None) -> bytes | None:
     return None if text is None else text.encode("latin-1")
 
 
+def _name(text: str) -> str:
+    """A header's name, which need not be UTF-8: what is not stands in it as surrogates, which JSON lacks."""
+    return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _read_name(text: str) -> str:
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 def _encode(rows: list[_Row]) -> bytes:
     """Records as bytes, which is all that a changelog keeps; a real one holds a Kafka record batch."""
     return orjson.dumps(
         [
-            [_text(key), _text(value), timestamp_ms, [[name, _text(raw)] for name, raw in headers]]
+            [_text(key), _text(value), timestamp_ms, [[_name(name), _text(raw)] for name, raw in headers]]
             for key, value, timestamp_ms, headers in rows
         ]
     )
@@ -229,6 +238,6 @@ def _encode(rows: list[_Row]) -> bytes:
 
 def _decode(batch: bytes) -> list[_Row]:
     return [
-        (_bytes(key), _bytes(value), timestamp_ms, [(name, _bytes(raw)) for name, raw in headers])
+        (_bytes(key), _bytes(value), timestamp_ms, [(_read_name(name), _bytes(raw)) for name, raw in headers])
         for key, value, timestamp_ms, headers in orjson.loads(batch)
     ]

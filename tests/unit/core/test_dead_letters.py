@@ -38,6 +38,7 @@ def test_key_value_and_headers_are_as_they_came(size: int, value: bytes | None) 
         ("pf-error-code", b"forged"),
         ("__streams.errors.topic", b"forged"),
         ("ü", b"x" * size),
+        ("\udcff", b"a name that is no UTF-8"),
     ]
     at = driver.send_raw("intents", key=b"\xfe", value=value, headers=headers, partition=3)
     (letter,) = driver.dead_letters()
