@@ -71,6 +71,8 @@ class Admission:
             intent = route.intent.decode(value)
         except ValidationError as error:
             return Refusal("malformed_payload", _explain(error))
+        except Exception as error:  # noqa: BLE001 - a validator of the type's own may raise anything
+            return Refusal("malformed_payload", f"its type cannot read it: {type(error).__name__}")
         internal = delivery.source.plan.internal
         # Judged when the broker appended it, so that a backlog does not expire and nobody can back-date; on internal
         # topics when the causing intent was judged, which the engine wrote as the record's time.

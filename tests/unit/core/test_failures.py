@@ -4,7 +4,7 @@ import itertools
 from typing import Annotated
 
 import pytest
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pf_stream import PUBLIC, Context, Effects, Intent, Key, Reactor, State, Topology, on
 from pf_stream.core import CommitUnit, Limits, Rewind
@@ -181,6 +181,38 @@ def test_a_constraint_of_the_state_is_kept(seed: int) -> None:
     driver.crash()
     assert driver.state(Shelf, "pen") == Stock(left=0)
     assert [(letter.code, letter.offset) for letter in driver.dead_letters()] == [("bad_state", 1), ("bad_state", 3)]
+
+
+class Order(Intent, name="stock.order", requires=PUBLIC):
+    """Has a validator that was not thought through."""
+
+    article: Annotated[str, Key]
+    price: str
+
+    @field_validator("price")
+    @classmethod
+    def in_euros(cls, price: str) -> str:
+        return {"cheap": "1", "dear": "100"}[price]
+
+
+class Orders(Reactor[Stock], id="orders"):
+    """Takes them all."""
+
+    @on
+    def order(self, intent: Order, state: Stock, ctx: Context) -> None:
+        state.left -= 1
+
+
+def test_a_validator_may_raise_anything() -> None:
+    """pydantic hands on what is neither a ValueError nor an AssertionError, and it came from outside."""
+    driver = Driver(Topology("stock", [Orders]))
+    for price in ("cheap", "free"):
+        driver.send(Order.model_construct(article="pen", price=price))
+    driver.send(Order(article="pen", price="dear").model_copy(update={"price": "dear"}))
+    assert [(letter.code, letter.message) for letter in driver.dead_letters()] == [
+        ("malformed_payload", "its type cannot read it: KeyError")
+    ]
+    assert driver.state(Orders, "pen") == Stock(left=8)
 
 
 class TestUnitTooLarge:
