@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from pf_stream.cli import _build
 from pf_stream.clock import WallClock
 from pf_stream.components.messaging import Sent, find_intent, parse_intent, send_and_wait
 from pf_stream.core.partition import partition_of
+from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.capability import parse_grant
@@ -83,7 +85,7 @@ def system(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("cli")
     key = SigningKey.generate()
     key.save(folder / "issuer.key")
-    namespace = f"cli{os.getpid()}x{folder.name[3:]}"
+    namespace = f"cli{secrets.token_hex(5)}"
     environment = {
         "PF_BOOTSTRAP_SERVERS": bootstrap_servers,
         "PF_NAMESPACE": namespace,
@@ -111,6 +113,15 @@ class TestTopics:
         assert {row["status"] for row in own} == {"created"}
         assert {row["status"] for row in second.data} == {"exists"}
         assert {row["partitions"] for row in second.data if row["topic"] != "__pf.registry"} == {2}
+
+    def test_create_does_not_change_what_differs_and_says_so(self, system: System, bootstrap_servers: str) -> None:
+        other = f"{system.namespace}-other"
+        Admin(ConnectionSettings(bootstrap_servers)).create([NewTopicSpec(f"{other}.intents", 1, {})], 1)
+        said = system.pf("topics", "create", FLIGHTS, "--namespace", other, "-o", "json")
+        assert said.code == 1
+        assert {row["topic"] for row in said.data if row["status"] == "differs"} == {f"{other}.intents"}
+        assert f"{other}.intents differs: " in said.err
+        assert "message.timestamp.type is CreateTime instead of LogAppendTime" in said.err
 
     def test_list_of_a_topology_and_of_the_cluster(self, system: System) -> None:
         said = system.pf("topics", "list", FLIGHTS, "-o", "json")
