@@ -28,13 +28,14 @@ def _free_port() -> int:
 
 
 def test_one_intent_goes_through_a_worker(tmp_path: Path) -> None:
+    from testcontainers.core.container import DockerContainer
+    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
+
     from nyc.contexts import Issuer
     from nyc.data import flights, read_file, totals
     from nyc.producer import Sender, intents
     from nyc.results import Results
     from nyc.worker import TOPOLOGY, WorkerProcess
-    from testcontainers.core.container import DockerContainer
-    from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
     kafka: dict[str, Any] = YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]["kafka"]
     port = _free_port()
