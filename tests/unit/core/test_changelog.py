@@ -1,6 +1,6 @@
 """The changelog's keys and values, as they stand in Kafka."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.core import changelog
@@ -11,6 +11,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6
 int64 = st.integers(0, 2**63 - 1)
 
 
+@settings(max_examples=50)
 @given(names, st.binary(max_size=300))
 def test_state_keys_round_trip(reactor: str, key: bytes) -> None:
     made = changelog.state_key(changelog.state_prefix(reactor), key)
@@ -19,6 +20,7 @@ def test_state_keys_round_trip(reactor: str, key: bytes) -> None:
     assert changelog.parse_state_key(made + b"sub") == (reactor, key, b"sub")
 
 
+@settings(max_examples=50)
 @given(names, st.binary(max_size=40), names, st.binary(max_size=40))
 def test_state_keys_are_equal_only_if_reactor_and_key_are(one: str, key: bytes, other: str, other_key: bytes) -> None:
     left = changelog.state_key(changelog.state_prefix(one), key)
@@ -26,6 +28,7 @@ def test_state_keys_are_equal_only_if_reactor_and_key_are(one: str, key: bytes, 
     assert (left == right) == ((one, key) == (other, other_key))
 
 
+@settings(max_examples=50)
 @given(names, names)
 def test_watermark_and_mark_keys_round_trip(first: str, second: str) -> None:
     for kind, made in ((b"w", changelog.watermark_key(first, second)), (b"d", changelog.mark_key(first, second))):
@@ -34,6 +37,7 @@ def test_watermark_and_mark_keys_round_trip(first: str, second: str) -> None:
         assert (parsed, *changelog.parse_name(made, at)) == (first, second, len(made))
 
 
+@settings(max_examples=50)
 @given(int64, st.integers(0, 65_535))
 def test_outbox_keys_round_trip_and_sort_by_unit(sequence: int, index: int) -> None:
     made = changelog.outbox_key(sequence, index)

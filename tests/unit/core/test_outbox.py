@@ -1,6 +1,6 @@
 """Outputs that wait in the changelog."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.core import BatchEntry, PointerEntry
@@ -11,12 +11,14 @@ partitions = st.integers(0, 2**31 - 1)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
+@settings(max_examples=50)
 @given(topics, partitions, st.binary(max_size=200))
 def test_a_batch_round_trips(topic: str, partition: int, batch: bytes) -> None:
     entry = BatchEntry(topic, partition, batch)
     assert decode_entry(encode_entry(entry)) == entry
 
 
+@settings(max_examples=50)
 @given(
     st.builds(
         PointerEntry,

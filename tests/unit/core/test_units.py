@@ -130,7 +130,7 @@ def as_records(drawn: list[tuple[str, str, str | None]]) -> list[SourceRecord]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_the_same_input_gives_the_same_units(drawn: list[tuple[str, str, str | None]]) -> None:
     """So a crash between any two actions is harmless: what runs again decides the same."""
@@ -140,7 +140,7 @@ def test_the_same_input_gives_the_same_units(drawn: list[tuple[str, str, str | N
     assert one.changelog == other.changelog
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(RECORDS, st.integers(1, 5))
 def test_how_records_share_units_decides_nothing(drawn: list[tuple[str, str, str | None]], size: int) -> None:
     records = as_records(drawn)

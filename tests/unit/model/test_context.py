@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream import Context
@@ -91,6 +91,7 @@ class TestParseTime:
     def test_what_is_none_or_has_no_zone(self, text: bytes) -> None:
         assert parse_time_ms(text) is None
 
+    @settings(max_examples=50)
     @given(st.datetimes(timezones=st.timezones() | st.just(UTC), min_value=EARLIEST))
     def test_what_python_writes(self, time: datetime) -> None:
         written = time.isoformat().encode()
@@ -98,6 +99,7 @@ class TestParseTime:
         assert parsed is None or abs(parsed - time.timestamp() * 1000) <= 0.5
         assert parse_time_ms(time.astimezone(UTC).isoformat().encode()) is not None
 
+    @settings(max_examples=50)
     @given(st.binary(max_size=40))
     def test_it_never_raises(self, text: bytes) -> None:
         parse_time_ms(text)

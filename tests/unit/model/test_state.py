@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -77,6 +77,7 @@ def test_a_subclass_is_a_state_of_its_own() -> None:
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(max_examples=50)
 @given(
     st.builds(
         Everything,
