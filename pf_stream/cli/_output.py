@@ -1,6 +1,7 @@
 """How commands print: data on stdout as a table, JSON or YAML; messages on stderr."""
 
 import enum
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -39,8 +40,8 @@ def show(data: Any, output: Output) -> None:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for key, value in data.items():
-            table.add_row(str(key), _cell(value))
-        Console(highlight=False).print(table)
+            table.add_row(_cell(str(key)), _cell(value))
+        _console().print(table)
     else:
         _dump(data, output)
 
@@ -53,16 +54,22 @@ def show_rows(rows: Sequence[Mapping[str, Any]], output: Output, columns: Sequen
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(_cell(row[column]) for column in columns))
-        Console(highlight=False).print(table)
+        _console().print(table)
     else:
         _dump(list(rows), output)
+
+
+def _console() -> Console:
+    # A terminal wraps cells to its width; what is piped keeps a row in a line.
+    return Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 4096)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, str):
-        return escape(value)
+        # What somebody sent must not drive the terminal of whoever looks at it.
+        return escape("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in value))
     if isinstance(value, bool | int | float):
         return str(value)
     if isinstance(value, Sequence) and all(isinstance(item, str) for item in value):
@@ -76,7 +83,7 @@ def _dump(data: Any, output: Output) -> None:
         return
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe")
+    yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = None  # keys in the order in which the table shows them
+    yaml.representer.sort_base_mapping_type_on_output = False  # keys in the order in which the table shows them
     yaml.dump(data, sys.stdout)

@@ -81,6 +81,7 @@ class Intent(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        use_attribute_docstrings=True,
         ser_json_inf_nan="strings",
         ser_json_bytes="base64",
         val_json_bytes="base64",
