@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
@@ -68,7 +68,6 @@ class Lanes:
         settings: WorkerSettings,
         limits: Limits,
         clock: Clock,
-        topic_ids: Mapping[str, bytes],
         rejoin: Callable[[], None],
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`.
@@ -101,7 +100,6 @@ class Lanes:
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=Appender(committing),
             outputs=Appender(sending),
-            topic_ids=topic_ids,
             committed=hints.__setitem__,
         )
         self = cls(plans, shared, links, hints, rejoin)

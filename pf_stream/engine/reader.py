@@ -8,8 +8,11 @@ from typing import Final
 import aiokafka.errors as kafka_errors
 import structlog
 
+from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
+from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
-from pf_stream.kafka.link import BACKOFF_S, FetchResult, Link, Partition, is_transient
+from pf_stream.kafka.errors import TopicMissingError
+from pf_stream.kafka.link import BACKOFF_S, Link, Partition, is_transient
 
 __all__ = ["Feed", "Reader"]
 
@@ -20,6 +23,8 @@ FETCH_BYTES: Final = 16 << 20
 GATHER_BYTES: Final = 64 << 10
 GATHER_MS: Final = 8
 IDLE_MS: Final = 250
+LOOK_S: Final = 1.0
+"""How long until a topic that is missing is looked for again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +41,10 @@ class Feed:
     """Takes what was read."""
     failed: Callable[[Exception], None]
     """Told that the partition cannot be read on."""
+    topic_id: bytes
+    """Id of the topic that *offset* belongs to."""
+    doubtful: bool = False
+    """Whether there was trouble, and it must be seen first that the topic is still the same."""
     high_watermark: int = -1
     """Offset behind the partition's last record, as of the last fetch."""
 
@@ -46,6 +55,9 @@ class Reader:
     A partition whose lane has enough is left out, so a slow lane holds up nobody. Under load the broker gathers
     (``fetch.min.bytes``) for up to 8 ms, since a fetch of two records costs as much as one of two thousand; when nothing
     comes, a fetch waits longer and ends with the first record.
+
+    A fetch names a topic and not its id. So after any trouble nothing is read until it is seen that the topic was not
+    made anew meanwhile and still has the offset: records of another topic would be taken for the next ones.
     """
 
     def __init__(self, link: Link, *, gather: bool) -> None:
@@ -53,6 +65,7 @@ class Reader:
         self._gather = gather
         self._feeds: dict[Partition, Feed] = {}
         self._nodes: dict[int, asyncio.Task[None]] = {}
+        self._looking: set[Feed] = set()
         self._wake = asyncio.Event()
 
     def add(self, feed: Feed) -> None:
@@ -76,18 +89,15 @@ class Reader:
                 while True:
                     await self._wake.wait()
                     self._wake.clear()
-                    lost = []
-                    for partition in self._feeds:
+                    for partition, feed in list(self._feeds.items()):
                         node = self._link.leader(partition)
-                        if node is None:
-                            lost.append(partition[0])
+                        if node is None or feed.doubtful:
+                            feed.doubtful = True
+                            if feed not in self._looking:
+                                self._looking.add(feed)
+                                group.create_task(self._look_again(feed))
                         elif node not in self._nodes or self._nodes[node].done():
                             self._nodes[node] = group.create_task(self._read_node(node))
-                    if lost:
-                        await self._link.watch(sorted(set(lost)))
-                        await asyncio.sleep(BACKOFF_S)
-                        await self._link.refresh()
-                        self._wake.set()
         finally:
             self._nodes.clear()
 
@@ -95,7 +105,9 @@ class Reader:
         """Fetch from one broker while it leads partitions whose lanes are ready."""
         idle = False
         while True:
-            led = [feed for feed in self._feeds.values() if self._link.leader(feed.partition) == node]
+            led = [
+                feed for feed in self._feeds.values() if not feed.doubtful and self._link.leader(feed.partition) == node
+            ]
             wanted = {feed.partition: feed for feed in led if feed.ready()}
             if not wanted:
                 return  # run() starts this again when a lane becomes ready
@@ -115,32 +127,73 @@ class Reader:
                         feed.failed(error)
                     return
                 log.debug("fetch failed", node=node, error=repr(error))
+                for feed in led:
+                    feed.doubtful = True
                 await asyncio.sleep(BACKOFF_S)
                 await self._link.refresh()
                 self._wake.set()
                 return
             idle = True
             stale = False
-            for partition, feed in wanted.items():
-                result = results.get(partition)
-                if result is None or self._feeds.get(partition) is not feed:
+            for partition, result in results.items():
+                if result.error is not None and self._feeds.get(partition) is wanted[partition]:
+                    stale = self._refused(wanted[partition], result.error) or stale
+            for partition, result in results.items():
+                feed = wanted[partition]
+                if result.chunk is None or feed.doubtful or self._feeds.get(partition) is not feed:
                     continue
-                if result.error is not None:
-                    stale = self._refused(feed, result) or stale
-                elif result.chunk is not None:
-                    idle = False
-                    feed.high_watermark = result.high_watermark
-                    feed.offset = result.chunk.next_offset
-                    feed.deliver(result.chunk)
+                idle = False
+                feed.high_watermark = result.high_watermark
+                feed.offset = result.chunk.next_offset
+                feed.deliver(result.chunk)
             if stale:
                 await asyncio.sleep(BACKOFF_S)
                 await self._link.refresh()
                 self._wake.set()
                 return
 
-    def _refused(self, feed: Feed, result: FetchResult) -> bool:
-        assert result.error is not None
-        if is_transient(result.error):
-            return True
-        feed.failed(result.error)
-        return False
+    def _refused(self, feed: Feed, error: kafka_errors.BrokerResponseError) -> bool:
+        if not (is_transient(error) or isinstance(error, kafka_errors.OffsetOutOfRangeError)):
+            feed.failed(error)
+            return False
+        for other in self._feeds.values():
+            # A lane that was not read just now would miss that its topic was away for a moment.
+            other.doubtful = other.doubtful or other.partition[0] == feed.partition[0]
+        return True
+
+    async def _look_again(self, feed: Feed) -> None:
+        """Find out whether a doubtful partition can be read on."""
+        topic = feed.partition[0]
+        missing = False
+        try:
+            while self._feeds.get(feed.partition) is feed:
+                try:
+                    if topic in await self._link.describe([topic]):
+                        await self._check(feed)
+                        feed.doubtful = False
+                        return
+                except TopicMissingError:
+                    pass  # it went between two requests
+                if not missing:
+                    missing = True
+                    log.warning("a source topic is missing; waiting for it", topic=topic, partition=feed.partition[1])
+                await asyncio.sleep(LOOK_S)
+        except (PFError, kafka_errors.KafkaError) as error:
+            if self._feeds.get(feed.partition) is feed:
+                feed.failed(error)
+        finally:
+            self._looking.discard(feed)
+            self.wake()
+
+    async def _check(self, feed: Feed) -> None:
+        partition = feed.partition
+        begin = (await self._link.offsets([partition], end=False))[partition]
+        end = (await self._link.offsets([partition], end=True))[partition]
+        # The id last: whatever the offsets belong to, an older topic or this one, is told by it.
+        found = (await self._link.describe([partition[0]])).get(partition[0])
+        if found is None:
+            raise TopicMissingError([partition[0]], "Create it with: pf topics create")
+        if found.id != feed.topic_id:
+            raise TopicReplacedError(partition[0])
+        if not begin <= feed.offset <= end:
+            raise WatermarkRangeError(*partition, feed.offset, begin, end)

@@ -67,8 +67,6 @@ class Shared:
     """Commits."""
     outputs: Appender
     """Outputs; on a connection of its own, so that no commit waits for them."""
-    topic_ids: Mapping[str, bytes]
-    """Ids of the source topics."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable."""
 
@@ -177,10 +175,14 @@ class LaneRunner:
         sources: list[Partition] = [(topic, self.partition) for topic in positions]
         begins = await shared.control.offsets(sources, end=False)
         ends = await shared.control.offsets(sources, end=True)
+        described = await shared.control.describe(list(positions))
+        missing = [topic for topic in positions if topic not in described]
+        if missing:
+            raise TopicMissingError(missing, "Create them with: pf topics create")
         for topic, position in positions.items():
             at = topic, self.partition
             source = self.lane.sources[topic]
-            topic_id = shared.topic_ids[topic]
+            topic_id = described[topic].id
             if position is None:
                 self.lane.start_at(topic, begins[at], topic_id)
                 continue
@@ -206,6 +208,7 @@ class LaneRunner:
             ready=lambda: self._waiting[topic] < CHUNKS,
             deliver=deliver,
             failed=self._fail,
+            topic_id=self.lane.sources[topic].topic_id,
         )
         self._feeds.append(feed)
         self._shared.reader.add(feed)
@@ -278,13 +281,11 @@ class LaneRunner:
 
         A reply to a topic that does not exist is left out: no client may hold up a lane by asking for one.
         """
-        absent = set()
-        for topic in unit.outputs.unknown:
-            count = await self._shared.control.partitions(topic)
-            if count is None:
-                absent.add(topic)
-            else:
-                self._partitions[topic] = count
+        absent: set[str] = set()
+        if unit.outputs.unknown:
+            described = await self._shared.control.describe(sorted(unit.outputs.unknown))
+            absent = unit.outputs.unknown - described.keys()
+            self._partitions.update({topic: found.partitions for topic, found in described.items()})
         if absent:
             needed = {source.plan.dead_letters for source in self.lane.sources.values()}
             needed |= {source.plan.topic for source in self.lane.sources.values()}

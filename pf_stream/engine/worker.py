@@ -37,15 +37,12 @@ class Worker:
         admin = Admin(settings.connection)
         partitions = await asyncio.to_thread(check_topics, admin, topology)
         plans = plan(topology, partitions)
-        sources = [source.topic for group in plans for source in group.sources]
-        described = await asyncio.to_thread(admin.topics, sources)
         app: Any = build_app(topology, partitions, settings)
         lanes = await Lanes.start(
             plans,
             settings,
             limits or Limits(),
             WallClock(),
-            {topic: info.id for topic, info in described.items()},
             rejoin=app.consumer.rejoin,
         )
         app.consumer.lanes = lanes

@@ -19,10 +19,11 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
+from pf_stream.kafka._metadata import TopicsRequest
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError, TopicMissingError
 
-__all__ = ["ConnectionSettings", "FetchResult", "Link", "Partition", "Produced", "is_transient"]
+__all__ = ["ConnectionSettings", "Described", "FetchResult", "Link", "Partition", "Produced", "is_transient"]
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ Partition = tuple[str, int]
 
 READ_COMMITTED: Final = 1
 BACKOFF_S: Final = 0.1
+MAX_BACKOFF_S: Final = 1.0
 EARLIEST: Final = -2
 LATEST: Final = -1
 
@@ -114,6 +116,16 @@ class FetchResult:
     """Why the broker refused to read it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a topic is."""
+
+    id: bytes
+    """16 bytes that no other topic has, not even one of the same name that is made later (KIP-516)."""
+    partitions: int
+    """How many it has."""
+
+
 class Link:
     """Connections to a cluster: one to each broker. A fetch that waits blocks what comes behind it on the same link."""
 
@@ -141,11 +153,24 @@ class Link:
 
     # -- metadata ------------------------------------------------------------------------------------------------------
 
-    async def partitions(self, topic: str) -> int | None:
-        """Number of partitions of a topic, ``None`` if it does not exist."""
-        await self.watch([topic])
-        known = self._client.cluster.partitions_for_topic(topic)
-        return None if known is None else len(known)
+    async def describe(self, topics: Sequence[str]) -> dict[str, Described]:
+        """Those of *topics* that exist. Makes none, whatever the brokers' settings; waits until a broker answers."""
+        pause = _Pause(self)
+        while True:
+            node = self._client.get_random_node()
+            if node is not None:
+                try:
+                    response = await self._client.send(node, TopicsRequest(topics))
+                except kafka_errors.KafkaError as error:
+                    if not is_transient(error):
+                        raise
+                else:
+                    return {
+                        name: Described(topic_id, len(partitions))
+                        for code, name, topic_id, _, partitions, *_ in response.topics
+                        if code in {0, kafka_errors.LeaderNotAvailableError.errno}
+                    }
+            await pause()
 
     def leader(self, partition: Partition) -> int | None:
         """Id of the broker that leads a partition, as far as is known."""
@@ -239,6 +264,7 @@ class Link:
 
     async def fetch_one(self, partition: Partition, position: int) -> FetchResult:
         """Read one partition from *position* on; waits out what may pass, for the rest see the result's *error*."""
+        pause = _Pause(self)
         while True:
             node = await self._leader(partition)
             try:
@@ -257,13 +283,14 @@ class Link:
                 result = results[partition]
                 if result.error is None or not is_transient(result.error):
                     return result
-            await self._pause()
+            await pause()
 
     async def offsets(self, partitions: Sequence[Partition], *, end: bool) -> dict[Partition, int]:
         """First offset of each partition, or with *end* the offset behind its last record; waits out a lost leader."""
         found: dict[Partition, int] = {}
         when = LATEST if end else EARLIEST
         await self.watch(sorted({topic for topic, _ in partitions}))
+        pause = _Pause(self)
         while missing := [partition for partition in partitions if partition not in found]:
             by_node: dict[int, dict[str, list[tuple[int, int]]]] = {}
             for partition in missing:
@@ -285,11 +312,12 @@ class Link:
                         elif not is_transient(error_):
                             raise KafkaError(f"cannot read offsets of {topic}-{row[0]}: {error_!r}")
             if len(found) < len(partitions):
-                await self._pause()
+                await pause()
         return found
 
     async def init_producer_id(self, transactional_id: str) -> tuple[int, int]:
         """A producer id and a new epoch; whoever had the id before is outdated (KIP-98). Waits out a lost coordinator."""
+        pause = _Pause(self)
         while True:
             try:
                 node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
@@ -307,20 +335,31 @@ class Link:
                     raise NotAuthorisedError(f"use transactional id {transactional_id!r}", error) from error
                 if not is_transient(error):
                     raise KafkaError(f"no producer id for {transactional_id!r}: {error!r}") from error
-            await self._pause()
+            await pause()
 
     async def _leader(self, partition: Partition) -> int:
+        pause = _Pause(self)
         while True:
             node = self.leader(partition)
             if node is not None:
                 return node
-            if await self.partitions(partition[0]) is None:
+            await self.watch([partition[0]])
+            if self.leader(partition) is None and partition[0] not in await self.describe([partition[0]]):
                 raise TopicMissingError([partition[0]], "Create it with: pf topics create")
-            await self._pause()
+            await pause()
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(BACKOFF_S)
-        await self.refresh()
+
+class _Pause:
+    """What is waited between two tries, longer each time; leaders are asked for anew."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._seconds = BACKOFF_S
+
+    async def __call__(self) -> None:
+        await asyncio.sleep(self._seconds)
+        self._seconds = min(MAX_BACKOFF_S, self._seconds * 1.5)
+        await self._link.refresh()
 
 
 _NOT_AUTHORISED = (

@@ -1,0 +1,171 @@
+"""Lanes on a real broker: which start, which stop alone and say why, and what a worker leaves behind."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]  # its public name
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from tests.kafka._support import (
+    Client,
+    counts,
+    durable,
+    in_process,
+    in_thread,
+    make_topics,
+    name_in,
+    wait_until,
+)
+
+
+@pytest.fixture
+def client(bootstrap_servers: str, unique: str) -> Client:
+    topology = counts.within(unique)
+    make_topics(bootstrap_servers, topology)
+    return Client(bootstrap_servers, topology)
+
+
+def lane(client: Client, group: str, partition: int) -> str:
+    return f"<lane {client.topology.app_id}-{group}-changelog-{partition}>"
+
+
+def stopped(logs: list[EventDict], lane: str) -> EventDict:
+    """What was said about a lane that stopped."""
+    found = [entry for entry in logs if entry.get("lane") == lane and "code" in entry]
+    assert len(found) == 1, f"{len(found)} times it was said that {lane} stopped"
+    assert found[0]["log_level"] == "error"
+    return found[0]
+
+
+def admin(client: Client) -> AdminClient:
+    return AdminClient({"bootstrap.servers": client.bootstrap_servers, "log_level": 0})
+
+
+# -- a process ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_process_listens_nowhere_and_drains(client: Client, tmp_path: Path) -> None:
+    """SIGTERM in the middle of 20,000 intents: exit code 0, and nothing half done is left in the changelogs."""
+    topology = client.topology
+    names = [name_in(partition, topology) for partition in (0, 1)]
+    with in_process(client.bootstrap_servers, topology, tmp_path) as worker:
+        worker.wait_for("worker ready")
+        process = psutil.Process(worker.process.pid)
+        for one in (process, *process.children(recursive=True)):
+            assert [c.laddr for c in one.net_connections("all") if c.status == psutil.CONN_LISTEN] == []
+
+        for _ in range(100):
+            for name in names:
+                client.add(name, 100)
+        client.flush()
+        wait_until(lambda: started(client))
+        assert worker.end() == 0
+        assert "worker stopped" in worker.log
+        assert "rror" not in worker.log
+
+    left = durable(client.bootstrap_servers, topology)
+    assert not left.outbox
+    done = sum(left.counted().values())
+    assert done > 0
+    assert done == sum(
+        offset
+        for (reactor, topic, _), offset in left.watermarks.items()
+        if (reactor, topic) == ("counts", client.topic)
+    )
+    with in_thread(client.bootstrap_servers, topology) as again:
+        wait_until(lambda: same([again.count(name) for name in names], [10_000, 10_000]))
+        wait_until(lambda: same(again.state("totals", "all")["n"], 20_000))
+
+
+def started(client: Client) -> None:
+    assert durable(client.bootstrap_servers, client.topology).counted()
+
+
+def same(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+def test_missing_topics_end_the_start_and_name_the_command(bootstrap_servers: str, unique: str, tmp_path: Path) -> None:
+    with in_process(bootstrap_servers, counts.within(unique), tmp_path) as worker:
+        assert worker.process.wait(30) == 3
+        assert f"{unique}.intents" in worker.log
+        assert "pf topics create" in worker.log
+        assert "Traceback" not in worker.log
+
+
+# -- source topics that are not what they were --------------------------------------------------------------------------
+
+
+def test_a_source_topic_that_was_made_anew_stops_its_lanes(client: Client) -> None:
+    """Between two starts; the lanes of the other group go on."""
+    name = name_in(0, client.topology)
+    client.add(name, 5)
+    client.flush()
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        wait_until(lambda: same(worker.count(name), 5))
+    make_anew(client)
+    client.add(name, 9)
+    client.flush()
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        entry = stopped(logs, lane(client, "intents", 0))
+        assert entry["code"] == "topic_replaced"
+        assert client.topic in entry["reason"]
+        assert worker.lanes == {lane(client, "totals", 0), lane(client, "totals", 1), lane(client, "intents", 1)}
+    assert durable(client.bootstrap_servers, client.topology).counted() == {name: 5}
+
+
+def test_a_source_topic_that_is_made_anew_under_a_running_worker_stops_its_lanes(client: Client) -> None:
+    names = [name_in(partition, client.topology) for partition in (0, 1)]
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        for name in names:
+            client.add(name, 5)
+        client.flush()
+        wait_until(lambda: same([worker.count(name) for name in names], [5, 5]))
+        make_anew(client)
+        # More than before, so that the offsets of the old topic exist in the new one.
+        for name in names:
+            client.add(name, 9)
+        client.flush()
+
+        def both_stopped() -> None:
+            for partition in (0, 1):
+                assert stopped(logs, lane(client, "intents", partition))["code"] == "topic_replaced"
+
+        wait_until(both_stopped)
+        assert worker.lanes == {lane(client, "totals", 0), lane(client, "totals", 1)}
+    assert durable(client.bootstrap_servers, client.topology).counted() == dict.fromkeys(names, 5)
+
+
+def make_anew(client: Client) -> None:
+    """Delete the intents topic and create it again."""
+    kafka = admin(client)
+    kafka.delete_topics([client.topic])[client.topic].result(10)
+
+    def gone() -> None:
+        assert client.topic not in kafka.list_topics(timeout=10).topics
+
+    wait_until(gone)
+    make_topics(client.bootstrap_servers, client.topology)
+
+
+def test_records_that_were_deleted_before_they_were_read_stop_the_lane(client: Client) -> None:
+    names = [name_in(partition, client.topology) for partition in (0, 1)]
+    for name in names:
+        client.add(name, 5)
+    client.flush()
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        wait_until(lambda: same([worker.count(name) for name in names], [5, 5]))
+    for name in names:
+        client.add(name, 5)
+    client.flush()
+    kafka = admin(client)  # its futures need it alive
+    ((_, deleted),) = kafka.delete_records([TopicPartition(client.topic, 0, 7)]).items()
+    deleted.result(10)
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        entry = stopped(logs, lane(client, "intents", 0))
+        assert entry["code"] == "watermark_range"
+        assert f"offset 5 of {client.topic}-0, which holds [7, 10)" in entry["reason"]
+        wait_until(lambda: same(worker.count(names[1]), 10))
