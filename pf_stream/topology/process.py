@@ -1,9 +1,7 @@
 """A worker as a process: signals, logging, and its entry in the registry."""
 
 import asyncio
-import logging
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +14,7 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
+from pf_stream.topology._logging import configure_logging
 
 __all__ = ["run_worker"]
 
@@ -24,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 def run_worker(topology: Topology, settings: WorkerSettings) -> int:
     """Run until SIGTERM or SIGINT, then drain. Returns the exit code: 0 after a drain, 1 if the worker could not go on."""
-    _configure_logging()
+    configure_logging()
     return asyncio.run(_run(topology, settings))
 
 
@@ -84,19 +83,3 @@ class _Sender:
 
     async def send(self, topic: str, key: bytes, value: bytes | None) -> None:
         await asyncio.to_thread(send, self._connection, [NewRecord(topic, key, value)])
-
-
-def _configure_logging() -> None:
-    """Our events as they are, libraries' only from WARNING on: Faust sets the root logger to DEBUG otherwise."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
-    for name in ("aiokafka", "faust", "mode"):
-        logging.getLogger(name).setLevel(logging.WARNING)

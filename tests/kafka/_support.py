@@ -457,6 +457,10 @@ class ThreadWorker:
         state = self.state("counts", name)
         return 0 if state is None else int(state["n"])
 
+    def total(self) -> int:
+        state = self.state("totals", TOTAL)
+        return 0 if state is None else int(state["n"])
+
     @property
     def refused(self) -> Counter[str]:
         return self.call(lambda: self.worker.refused)

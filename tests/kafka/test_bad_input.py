@@ -343,7 +343,7 @@ def test_handlers_that_misbehave(client: Client, worker: ThreadWorker, how: str,
 def test_a_failure_takes_back_nothing_of_other_intents(client: Client, worker: ThreadWorker) -> None:
     """Many keys, every third intent fails, all in as few units as possible."""
     names = [name_in(index % 2, client.topology) for index in range(40)]
-    total = worker.state("totals", "all")["n"]
+    total = worker.total()
     for _ in range(20):
         for name in names:
             client.add(name)
@@ -351,7 +351,7 @@ def test_a_failure_takes_back_nothing_of_other_intents(client: Client, worker: T
             client.add(name, by=2)
     client.flush()
     wait_until(lambda: same({worker.count(name) for name in names}, {60}))
-    wait_until(lambda: same(worker.state("totals", "all")["n"], total + 60 * len(names)))
+    wait_until(lambda: same(worker.total(), total + 60 * len(names)))
 
 
 # -- what is in the changelog --------------------------------------------------------------------------------------------
@@ -393,5 +393,5 @@ def test_state_that_cannot_be_decoded(bootstrap_servers: str, unique: str) -> No
     client.place(key, changelog.pack_state(1, b'{"n": 41}'), [], partition=0, topic=log)
     with in_thread(bootstrap_servers, topology) as worker:
         wait_until(lambda: same((worker.count(broken), worker.count(neighbour)), (42, 3010)))
-        wait_until(lambda: same(worker.state("totals", "all")["n"], 3010 + 1 + 6))
+        wait_until(lambda: same(worker.total(), 3010 + 1 + 6))
     assert not client.dead_letters()
