@@ -1,0 +1,145 @@
+"""Lanes that change hands, under load: what is kept, what is handed over, and who is refused."""
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pf_stream.core import Lane, changelog
+from tests.kafka._support import (
+    Client,
+    ThreadWorker,
+    counts,
+    durable,
+    in_process,
+    in_thread,
+    make_topics,
+    name_in,
+    wait_until,
+)
+
+
+@pytest.fixture
+def client(bootstrap_servers: str, unique: str) -> Client:
+    topology = counts.within(unique)
+    make_topics(bootstrap_servers, topology)
+    return Client(bootstrap_servers, topology)
+
+
+def lanes_of(worker: ThreadWorker) -> dict[str, Lane]:
+    """The memory of each open lane."""
+    return worker.call(lambda: {repr(runner): runner.lane for runner in worker.worker.lanes.runners})
+
+
+# -- a lane that comes back to the same worker ---------------------------------------------------------------------------
+
+
+def test_a_lane_that_nobody_else_wrote_is_kept(client: Client) -> None:
+    """Its fence lies right behind its own last append, so its memory is good; another one's is not."""
+    kept, changed = (name_in(partition, client.topology) for partition in (0, 1))
+    log = f"{client.topology.app_id}-intents-changelog"
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        client.add(kept, 7)
+        client.add(changed, 7)
+        client.flush()
+        wait_until(lambda: same(worker.total(), 14))
+        wait_until(lambda: same(durable(client.bootstrap_servers, client.topology).outbox, []))
+        before = lanes_of(worker)
+        key = changelog.state_key(changelog.state_prefix("counts"), changed.encode())
+        client.place(key, changelog.pack_state(1, b'{"n": 1000}'), [], partition=1, topic=log)
+
+        epoch = last_epoch(client, log)
+        worker.call(worker.worker.lanes._rejoin)
+
+        def assigned_anew() -> None:
+            assert last_epoch(client, log) == epoch + 1
+            assert len(worker.lanes) == 4
+
+        wait_until(assigned_anew)
+        after = lanes_of(worker)
+        recovered = {name for name, lane in after.items() if lane is not before[name]}
+        assert recovered == {f"<lane {log}-1>"}
+        client.add(kept)
+        client.add(changed)
+        client.flush()
+        wait_until(lambda: same((worker.count(kept), worker.count(changed)), (8, 1001)))
+    assert durable(client.bootstrap_servers, client.topology).total() == 16
+
+
+def last_epoch(client: Client, log: str) -> int:
+    """The lowest, over the partitions, of the epochs of the last fences."""
+    last: dict[int | None, int] = {}
+    for message in client.read(log):
+        if message.key() == changelog.FENCE:
+            last[message.partition()] = orjson.loads(message.value() or b"")["epoch"]
+    return min(last.values())
+
+
+def same(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+# -- two workers -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def load(client: Client, names: list[str]) -> Iterator[Counter[str]]:
+    """Intents at some thousand a second while the block runs; afterwards all have been sent."""
+    sent: Counter[str] = Counter()
+    over = threading.Event()
+
+    def produce() -> None:
+        while not over.wait(0.01):
+            for name in names:
+                client.add(name, 2)
+                sent[name] += 2
+        client.flush()
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_second_worker_comes_is_paused_is_refused_and_leaves(client: Client, tmp_path: Path) -> None:
+    """Under load all the time; every count is exact.
+
+    It joins and takes lanes over; it is stopped (SIGSTOP) for longer than its session lasts, so its lanes go back; it
+    goes on (SIGCONT) with what it had in hand and the broker refuses it; it is ended (SIGTERM) and drains.
+    """
+    names = [name_in(index % 2, client.topology) for index in range(10)]
+    servers, topology = client.bootstrap_servers, client.topology
+    with in_thread(servers, topology, worker_id="first") as first, load(client, names) as sent:
+        assert len(first.lanes) == 4
+        with in_process(servers, topology, tmp_path, worker_id="second") as second:
+            second.wait_for("worker ready")
+            wait_until(lambda: shared(first))
+
+            second.signal(signal.SIGSTOP)
+            wait_until(lambda: same(len(first.lanes), 4), within=30)
+            second.signal(signal.SIGCONT)
+            second.wait_for("code=fenced")
+            wait_until(lambda: shared(first))
+
+            assert second.end() == 0
+            assert "worker stopped" in second.log
+        wait_until(lambda: same(len(first.lanes), 4), within=30)
+    with in_thread(servers, topology, worker_id="first") as first:
+        wait_until(lambda: same({name: first.count(name) for name in names}, dict(sent)))
+        wait_until(lambda: same(first.total(), sum(sent.values())))
+    left = durable(servers, topology)
+    assert left.counted() == dict(sent)
+    assert left.total() == sum(sent.values())
+    assert left.outbox == []
+
+
+def shared(first: ThreadWorker) -> None:
+    assert 0 < len(first.lanes) < 4
