@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pf_stream.core import Lane, changelog
+from pf_stream.core import changelog
 from tests.kafka._support import (
     Client,
     ThreadWorker,
@@ -31,7 +31,7 @@ def client(bootstrap_servers: str, unique: str) -> Client:
     return Client(bootstrap_servers, topology)
 
 
-def lanes_of(worker: ThreadWorker) -> dict[str, Lane]:
+def lanes_of(worker: ThreadWorker) -> dict[str, object]:
     """The memory of each open lane."""
     return worker.call(lambda: {repr(runner): runner.lane for runner in worker.worker.lanes.runners})
 
