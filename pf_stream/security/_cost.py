@@ -96,15 +96,15 @@ class _Facts:
         return count
 
 
-def _ops_us(ops: Sequence[Op], items: int, additions: int = 0) -> float:
+def _ops_us(ops: Sequence[Op], items: int) -> float:
     cost = 0.0
+    additions = 0
     before: Op | None = None
     for op in ops:
         value = op.value
         if isinstance(value, Closure):
-            # Called once per element of a collection, which has at most the elements of all together, once more for
-            # each addition.
-            cost += (1 + items) * (1 + additions) * (1 + _ops_us(value.ops, items, additions))
+            # Called once per element of a collection; a union has at most the elements of all collections together.
+            cost += (1 + items) * (1 + _ops_us(value.ops, items))
         elif op.kind == 3 and value == _REGEX:
             cost += _pattern_us(before)
         elif op.kind == 3 and value == _ADD:
