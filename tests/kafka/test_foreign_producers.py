@@ -1,0 +1,242 @@
+"""Clients that know nothing of pf_stream: they produce intents and read replies with what docs/protocol.md says.
+
+Not one line of pf_stream is in their code. What they are given is what an operator would give them: addresses, a topic
+name and a token.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka
+import confluent_kafka
+import pytest
+
+from pf_stream import Topology
+from tests.kafka._support import (
+    Client,
+    Counts,
+    ThreadWorker,
+    Totals,
+    headers_of,
+    in_thread,
+    make_topics,
+    token,
+    wait_until,
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a foreign client has in hand."""
+
+    servers: str
+    intents: str
+    replies: str
+    token: str
+
+
+# -- the foreign clients ----------------------------------------------------------------------------------------------------
+
+
+def headers(given: Given, **more: str) -> Any:
+    """Headers of an intent."""
+    return [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"counts.added.v1"),
+        ("ce_source", b"/elsewhere"),
+        ("ce_id", secrets.token_hex(8).encode()),
+        ("content-type", b"application/json"),
+        ("pf-context", given.token.encode()),
+        *((name.replace("_", "-"), value.encode()) for name, value in more.items()),
+    ]
+
+
+def value(name: str) -> bytes:
+    """Payload of an intent."""
+    return json.dumps({"name": name, "by": 1}).encode()
+
+
+def produce_with_confluent(given: Given, names: list[str], **more: str) -> None:
+    """librdkafka and its default partitioner, which hashes keys with CRC32."""
+    producer = confluent_kafka.Producer({"bootstrap.servers": given.servers})
+    for name in names:
+        producer.produce(given.intents, value(name), name, headers=headers(given, **more))
+    assert producer.flush(30) == 0
+
+
+async def produce_with_aiokafka(given: Given, names: list[str], **more: str) -> None:
+    """aiokafka and its default partitioner, which hashes keys with murmur2, as Java does."""
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=given.servers) as producer:
+        waiting = [
+            await producer.send(given.intents, value(name), name.encode(), headers=headers(given, **more))
+            for name in names
+        ]
+        await asyncio.gather(*waiting)
+
+
+def replies_with_confluent(given: Given, wanted: set[str]) -> dict[str, Any]:
+    """Read the replies topic until every correlation id of *wanted* has come."""
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": given.servers, "group.id": secrets.token_hex(4), "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([given.replies])
+    found: dict[str, Any] = {}
+    deadline = time.monotonic() + 20
+    try:
+        while wanted - found.keys():
+            assert time.monotonic() < deadline, f"no replies to {wanted - found.keys()}"
+            message = consumer.poll(0.2)
+            if message is not None and not message.error():
+                head: dict[str, Any] = dict(message.headers() or [])
+                found[head["pf-correlation-id"].decode()] = (head, json.loads(message.value() or b"null"))
+        return found
+    finally:
+        consumer.close()
+
+
+async def reply_with_aiokafka(given: Given, correlation: str) -> Any:
+    """Ask, and read the answer."""
+    async with aiokafka.AIOKafkaConsumer(
+        given.replies, bootstrap_servers=given.servers, auto_offset_reset="earliest"
+    ) as consumer:
+        await produce_with_aiokafka(given, ["asked"], pf_reply_to=given.replies, pf_correlation_id=correlation)
+        async with asyncio.timeout(20):
+            async for record in consumer:
+                if dict(record.headers).get("pf-correlation-id") == correlation.encode():
+                    return json.loads(record.value or b"null")
+    raise AssertionError
+
+
+# -- what becomes of it ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(bootstrap_servers: str) -> Client:
+    """Reads what there is; five partitions, so that four keys of five are misplaced by the other hash."""
+    topology = Topology(
+        "counts",
+        [Counts, Totals],
+        namespace="t" + secrets.token_hex(5),
+        internal=["totals"],
+        replies=["replies", "answers.*"],
+        partitions=5,
+    )
+    make_topics(bootstrap_servers, topology)
+    return Client(bootstrap_servers, topology)
+
+
+@pytest.fixture(scope="module")
+def worker(bootstrap_servers: str, client: Client) -> Iterator[ThreadWorker]:
+    with in_thread(bootstrap_servers, client.topology) as worker:
+        yield worker
+
+
+@pytest.fixture
+def given(client: Client) -> Given:
+    return Given(client.bootstrap_servers, client.topic, f"{client.topology.namespace}.replies", token(client.topology))
+
+
+def same(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+def test_one_key_has_one_state_whoever_produces_it(client: Client, worker: ThreadWorker, given: Given) -> None:
+    """Both default partitioners, alternating; misplaced keys are sent on, once, and every intent counts once."""
+    names = [f"shared{index}" for index in range(60)]
+    before = worker.total()
+    for _ in range(3):
+        produce_with_confluent(given, names)
+        asyncio.run(produce_with_aiokafka(given, names))
+    # worker.count() fails if a name has a state in more than one lane.
+    wait_until(lambda: same({name: worker.count(name) for name in names}, dict.fromkeys(names, 6)))
+    wait_until(lambda: same(worker.total(), before + 6 * len(names)))
+
+    placed: dict[str, set[int | None]] = {}
+    for message in client.read(client.topic):
+        placed.setdefault((message.key() or b"").decode(), set()).add(message.partition())
+    misplaced = {name for name in names if len(placed[name]) > 1}
+    assert len(misplaced) > len(names) / 2
+    rerouted = Counter((message.key() or b"").decode() for message in client.read(f"{client.topic}.rerouted"))
+    assert rerouted == dict.fromkeys(misplaced, 3)
+    assert not client.dead_letters()
+
+
+def test_replies_are_read_back(client: Client, worker: ThreadWorker, given: Given) -> None:
+    """By both clients, also where the key was misplaced; each intent has one reply."""
+    names = [f"replied{index}" for index in range(10)]
+    for name in names:
+        produce_with_confluent(given, [name], pf_reply_to=given.replies, pf_correlation_id=f"c-{name}")
+    found = replies_with_confluent(given, {f"c-{name}" for name in names})
+    for name in names:
+        head, data = found[f"c-{name}"]
+        assert data == {"name": name, "n": 1}
+        assert head["ce_specversion"] == b"1.0"
+        assert head["ce_type"] == b"counts.added.reply"
+        assert head["content-type"] == b"application/json"
+        assert "pf-context" not in head
+        assert "pf-error-code" not in head
+    assert asyncio.run(reply_with_aiokafka(given, "c-aiokafka")) == {"name": "asked", "n": 1}
+    answered = Counter(headers_of(message)["pf-correlation-id"] for message in client.read(given.replies))
+    assert answered == {**{f"c-{name}".encode(): 1 for name in names}, b"c-aiokafka": 1}
+
+
+def test_a_refusal_is_replied_too(worker: ThreadWorker, given: Given) -> None:
+    """To those who have proven who they are."""
+    broken = [(name, raw if name != "ce_type" else b"counts.added.v9") for name, raw in headers(given)]
+    producer = confluent_kafka.Producer({"bootstrap.servers": given.servers})
+    for context, correlation in ((given.token, "c-known"), ("not a token", "c-unknown")):
+        head: Any = [(name, raw) for name, raw in broken if name != "pf-context"]
+        head += [("pf-context", context.encode())]
+        head += [("pf-reply-to", given.replies.encode()), ("pf-correlation-id", correlation.encode())]
+        producer.produce(given.intents, value("x"), "x", 0, headers=head)
+    # Behind both, in the same partition: when its reply is there, theirs would be.
+    again = headers(given, pf_reply_to=given.replies, pf_correlation_id="c-behind")
+    producer.produce(given.intents, b"no JSON", "x", 0, headers=again)
+    assert producer.flush(30) == 0
+    found = replies_with_confluent(given, {"c-known", "c-behind"})
+    head, data = found["c-known"]
+    assert head["ce_type"] == b"pf.refused"
+    assert head["pf-error-code"] == b"unsupported_version"
+    assert data["error"] == "unsupported_version"
+    assert found["c-behind"][0]["pf-error-code"] == b"malformed_payload"
+    assert "c-unknown" not in found
+
+
+def test_structured_mode(client: Client, worker: ThreadWorker, given: Given) -> None:
+    """The whole event in the value, CloudEvents JSON format; headers that are no attributes stay headers."""
+    name = "structured"
+    event = {
+        "specversion": "1.0",
+        "type": "counts.added.v1",
+        "source": "/elsewhere",
+        "id": "1",
+        "datacontenttype": "application/json",
+        "data": {"name": name, "by": 3},
+    }
+    producer = confluent_kafka.Producer({"bootstrap.servers": given.servers, "partitioner": "murmur2_random"})
+    for content_type in (b"application/cloudevents+json", b"application/cloudevents+json; charset=UTF-8"):
+        head: Any = [
+            ("content-type", content_type),
+            ("pf-context", given.token.encode()),
+            ("pf-reply-to", given.replies.encode()),
+            ("pf-correlation-id", b"c-structured"),
+        ]
+        producer.produce(given.intents, json.dumps(event), name, headers=head)
+    assert producer.flush(30) == 0
+    wait_until(lambda: same(worker.count(name), 6))
+    head, _ = replies_with_confluent(given, {"c-structured"})["c-structured"]
+    assert head["ce_id"].startswith(b"re:1")
+
+
+def test_a_reply_topic_that_does_not_exist_holds_nobody_up(worker: ThreadWorker, given: Given) -> None:
+    names = ["patient", "patient", "patient"]
+    produce_with_confluent(given, names, pf_reply_to=f"answers.{secrets.token_hex(4)}", pf_correlation_id="c-lost")
+    wait_until(lambda: same(worker.count("patient"), 3))
+    produce_with_confluent(given, ["patient"], pf_reply_to=given.replies, pf_correlation_id="c-found")
+    assert replies_with_confluent(given, {"c-found"})["c-found"][1] == {"name": "patient", "n": 4}
