@@ -101,6 +101,7 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
                 refusals = Refusals.among(frame, issuer, REFUSALS)
                 for carrier, token in contexts.items():
                     write_private(folder / f"{carrier}.ctx", token + "\n", overwrite=True)
+                (folder / "flight.json").write_bytes(next(flights(frame)).payload)
                 doing.done(f"a signing key, and a context for each of {len(contexts)} airlines")
 
             results = Results(connection, topology, topology.partitions)
@@ -264,7 +265,6 @@ def _what_next(screen: "Screen", *, keep: bool) -> None:
     known = shutil.which("pf")
     name = "pf" if known and Path(known) == pf else _relative(pf, here)
     kept = _relative(KEPT, here)
-    flight = '{"tailnum":"N14228","carrier":"UA","origin":"EWR","flight":1545,"dest":"IAH","delay":2,"distance":1400}'
     screen.say()
     if keep:
         screen.say("Kafka and the worker are still running. What to try next:", style="bold")
@@ -275,9 +275,9 @@ def _what_next(screen: "Screen", *, keep: bool) -> None:
         f"export PF_DEV_DATA_DIR={kept}/kafka PF_TOPOLOGY={_relative(Path(__file__).parent, here)}/topology.yaml",
         f"{name} state get board EWR",
         f"{name} dlq list",
-        f"{name} intent send flights.departed --context {kept}/UA.ctx --wait --data '{flight}'",
-        f"{name} intent send flights.departed --context {kept}/AA.ctx --wait --data '{flight}'",
         f"{name} registry list",
+        f"{name} intent send flights.departed --data @{kept}/flight.json --context {kept}/UA.ctx --wait",
+        f"{name} intent send flights.departed --data @{kept}/flight.json --context {kept}/AA.ctx --wait",
         "make demo-stop",
     ):
         screen.command(line)
