@@ -100,6 +100,13 @@ def test_a_payload_is_explained_without_its_values() -> None:
     assert letter.message == "item: Input should be a valid string; act: Input should be a valid string"
 
 
+def test_a_payload_that_is_none_at_all_is_explained_too() -> None:
+    driver = Driver(boxes)
+    driver.send_raw("intents", key=b"b", value=b"[]", headers=driver_headers(driver.context()))
+    (letter,) = driver.dead_letters()
+    assert letter.message == "value: Input should be an object"
+
+
 class TestTokens:
     @pytest.mark.parametrize("inline", [64 << 10, 0])
     def test_a_genuine_one_is_replaced_by_its_revocation_ids(self, inline: int) -> None:

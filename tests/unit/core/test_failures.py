@@ -7,7 +7,7 @@ import pytest
 from pydantic import Field, field_validator
 
 from pf_stream import PUBLIC, Context, Effects, Intent, Key, Reactor, State, Topology, on
-from pf_stream.core import CommitUnit, Limits, Rewind
+from pf_stream.core import CommitUnit, Limits, Rewind, changelog
 from pf_stream.testing import Driver
 from tests.unit.core.kit import TOKEN, Bench, Box, BoxCap, Boxes, Put, Room, Rooms, Watch, Watched, boxes, codes, record
 
@@ -277,10 +277,13 @@ class TestRewind:
             record(1, Put(box="b", act="wrong type"), TOKEN, ("pf-source", b"up:1:1")),
             record(2, Put(box="c"), TOKEN, ("pf-source", b"up:2:0")),
             record(3, Put(box="c"), TOKEN, ("pf-source", b"up:1:1")),
+            record(4, Put(box="c"), TOKEN, ("pf-source", b"other:1:0")),
         ]
         units = bench.commit_all(*records, topic="box.intents.rerouted")
         assert codes(units) == [("bad_state", 1)]
-        assert bench.lane.handled == 2
+        assert bench.lane.handled == 3
+        marks = [changelog.parse_name(key, 23)[0] for unit in units for key, _ in unit.entries if key[1:2] == b"d"]
+        assert marks == ["up", "up", "up", "other"], "each in the unit that took its record"
 
     def test_a_unit_is_sealed_or_taken_back_never_both(self) -> None:
         bench = Bench()
