@@ -30,8 +30,24 @@ REVOKE_S = 5.0
 """How long a revocation waits for what is under way: half of the session timeout."""
 
 RETRY_S = 1.0
+CALM_S = 300.0
+MAX_REJOIN_S = 60.0
 
 LaneKey = tuple[str, int]
+
+
+class _Losses:
+    """How often a lane was lost of late. Each new assignment interrupts all lanes of all workers for a moment."""
+
+    def __init__(self) -> None:
+        self._delay = 0.0
+        self._last = -CALM_S
+
+    def next_delay(self, now: float) -> float:
+        """How long to wait before asking for the lane again; twice as long each time, until it was calm for a while."""
+        self._delay = 0.0 if now - self._last > CALM_S else min(MAX_REJOIN_S, max(1.0, 2 * self._delay))
+        self._last = now
+        return self._delay
 
 
 class Lanes:
@@ -52,6 +68,8 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._losses: dict[LaneKey, _Losses] = {}
+        self._rejoins: list[asyncio.TimerHandle] = []
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: asyncio.Task[None] | None = None
         self.hints = hints
@@ -184,8 +202,9 @@ class Lanes:
         self._report(runner, error)
         if isinstance(error, FencedError | AppendError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
-            log.warning("rejoining the group, since a lane was lost", lane=repr(runner))
-            self._rejoin()
+            delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
+            log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
+            self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
 
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
@@ -228,6 +247,8 @@ class Lanes:
 
     async def stop(self, seconds: float) -> None:
         """Drain and close everything."""
+        for handle in self._rejoins:
+            handle.cancel()
         await self.revoke(seconds)
         if self._reading is not None:
             self._reading.cancel()

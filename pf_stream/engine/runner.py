@@ -5,6 +5,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -25,8 +26,8 @@ from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.reader import Feed, Reader
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count
-from pf_stream.kafka.errors import TopicMissingError
+from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, stamp
+from pf_stream.kafka.errors import AppendError, NotAuthorisedError, TopicMissingError
 from pf_stream.kafka.link import Link, Partition
 
 __all__ = ["LaneRunner", "Shared"]
@@ -104,6 +105,10 @@ class LaneRunner:
         self._drained = asyncio.Event()
         self._drained.set()
         self._committing = False
+        self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
+        self._needed |= {emit.topic for emit in plan.emits.values()}
+        self._unnumbered: set[Partition] = set()
+        """Partitions for replies whose broker has refused a batch under the present lease."""
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -135,6 +140,7 @@ class LaneRunner:
             shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
         )
         self._lease = lease
+        self._unnumbered.clear()
         # Memory of an earlier assignment is good only if nobody has written since.
         if lease.fence != known + 1:
             self.lane = self._new_lane()
@@ -287,11 +293,8 @@ class LaneRunner:
             absent = unit.outputs.unknown - described.keys()
             self._partitions.update({topic: found.partitions for topic, found in described.items()})
         if absent:
-            needed = {source.plan.dead_letters for source in self.lane.sources.values()}
-            needed |= {source.plan.topic for source in self.lane.sources.values()}
-            needed |= {emit.topic for emit in self.plan.emits.values()}
-            if absent & needed:
-                raise TopicMissingError(sorted(absent & needed), "Create them with: pf topics create")
+            if absent & self._needed:
+                raise TopicMissingError(sorted(absent & self._needed), "Create them with: pf topics create")
             log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
         return unit.outputs.entries(without=absent)
 
@@ -319,15 +322,18 @@ class LaneRunner:
 
     async def _send_outputs(self) -> None:
         """Hand outputs on in the order of the units; what a later unit says must not overtake an earlier one."""
-        outputs = self._shared.outputs
         while True:
             sending = await self._to_send.get()
             for entry in sending.entries.values():
                 batch = await self._copy(entry) if isinstance(entry, PointerEntry) else entry.batch
-                target = entry.topic, entry.partition
-                assert self._lease is not None
-                sent = outputs.submit(self, target, self._lease.stamp(target, batch))
-                sent.add_done_callback(lambda done, sending=sending: self._sent(sending, done))  # type: ignore[misc]
+                self._submit(sending, (entry.topic, entry.partition), batch)
+
+    def _submit(self, sending: "_Sending", target: Partition, batch: bytes) -> None:
+        assert self._lease is not None
+        unnumbered = target in self._unnumbered
+        stamped = stamp(batch, -1, -1, -1) if unnumbered else self._lease.stamp(target, batch)
+        sent = self._shared.outputs.submit(self, target, stamped)
+        sent.add_done_callback(partial(self._sent, sending, target, batch, unnumbered))
 
     async def _copy(self, entry: PointerEntry) -> bytes:
         records = await self._shared.control.read_range(
@@ -343,11 +349,22 @@ class LaneRunner:
             builder.append(entry.timestamp_ms, None, None, list(entry.headers))
         return builder.build()
 
-    def _sent(self, sending: "_Sending", done: "asyncio.Future[int]") -> None:
+    def _sent(
+        self, sending: "_Sending", target: Partition, batch: bytes, unnumbered: bool, done: "asyncio.Future[int]"
+    ) -> None:
         if done.cancelled():
             return
         error = done.exception()
-        if error is not None:
+        if isinstance(error, AppendError | NotAuthorisedError | TopicMissingError) and target[0] not in self._needed:
+            # A client chose this topic for its replies, and no client may hold up a lane by that.
+            if isinstance(error, AppendError) and not unnumbered:
+                # One refusal leaves a gap in a producer's numbering, for which the broker refuses all that follows.
+                self._unnumbered.add(target)
+                self._submit(sending, target, batch)
+                return
+            log.warning("replies dropped: their topic does not take them", topic=target[0], reason=str(error))
+            self._partitions.pop(target[0], None)
+        elif error is not None:
             self._fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
         sending.left -= 1

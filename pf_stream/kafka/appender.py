@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 
-from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError
+from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError, TopicMissingError
 from pf_stream.kafka.link import BACKOFF_S, Link, Partition, Produced, is_transient
 
 __all__ = ["Appender"]
@@ -51,8 +51,8 @@ class Appender:
     def submit(self, owner: object, partition: Partition, batch: bytes) -> "asyncio.Future[int]":
         """Queue a batch. The future gives the offset of its first record.
 
-        It raises :class:`FencedError`, :class:`NotAuthorisedError` or :class:`AppendError`; trouble that may pass is
-        waited out.
+        It raises :class:`FencedError`, :class:`NotAuthorisedError`, :class:`TopicMissingError` or :class:`AppendError`;
+        trouble that may pass is waited out.
         """
         item = _Item(owner, batch, asyncio.get_running_loop().create_future())
         self._queues.setdefault(partition, deque()).append(item)
@@ -111,9 +111,19 @@ class Appender:
 
     async def _find(self, partitions: list[Partition]) -> None:
         """Learn the leaders of partitions."""
-        await self._link.watch(sorted({topic for topic, _ in partitions}))
-        if any(self._link.leader(partition) is None for partition in partitions):
-            await self._wait("no leader", partitions)
+        topics = {topic for topic, _ in partitions}
+        await self._link.watch(sorted(topics))
+        lost = [partition for partition in partitions if self._link.leader(partition) is None]
+        if lost:
+            missing = topics - (await self._link.describe(sorted(topics))).keys()
+            await self._wait("no leader", lost)
+            # Twice, and not at once: a broker may learn of a topic later than its producer.
+            if missing:
+                missing -= (await self._link.describe(sorted(missing))).keys()
+            for partition in lost:
+                if partition[0] in missing:
+                    for item in list(self._queues[partition]):
+                        self._fail(partition, item, TopicMissingError([partition[0]], "It was deleted while in use."))
         self._in_flight.difference_update(partitions)
         self._pump()
 
@@ -167,13 +177,16 @@ class Appender:
         if item.done.done():
             return
         failure: KafkaError
-        if isinstance(error, _FENCED):
+        if isinstance(error, KafkaError):
+            failure = error
+        elif isinstance(error, _FENCED):
             failure = FencedError(*partition)
         elif isinstance(error, kafka_errors.TopicAuthorizationFailedError):
             failure = NotAuthorisedError(f"write to {partition[0]}", error)
         else:
             failure = AppendError(*partition, repr(error))
-        failure.__cause__ = error
+        if failure is not error:
+            failure.__cause__ = error
         item.done.set_exception(failure)
 
     def _pop(self, partition: Partition, item: _Item) -> None:

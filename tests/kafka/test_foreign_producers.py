@@ -16,6 +16,8 @@ from typing import Any
 import aiokafka
 import confluent_kafka
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from pf_stream import Topology
 from tests.kafka._support import (
@@ -26,6 +28,7 @@ from tests.kafka._support import (
     headers_of,
     in_thread,
     make_topics,
+    name_in,
     token,
     wait_until,
 )
@@ -240,3 +243,31 @@ def test_a_reply_topic_that_does_not_exist_holds_nobody_up(worker: ThreadWorker,
     wait_until(lambda: same(worker.count("patient"), 3))
     produce_with_confluent(given, ["patient"], pf_reply_to=given.replies, pf_correlation_id="c-found")
     assert replies_with_confluent(given, {"c-found"})["c-found"][1] == {"name": "patient", "n": 4}
+
+
+def test_a_reply_topic_that_takes_no_reply_holds_nobody_up(client: Client, worker: ThreadWorker, given: Given) -> None:
+    """One whose limit a reply exceeds, and one that is deleted after it was used."""
+    small, gone = (f"answers.{secrets.token_hex(4)}" for _ in range(2))
+    admin = AdminClient({"bootstrap.servers": given.servers})
+    made = admin.create_topics([NewTopic(small, 1, config={"max.message.bytes": "700"}), NewTopic(gone, 1)])
+    for future in made.values():
+        future.result(10)
+    to_small, to_gone = (Given(given.servers, given.intents, topic, given.token) for topic in (small, gone))
+
+    # Both keys live in one lane, so that what follows a refused reply was numbered after it.
+    long, short = (name_in(3, client.topology, prefix) for prefix in (secrets.token_hex(1000), "short"))
+    produce_with_confluent(given, [long], pf_reply_to=small, pf_correlation_id="c-long")
+    produce_with_confluent(given, [short], pf_reply_to=small, pf_correlation_id="c-short")
+    assert set(replies_with_confluent(to_small, {"c-short"})) == {"c-short"}
+
+    produce_with_confluent(given, ["gone"], pf_reply_to=gone, pf_correlation_id="c-once")
+    assert replies_with_confluent(to_gone, {"c-once"})
+    admin.delete_topics([gone])[gone].result(10)
+    produce_with_confluent(given, ["gone"], pf_reply_to=gone, pf_correlation_id="c-twice")
+
+    names = [name_in(partition, client.topology) for partition in range(5)]
+    for name in names:
+        produce_with_confluent(given, [name] * 30, pf_reply_to=given.replies, pf_correlation_id=f"c-{name}")
+    replies_with_confluent(given, {f"c-{name}" for name in names})
+    wait_until(lambda: same([worker.count(name) for name in names], [30] * 5))
+    assert len(worker.lanes) == 10
