@@ -141,7 +141,13 @@ class LaneConsumer(driver.Consumer):
             consumer = self._thread._ensure_consumer()
             with consumer._fetcher._subscriptions.fetch_context():
                 pass
-            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await fetcher._stopped.wait()
+            except TimeoutError:
+                continue
+            except asyncio.CancelledError:
+                return  # it is the fetcher's own stop, which during a rebalance Faust takes for a crash of the app
 
     def _filter_committable_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
         """The group's offsets are a hint for tools that show lag; what counts is in the changelogs."""
@@ -161,8 +167,9 @@ class LaneConsumer(driver.Consumer):
     def rejoin(self) -> None:
         """Ask the group for a new assignment; may be called from any thread."""
         thread = self._thread
-        coordinator = thread._ensure_consumer()._coordinator
-        thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+        if not self._stopped.is_set():
+            coordinator = thread._ensure_consumer()._coordinator
+            thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
 
 
 class _Transport(driver.Transport):

@@ -1,7 +1,8 @@
-"""Why a lane cannot go on.
+"""Why a lane, or the worker, cannot go on.
 
 ::
 
+    GroupLostError               the worker is no member of its group any more
     LaneError
     ├── TopicReplacedError       a source topic was deleted and made anew
     └── WatermarkRangeError      the lane's position lies outside the source topic
@@ -9,7 +10,16 @@
 
 from pf_stream.errors import PFError
 
-__all__ = ["LaneError", "TopicReplacedError", "WatermarkRangeError"]
+__all__ = ["GroupLostError", "LaneError", "TopicReplacedError", "WatermarkRangeError"]
+
+
+class GroupLostError(PFError):
+    """Raised when the group membership has crashed, so that the worker cannot go on."""
+
+    code = "group_lost"
+
+    def __init__(self, reason: BaseException | None) -> None:
+        super().__init__(f"the group membership ended: {reason!r}")
 
 
 class LaneError(PFError):

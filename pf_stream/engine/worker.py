@@ -9,6 +9,7 @@ from pf_stream.clock import WallClock
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
+from pf_stream.engine.errors import GroupLostError
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.kafka.admin import Admin
@@ -16,6 +17,8 @@ from pf_stream.kafka.topics import check_topics
 from pf_stream.model.topology import Topology
 
 __all__ = ["Worker"]
+
+WATCH_S = 1.0
 
 
 class Worker:
@@ -27,6 +30,7 @@ class Worker:
         self.limits = limits
         self.lanes = lanes
         self._app = app
+        self._watching = asyncio.create_task(self._watch(), name="watch")
 
     @classmethod
     async def start(cls, topology: Topology, settings: WorkerSettings, limits: Limits | None = None) -> "Worker":
@@ -67,8 +71,16 @@ class Worker:
         """Ends with an error when the worker cannot go on."""
         return self.lanes.crashed
 
+    async def _watch(self) -> None:
+        """Notice a crash within Faust: without the group, nobody would tell lanes to open or to close."""
+        while not self._app.crashed:  # noqa: ASYNC110 - a crash may come from another thread, which can wake nobody here
+            await asyncio.sleep(WATCH_S)
+        if not self.crashed.done():
+            self.crashed.set_exception(GroupLostError(self._app.crash_reason))
+
     async def stop(self) -> None:
         """Finish what is under way, commit, and leave; the group keeps our partitions for us for a while (KIP-345)."""
+        self._watching.cancel()
         await self.lanes.revoke(self.settings.drain_s)
         await self._app.stop()
         await self.lanes.stop(0)

@@ -1,5 +1,7 @@
 """Lanes on a real broker: which start, which stop alone and say why, and what a worker leaves behind."""
 
+import asyncio
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +13,18 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from pf_stream.core import Limits
+from pf_stream.engine.errors import GroupLostError
 from tests.kafka._support import (
     Client,
+    CountCap,
     counts,
     durable,
     in_process,
     in_thread,
     make_topics,
     name_in,
+    token,
     wait_until,
 )
 
@@ -96,6 +102,35 @@ def test_missing_topics_end_the_start_and_name_the_command(bootstrap_servers: st
         assert f"{unique}.intents" in worker.log
         assert "pf topics create" in worker.log
         assert "Traceback" not in worker.log
+
+
+def test_a_worker_that_has_lost_its_group_says_so(client: Client) -> None:
+    """A crash within Faust would otherwise leave a process that reads nothing and never ends."""
+    with in_thread(client.bootstrap_servers, client.topology) as running:
+        worker = running.worker
+
+        async def crash() -> None:
+            await worker._app.consumer.crash(RuntimeError("out of luck"))
+            async with asyncio.timeout(10):
+                await worker.crashed
+
+        with pytest.raises(GroupLostError, match="out of luck"):
+            running.run(crash())
+
+
+def test_large_tokens_do_not_make_a_unit_too_large(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each emitted intent carries its caller's token, which may weigh more than all the rest."""
+    monkeypatch.setattr("pf_stream.engine.encode.UNIT_BYTES", 400_000)
+    limits = Limits(unit_bytes=150_000, unit_bytes_hard=300_000)
+    name = name_in(0, client.topology)
+    rights = [CountCap.add(f"/{secrets.token_hex(20)}") for _ in range(60)]
+    for index in range(150):
+        client.context = token(client.topology, CountCap.add("/**"), *rights, subject=f"caller {index}")
+        client.add(name)
+    assert len(client.context) > 5_000
+    client.flush()
+    with in_thread(client.bootstrap_servers, client.topology, limits=limits) as worker:
+        wait_until(lambda: same((worker.count(name), worker.total()), (150, 150)))
 
 
 # -- source topics that are not what they were --------------------------------------------------------------------------
