@@ -286,6 +286,7 @@ class Lane(Generic[O]):
     def _perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, outputs: list[Output | Copy]) -> int:
         """Add the records of what a handler returned to *outputs*; returns their size. Raises :class:`BadEffectError`."""
         emitter: Emitter | None = None
+        token_size = 0 if delivery.claims is None else len(delivery.claims.token)
         limit = self.limits.output_bytes
         size = 0
         for effect in result if isinstance(result, list | tuple) else (result,):
@@ -301,7 +302,7 @@ class Lane(Generic[O]):
                 output = emitter.emit(effect.intent, plan, len(outputs))
                 outputs.append(output)
                 length = len(output.value or b"")
-                size += EMITTED_SIZE + length
+                size += EMITTED_SIZE + length + token_size
                 if length > limit:
                     raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
             elif isinstance(effect, Reply):

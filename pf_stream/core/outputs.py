@@ -36,7 +36,7 @@ _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 """What Kafka takes for a topic's name (``org.apache.kafka.common.internals.Topic``)."""
 
 EMITTED_SIZE: Final = 1024
-"""What an emitted intent adds to a unit beside its value, by estimate: its headers are ours, the token being the most."""
+"""What an emitted intent adds to a unit beside its value and its caller's token, by estimate."""
 
 ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-rerouted"})
 """Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""

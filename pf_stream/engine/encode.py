@@ -116,8 +116,10 @@ class OutboxBuilder:
 def encode_unit(unit: CommitUnit[OutboxBuilder], outbox: Mapping[int, OutboxEntry], now_ms: int) -> bytes:
     """The record batch whose append is the commit."""
     builder = BatchBuilder(UNIT_BYTES, compress=False)
-    for key, value in unit.entries:
-        builder.append(now_ms, key, value, [])
-    for number, entry in outbox.items():
-        builder.append(now_ms, changelog.outbox_key(unit.sequence, number), encode_entry(entry), [])
+    records = [*unit.entries]
+    records += ((changelog.outbox_key(unit.sequence, number), encode_entry(entry)) for number, entry in outbox.items())
+    for key, value in records:
+        if not builder.append(now_ms, key, value, []):
+            # The lane's limits are there to make this impossible; half a unit would be lost records.
+            raise OverflowError(f"a unit of {unit.count} records does not fit into {UNIT_BYTES} bytes")
     return builder.build()
