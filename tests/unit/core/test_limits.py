@@ -2,7 +2,7 @@
 
 import pytest
 
-from pf_stream.core import Limits, authorise
+from pf_stream.core import Lane, Limits, authorise
 from pf_stream.core.records import Header
 from pf_stream.testing import Driver
 from tests.unit.core.kit import TOKEN, Bench, BoxCap, Ping, Put, boxes, codes, event, record
@@ -32,10 +32,10 @@ def test_the_number_of_headers(count: int, expected: list[tuple[str, int]], repe
 
 def test_the_size_of_what_is_copied_instead_of_kept() -> None:
     """Key, value and headers together."""
-    base = len("n") + len("k") + len(b"12345")
+    base = len("n") + len("hv") + len("k") + len(b"12345")
     for inline, copied in ((base, False), (base - 1, True)):
         driver = Driver(boxes, limits=Limits(inline_bytes=inline))
-        driver.send_raw("intents", key=b"k", value=b"12345", headers=[("n", None)])
+        driver.send_raw("intents", key=b"k", value=b"12345", headers=[("n", None), ("h", b"v")])
         outputs = [
             value or b"" for lane in driver._lanes for key, value in lane.changelog if key[1:2] == b"o" and value
         ]
@@ -104,4 +104,7 @@ def test_reply_topics_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_source_that_was_never_read_has_no_id() -> None:
-    assert Bench().lane.sources["box.intents"].topic_id == bytes(16)
+    bench = Bench()
+    fresh = Lane(bench.plan, 0, bench.lane.authority, bench.lane.limits)
+    assert fresh.begin("life2") == {"box.intents": None, "box.intents.rerouted": None}
+    assert [source.topic_id for source in fresh.sources.values()] == [bytes(16)] * 2

@@ -104,7 +104,7 @@ def fault_of(handler: Any) -> str:
 
 class TestHandlers:
     def test_async(self) -> None:
-        async def handle(self: object, intent: Tick, state: Ticks, ctx: Context) -> None: ...
+        async def handle(self: object, intent: Tick) -> None: ...
 
         assert fault_of(handle) == (
             "handler 'handle' must be a plain function that returns its effects, not async or a generator"

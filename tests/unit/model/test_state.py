@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import types
+import warnings
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from pf_stream import DefinitionError, State
@@ -129,12 +130,29 @@ def test_a_value_of_a_wrong_type_is_not_written(change: dict[str, Any]) -> None:
         Everything.__state__.encode(state)
 
 
+def test_so_too_where_warnings_are_ignored() -> None:
+    """As they are by default in a worker."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with strictly(), pytest.raises(UserWarning, match="Expected `int`"):
+            Everything.__state__.encode(Everything(count="many"))  # type: ignore[arg-type]
+
+
+def even(number: int) -> int:
+    if number % 2:
+        raise ValueError("odd")
+    return number
+
+
 class TestConstraints:
     """pydantic checks them when it reads; so they are checked when they are written too, or nobody could read again."""
 
     class Bounded(State):
         left: Annotated[int, Field(ge=0)] = 1
         codes: list[Annotated[str, Field(max_length=3)]] = dataclasses.field(default_factory=list)
+
+    class Even(State):
+        number: Annotated[int, AfterValidator(even)] = 0
 
     def test_kept(self) -> None:
         spec = self.Bounded.__state__
@@ -144,6 +162,11 @@ class TestConstraints:
     def test_broken(self, left: int, codes: list[str]) -> None:
         with pytest.raises(ValidationError):
             self.Bounded.__state__.encode(self.Bounded(left, codes))
+
+    def test_a_validator_is_one_too(self) -> None:
+        assert self.Even.__state__.encode(self.Even(2)) == b'{"number":2}'
+        with pytest.raises(ValidationError, match="odd"):
+            self.Even.__state__.encode(self.Even(3))
 
     def test_they_cost_nothing_where_there_are_none(self) -> None:
         assert type(Everything.__state__.encode).__name__ == "builtin_function_or_method"

@@ -145,6 +145,7 @@ class TestFaults:
 
     def test_partitions(self) -> None:
         assert faults("t", [FIRST], partitions=0) == ["partitions must be 1 or more, not 0"]
+        assert Topology("t", [FIRST], partitions=1).partitions == 1
 
     def test_an_internal_topic_that_carries_nothing(self) -> None:
         assert faults("t", [FIRST], internal=["b"]) == ["internal topic 'b' carries no intent type; did you mean 'bs'?"]
