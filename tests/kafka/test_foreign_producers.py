@@ -4,14 +4,21 @@ Not one line of pf_stream is in their code. What they are given is what an opera
 name and a token.
 """
 
+import ast
 import asyncio
 import json
+import os
+import re
 import secrets
+import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Annotated, Any
 
 import aiokafka
 import confluent_kafka
@@ -19,8 +26,12 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from pf_stream import Topology
+from pf_stream import Capability, Context, Effects, Intent, Key, Reactor, Reply, State, Topology, on, operation
+from pf_stream.core import CODES, changelog, outbox
+from pf_stream.kafka.topics import required_topics
+from pf_stream.security import profile
 from tests.kafka._support import (
+    ROOT,
     Client,
     Counts,
     ThreadWorker,
@@ -271,3 +282,122 @@ def test_a_reply_topic_that_takes_no_reply_holds_nobody_up(client: Client, worke
     replies_with_confluent(given, {f"c-{name}" for name in names})
     wait_until(lambda: same([worker.count(name) for name in names], [30] * 5))
     assert len(worker.lanes) == 10
+
+
+# -- the page itself: docs/protocol.md ------------------------------------------------------------------------------------
+
+
+PAGE = (ROOT / "docs/protocol.md").read_text()
+
+
+class CounterCap(Capability):
+    """Of the page's examples."""
+
+    add = operation()
+
+
+class Add(Intent, name="counter.add", requires=CounterCap.add("/{counter}")):
+    """Of the page's examples."""
+
+    counter: Annotated[str, Key]
+    amount: int = 1
+
+
+class Sum(State):
+    """Of the page's examples."""
+
+    total: int = 0
+
+
+class Sums(Reactor[Sum], id="counter"):
+    """Of the page's examples."""
+
+    @on
+    def add(self, intent: Add, state: Sum, ctx: Context) -> Effects:
+        state.total += intent.amount
+        return Reply({"counter": intent.counter, "total": state.total})
+
+
+@pytest.fixture(scope="module")
+def example(bootstrap_servers: str) -> Iterator[tuple[Topology, dict[str, str]]]:
+    """The page's topology at work under a namespace of its own, and the environment of its clients."""
+    topology = Topology("counter", [Sums], namespace="t" + secrets.token_hex(5), replies=["replies"], partitions=2)
+    make_topics(bootstrap_servers, topology)
+    context = token(topology, CounterCap.add("/apples"))
+    with in_thread(bootstrap_servers, topology):
+        yield topology, {**os.environ, "TOKEN": context, "BOOTSTRAP_SERVERS": bootstrap_servers}
+
+
+def fence(language: str, topology: Topology) -> str:
+    """The page's program in a language, with the names of this test's topics."""
+    programs = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return re.sub(r"\bcounter\.(intents|replies)", rf"{topology.namespace}.\1", programs[0])
+
+
+def test_the_pages_python_client_reads_its_reply(example: tuple[Topology, dict[str, str]]) -> None:
+    topology, environment = example
+    command = [sys.executable, "-W", "error", "-c", fence("python", topology)]
+    first, second = (subprocess.check_output(command, env=environment, text=True, timeout=30) for _ in range(2))
+    assert ast.literal_eval(second)["total"] == ast.literal_eval(first)["total"] + 3
+
+
+@pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed")
+def test_the_pages_kcat_client_reads_its_reply(example: tuple[Topology, dict[str, str]]) -> None:
+    topology, environment = example
+    command = ["bash", "-eu", "-c", fence("sh", topology)]
+    reply = subprocess.check_output(command, env=environment, text=True, timeout=30)
+    assert re.search(r'pf-correlation-id=.* {"counter":"apples","total":\d+}$', reply)
+
+
+def test_the_page_has_the_codes() -> None:
+    table = PAGE.partition("| code | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ", 1) for row in table.splitlines()]
+    assert {code.strip("`"): meaning for code, meaning in rows} == CODES
+
+
+def test_the_page_has_the_closed_profile_word_for_word() -> None:
+    assert profile.__doc__ is not None
+    text = profile.__doc__.partition("**Authority block: facts.**")[2].replace("``", "`").replace("::\n", ":\n")
+    page = plain(PAGE.replace("```", ""))
+    for paragraph in text.split("\n\n"):
+        assert plain(paragraph) in page
+
+
+def plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("module", [changelog, outbox])
+def test_the_page_has_the_formats_of_the_changelog(module: ModuleType) -> None:
+    assert module.__doc__ is not None
+    for line in module.__doc__.splitlines():
+        if line.startswith("    "):
+            assert line in PAGE
+
+
+def test_the_page_has_the_settings_of_topics() -> None:
+    topology = Topology("counter", [Sums], replies=["replies"])
+    rows = {row.split("|")[1].strip(): row for row in PAGE.splitlines() if row.startswith("| ")}
+    for topic, row in (
+        ("counter.intents", next(row for name, row in rows.items() if name.startswith("`{namespace}.intents`"))),
+        ("counter.intents.rerouted", rows["`{topic}.rerouted`"]),
+        ("counter.intents.dlq", rows["`{topic}.dlq`"]),
+        ("counter-intents-changelog", rows["`{app}-{group}-changelog`"]),
+        ("__pf.registry", rows["`__pf.registry`"]),
+    ):
+        (spec,) = [spec for spec in required_topics(topology) if spec.name == topic]
+        for name, setting in spec.config.items():
+            if name != "max.message.bytes":
+                assert setting in row
+            elif "max.message.bytes" in row:
+                assert f"{int(setting) >> 20} MiB" in row
+
+
+def test_the_page_has_every_header_that_the_engine_reads_or_writes() -> None:
+    """Names in the code that look like headers of the protocol are on the page."""
+    sources = [
+        path.read_text() for package in ("core", "engine") for path in (ROOT / "pf_stream" / package).glob("*.py")
+    ]
+    names = {name for source in sources for name in re.findall(r'"((?:pf-|ce_)[a-z-]+)"', source)}
+    assert len(names) > 12
+    assert not [name for name in names if f"`{name}`" not in PAGE and name not in PAGE]
