@@ -3,9 +3,8 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -15,7 +14,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
-from pf_stream.core.outbox import OutboxEntry, PointerEntry
+from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import CommitUnit, Rewind
@@ -24,10 +23,11 @@ from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.reader import Feed, Reader
+from pf_stream.engine.sender import OutputSender
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, stamp
-from pf_stream.kafka.errors import AppendError, NotAuthorisedError, TopicMissingError
+from pf_stream.kafka.batch import Chunk, record_count
+from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Link, Partition
 
 __all__ = ["LaneRunner", "Shared"]
@@ -89,7 +89,6 @@ class LaneRunner:
         self.lane = self._new_lane()
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
-        self._lease: Lease | None = None
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
         self._feeds: list[Feed] = []
@@ -100,15 +99,10 @@ class LaneRunner:
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._unsent: deque[_Sending] = deque()
-        self._to_send: asyncio.Queue[_Sending] = asyncio.Queue()
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._sender: OutputSender | None = None
         self._committing = False
         self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
         self._needed |= {emit.topic for emit in plan.emits.values()}
-        self._unnumbered: set[Partition] = set()
-        """Partitions for replies whose broker has refused a batch under the present lease."""
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -139,8 +133,6 @@ class LaneRunner:
         lease = await acquire(
             shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
         )
-        self._lease = lease
-        self._unnumbered.clear()
         # Memory of an earlier assignment is good only if nobody has written since.
         if lease.fence != known + 1:
             self.lane = self._new_lane()
@@ -150,11 +142,21 @@ class LaneRunner:
             positions = dict(self.lane.positions)
         self._last_offset = lease.fence
         await self._start_positions(positions)
+        sender = self._sender = OutputSender(
+            lease,
+            shared.control,
+            shared.outputs,
+            self._needed,
+            sent=self._sent,
+            dropped=self._reply_topic_lost,
+            failed=self._fail,
+        )
         for sequence, entries in self.lane.unsent():
-            self._send(sequence, entries)
+            sender.send(sequence, entries)
+        work = {"process": self._process(sender), "commit": self._commit(lease, sender), "send": sender.run()}
         self._tasks = [
-            asyncio.create_task(self._guard(work()), name=f"{self.plan.changelog}-{self.partition}-{work.__name__}")
-            for work in (self._process, self._commit, self._send_outputs)
+            asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
+            for name, part in work.items()
         ]
         for topic, source in self.lane.sources.items():
             self._feed(topic, source.next)
@@ -221,7 +223,7 @@ class LaneRunner:
 
     # -- at work -------------------------------------------------------------------------------------------------------
 
-    async def _process(self) -> None:
+    async def _process(self, sender: OutputSender) -> None:
         """Step over what is fetched."""
         lane = self.lane
         clock = self._shared.clock
@@ -232,7 +234,7 @@ class LaneRunner:
                 await self._input.wait()
                 continue
             topic, chunk = self._inbox[0]
-            if lane.is_full or len(self._unsent) >= UNSENT_UNITS:
+            if lane.is_full or sender.backlog >= UNSENT_UNITS:
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -245,7 +247,7 @@ class LaneRunner:
                 self._work.set()
             await asyncio.sleep(0)
 
-    async def _commit(self) -> None:
+    async def _commit(self, lease: Lease, sender: OutputSender) -> None:
         """Group commit: while one unit is appended the next one is filled; then that one is sealed and appended."""
         shared = self._shared
         lane = self.lane
@@ -258,7 +260,7 @@ class LaneRunner:
                 except TimeoutError:
                     pass
                 self._work.clear()
-                marks_due = lane.has_marks and not self._unsent
+                marks_due = lane.has_marks and not sender.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
                 if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
                     continue
@@ -272,14 +274,12 @@ class LaneRunner:
             self._room.set()
             outbox = await self._outbox(unit)
             batch = encode_unit(unit, outbox, shared.clock.now_ms())
-            assert self._lease is not None
-            stamped = self._lease.stamp(self._changelog, batch)
-            offset = await shared.changelog.submit(self, self._changelog, stamped)
+            offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))
             self._last_offset = offset + record_count(batch) - 1
             for topic, position in unit.positions.items():
                 shared.committed((topic, self.partition), position)
             if outbox:
-                self._send(unit.sequence, outbox)
+                sender.send(unit.sequence, outbox)
             self._committing = False
 
     async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
@@ -312,83 +312,31 @@ class LaneRunner:
         self._inbox.clear()
         self._waiting.clear()
 
-    # -- outputs -------------------------------------------------------------------------------------------------------
+    def _sent(self, sequence: int, entries: Collection[int]) -> None:
+        self.lane.sent(sequence, entries)
+        self._room.set()
+        self._work.set()
 
-    def _send(self, sequence: int, entries: Mapping[int, OutboxEntry]) -> None:
-        sending = _Sending(sequence, dict(entries), len(entries))
-        self._unsent.append(sending)
-        self._drained.clear()
-        self._to_send.put_nowait(sending)
-
-    async def _send_outputs(self) -> None:
-        """Hand outputs on in the order of the units; what a later unit says must not overtake an earlier one."""
-        while True:
-            sending = await self._to_send.get()
-            for entry in sending.entries.values():
-                batch = await self._copy(entry) if isinstance(entry, PointerEntry) else entry.batch
-                self._submit(sending, (entry.topic, entry.partition), batch)
-
-    def _submit(self, sending: "_Sending", target: Partition, batch: bytes) -> None:
-        assert self._lease is not None
-        unnumbered = target in self._unnumbered
-        stamped = stamp(batch, -1, -1, -1) if unnumbered else self._lease.stamp(target, batch)
-        sent = self._shared.outputs.submit(self, target, stamped)
-        sent.add_done_callback(partial(self._sent, sending, target, batch, unnumbered))
-
-    async def _copy(self, entry: PointerEntry) -> bytes:
-        records = await self._shared.control.read_range(
-            (entry.source, entry.source_partition), entry.offset, entry.offset + 1
-        )
-        builder = BatchBuilder(64 << 20, compress=True)
-        if records:
-            original = records[0]
-            kept = [header for header in original.headers if header[0] not in entry.drop]
-            builder.append(entry.timestamp_ms, original.key, original.value, [*kept, *entry.headers])
-        else:
-            log.error("a large record was deleted before it could be copied; its headers are kept", entry=entry)
-            builder.append(entry.timestamp_ms, None, None, list(entry.headers))
-        return builder.build()
-
-    def _sent(
-        self, sending: "_Sending", target: Partition, batch: bytes, unnumbered: bool, done: "asyncio.Future[int]"
-    ) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
-        if isinstance(error, AppendError | NotAuthorisedError | TopicMissingError) and target[0] not in self._needed:
-            # A client chose this topic for its replies, and no client may hold up a lane by that.
-            if isinstance(error, AppendError) and not unnumbered:
-                # One refusal leaves a gap in a producer's numbering, for which the broker refuses all that follows.
-                self._unnumbered.add(target)
-                self._submit(sending, target, batch)
-                return
-            log.warning("replies dropped: their topic does not take them", topic=target[0], reason=str(error))
-            self._partitions.pop(target[0], None)
-        elif error is not None:
-            self._fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-            return
-        sending.left -= 1
-        while self._unsent and not self._unsent[0].left:
-            first = self._unsent.popleft()
-            self.lane.sent(first.sequence, first.entries)
-            self._room.set()
-        if not self._unsent:
-            self._drained.set()
-            self._work.set()
+    def _reply_topic_lost(self, topic: str) -> None:
+        self._partitions.pop(topic, None)  # it is asked for again when somebody names it again
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
+        sender = self._sender
+        assert sender is not None
         for feed in self._feeds:
             self._shared.reader.remove(feed)
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-                while not self.stopped and (self._committing or self.lane.count or self._unsent or self.lane.has_marks):
+                while not self.stopped and (
+                    self._committing or self.lane.count or sender.backlog or self.lane.has_marks
+                ):
                     self._work.set()
-                    if self._unsent:
-                        await self._drained.wait()
+                    if sender.backlog:
+                        await sender.wait_until_empty()
                     else:
                         await asyncio.sleep(0.005)
         except TimeoutError:
@@ -414,16 +362,14 @@ class LaneRunner:
         self.stopped = True
         self._stop_reading()
         self._shared.changelog.drop(self)
-        self._shared.outputs.drop(self)
+        if self._sender is not None:
+            self._sender.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             if task is not asyncio.current_task():
                 task.cancel()
-        self._unsent.clear()
-        self._to_send = asyncio.Queue()
         self._committing = False
         self._idle.set()
-        self._drained.set()
         return tasks
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -465,11 +411,3 @@ class LaneRunner:
                     found = record.offset
             position = result.chunk.next_offset
         return found
-
-
-@dataclass(slots=True, eq=False)
-class _Sending:
-    sequence: int
-    entries: dict[int, OutboxEntry]
-    left: int
-    """Entries that are not yet acknowledged."""

@@ -65,3 +65,7 @@ def configure_logging() -> None:
         handler.addFilter(rarely)
     for name in ("aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # The first group of a new cluster waits until its coordinator's topic is made, which aiokafka calls an error.
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
+        lambda record: "GroupCoordinatorNotAvailable" not in record.getMessage()
+    )
