@@ -2,10 +2,27 @@
 
 import pytest
 
-from pf_stream.core import Limits, partition_of
+from pf_stream.core import Copy, Limits, Output, partition_of
 from pf_stream.core.records import Header
 from pf_stream.testing import Driver
-from tests.unit.core.kit import Box, BoxCap, Boxes, Moved, Ping, Pong, Put, Room, Rooms, Watch, Watched, boxes, event
+from tests.unit.core.kit import (
+    TOKEN,
+    Bench,
+    Box,
+    BoxCap,
+    Boxes,
+    Moved,
+    Ping,
+    Pong,
+    Put,
+    Room,
+    Rooms,
+    Watch,
+    Watched,
+    boxes,
+    event,
+    record,
+)
 
 FORGED: list[Header] = [
     ("pf-source", b"forged:999999:0"),
@@ -185,3 +202,26 @@ class TestInternalTopics:
         assert len(driver.outputs("moves")) == 2, "sent again, since nobody noted that it was sent"
         assert driver.state(Rooms, "attic") == Room(items=["x"])
         assert driver.state(Watch, "b") == Watched(items=["x"], writers=["ann"])
+
+
+def test_a_large_record_is_rerouted_by_a_pointer() -> None:
+    """Instead of passing through the changelog."""
+    bench = Bench(partitions=4, partition=elsewhere("b"), limits=Limits(inline_bytes=1_000))
+    at = bench.lane.partition
+    source = record(0, Put(box="b", item="x" * 1_000), TOKEN, *FORGED)
+    bench.feed(source, record(1, Put(box="b"), TOKEN, *FORGED))
+    large, small = bench.commit().outputs
+    assert large == Copy(
+        topic="box.intents.rerouted",
+        to_partition=None,
+        source="box.intents",
+        partition=at,
+        offset=0,
+        key=b"b",
+        timestamp_ms=source.timestamp,
+        headers=[("pf-rerouted", f"box.intents:{at}:0".encode())],
+        drop=frozenset({"pf-source", "pf-hops", "pf-rerouted"}),
+    )
+    assert isinstance(small, Output)
+    assert dict(small.headers)["pf-rerouted"] == f"box.intents:{at}:1".encode()
+    assert bench.lane.handled == 0
