@@ -9,7 +9,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nyc.data import Flight
+from nyc.producer import Sender, intents
+
 DEMO = Path(__file__).parent.parent.parent / "topologies" / "flights" / "demo.py"
+UNEXPECTED = Flight(
+    key="N00001",
+    carrier="UA",
+    origin="EWR",
+    time="2013-12-31T23:00:00Z",
+    payload=b'{"tailnum":"N00001","carrier":"UA","origin":"EWR","flight":1,"dest":"IAH"}',
+)
 
 
 def _start(folder: Path, *options: str) -> "subprocess.Popen[str]":
@@ -31,6 +41,27 @@ def test_it_checks_itself_and_leaves_nothing(tmp_path: Path) -> None:
     assert "and 1,000 refusals are" in output
     assert errors == ""
     assert all(character == "\n" or character.isprintable() for character in output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_fails_if_a_flight_is_counted_that_is_not_in_the_file(tmp_path: Path) -> None:
+    with _start(tmp_path) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.strip().startswith("Kafka "):
+                servers = line.split()[3]
+            if line.strip().startswith("sent  25 %"):
+                break
+        (context,) = tmp_path.glob("pf-demo-*/UA.ctx")
+        sender = Sender(servers, "flights.intents")
+        for intent in intents([UNEXPECTED], {"UA": context.read_text().strip()}):
+            sender.send(intent)
+        assert sender.flush(30)
+        output, errors = demo.communicate()
+    assert demo.returncode == 1, errors
+    assert "check: FAILED, 3 differences" in output
+    for known in ("airport EWR", "carrier UA", "aircraft N00001: (0, 1, 0.0, 0.0) instead of None"):
+        assert known in output
     assert list(tmp_path.iterdir()) == []
 
 

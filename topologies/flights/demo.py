@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from nyc.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
+    from nyc.data import Totals
     from nyc.results import Results
     from nyc.screen import Doing, Screen
     from nyc.worker import WorkerProcess
@@ -69,7 +70,7 @@ def main() -> int:
 def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> int:
     """The whole of it."""
     from nyc.contexts import Issuer
-    from nyc.data import airlines, flights, read_file, totals
+    from nyc.data import flights, read_file, totals
     from nyc.producer import Sender, intents
     from nyc.refusals import Refusals
     from nyc.results import Results
@@ -105,10 +106,10 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
                 doing.done(f"a signing key, and a context for each of {len(contexts)} airlines")
 
             results = Results(connection, topology, topology.partitions)
+            sender = Sender(broker.bootstrap_servers, topology.topic_name("intents"))
             count = len(frame) + len(refusals.codes)
             started = time.monotonic()
             with screen.bars(count) as bars, interrupts.held():
-                sender = Sender(broker.bootstrap_servers, f"{topology.namespace}.intents")
                 for number, intent in enumerate(refusals.mixed_into(intents(flights(frame), contexts))):
                     sender.send(intent)
                     if number % 2000 == 0:
@@ -120,41 +121,49 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
                     interrupts.check()
                 bars.show("sent", count)
                 sent = time.monotonic()
-                for handled in _until_complete(results, worker, count):
+                for decided in _until_complete(results, worker, count):
                     interrupts.check()
-                    bars.show("decided", handled)
+                    bars.show("decided", decided)
             ended = time.monotonic()
             results.close()
             screen.done(f"{len(frame):,} flights sent, and {len(refusals.codes):,} to be refused", sent - started)
             screen.done("all decided, every effect of theirs handled", ended - started)
-
             screen.say()
             screen.say(
                 f"{count / (ended - started):,.0f} intents a second from the first sent to the last commit, while "
                 f"producer, Kafka and one worker share {_cores()} cores. Each flight caused two more, for its airport and "
                 f"its carrier."
             )
-            found = results.totals()
-            screen.board(found)
-            screen.carriers(found, airlines())
-            screen.busiest(found)
-            screen.refused([letter.code for letter in results.dead_letters])
-            faults = results.differences(expected, refusals.codes)
-            screen.say()
-            if faults:
-                screen.say(f"check: FAILED, {len(faults):,} differences to what pandas computes", style="bold red")
-                for fault in faults[:SHOWN]:
-                    screen.say(f"  {fault}")
+            if not _report(screen, results, expected, refusals.codes):
                 return 1
-            screen.say(
-                f"check: ok. {len(found.airports)} airports, {len(found.carriers)} carriers, {len(found.aircraft):,} aircraft "
-                f"and {len(refusals.codes):,} refusals are exactly what pandas computes from the same file.",
-                style="bold green",
-            )
         _what_next(screen, keep=keep)
         screen.say()
         screen.say(f"{time.monotonic() - began:.0f} s in all.", style="dim")
     return 0
+
+
+def _report(screen: "Screen", results: "Results", expected: "Totals", refused: dict[str, str]) -> bool:
+    """Show what came of it, and whether that is what had to come."""
+    from nyc.data import airlines
+
+    found = results.totals()
+    screen.board(found)
+    screen.carriers(found, airlines())
+    screen.busiest(found)
+    screen.refused([letter.code for letter in results.dead_letters])
+    faults = results.differences(expected, refused)
+    screen.say()
+    if not faults:
+        screen.say(
+            f"check: ok. {len(found.airports)} airports, {len(found.carriers)} carriers, {len(found.aircraft):,} aircraft "
+            f"and {len(refused):,} refusals are exactly what pandas computes from the same file.",
+            style="bold green",
+        )
+        return True
+    screen.say(f"check: FAILED, {len(faults):,} differences to what pandas computes", style="bold red")
+    for fault in faults[:SHOWN]:
+        screen.say(f"  {fault}")
+    return False
 
 
 def _until_complete(results: "Results", worker: "WorkerProcess", count: int) -> Iterator[int]:
