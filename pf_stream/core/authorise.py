@@ -35,6 +35,10 @@ class Authority:
         claims = self.verifier.verify(token)
         if isinstance(claims, Refusal):
             return claims
+        if not route.requirements:
+            misuse = claims.misuse(route.intent.type, route.topic)
+            if misuse is not None:
+                return misuse
         row = values if route.width > 1 else (values,)
         kind = route.intent.type
         for requirement in route.requirements:

@@ -91,7 +91,7 @@ class Emitter:
                 self._hops,
                 *self._trace,
             ],
-            None if token is None else Narrowing(token, plan),
+            None if token is None else Narrowing(token, plan.bounds),
         )
 
 

@@ -1,18 +1,19 @@
 """What a lane needs to know of its topology, compiled once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 from pf_stream.core.changelog import state_prefix
 from pf_stream.core.records import Header
-from pf_stream.model.capability import Grant
+from pf_stream.model.capability import Grant, HeldGrant
 from pf_stream.model.context import Context
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import State
 from pf_stream.model.topology import Group, Topology
+from pf_stream.security.narrowing import Bounds
 
 __all__ = [
     "REROUTED",
@@ -98,6 +99,8 @@ class EmitPlan:
     """``ce_type``, as a header."""
     topic: str
     """Full name of its topic."""
+    bounds: Bounds
+    """What the context that goes with it is narrowed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +147,37 @@ class GroupPlan:
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
     """Compile a topology whose source topics have *partitions* partitions each."""
-    emits = {
-        spec.model: EmitPlan(intent=spec, type=("ce_type", spec.type.encode()), topic=topology.topic_name(spec.topic))
+    emits = _emits(topology)
+    return tuple(_group(topology, group, partitions, emits) for group in topology.groups)
+
+
+def _emits(topology: Topology) -> dict[type[Intent], EmitPlan]:
+    """How everything is emitted.
+
+    A context that goes to an internal topic is narrowed once to all that may follow from there: the types on internal
+    topics and those that the topology emits to others. So it is good for a chain of any length, and for no public topic of
+    the topology, whoever reads it on its way. Any other is narrowed to the one type that it goes with.
+    """
+    public = {topic for topic in topology.source_topics if not topology.is_internal(topic)}
+    onward = _bounds(topology, [spec for spec in topology.intents if topology.topic_name(spec.topic) not in public])
+    return {
+        spec.model: EmitPlan(
+            intent=spec,
+            type=("ce_type", spec.type.encode()),
+            topic=topology.topic_name(spec.topic),
+            bounds=onward if topology.is_internal(topology.topic_name(spec.topic)) else _bounds(topology, [spec]),
+        )
         for spec in topology.intents
     }
-    return tuple(_group(topology, group, partitions, emits) for group in topology.groups)
+
+
+def _bounds(topology: Topology, specs: Sequence[IntentSpec]) -> Bounds:
+    grants = {HeldGrant.of(grant.widest()) for spec in specs for grant in spec.requires}
+    return Bounds(
+        capabilities=tuple(sorted(grants, key=str)),
+        intent_types=frozenset(spec.type for spec in specs),
+        topics=frozenset(topology.topic_name(spec.topic) for spec in specs),
+    )
 
 
 def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[type[Intent], EmitPlan]) -> GroupPlan:

@@ -5,22 +5,22 @@ from typing import Generic, NamedTuple, Protocol
 
 from typing_extensions import TypeVar
 
-from pf_stream.core.plan import EmitPlan
 from pf_stream.core.records import Header
+from pf_stream.security.narrowing import Bounds
 
 __all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Outputs", "Rewind"]
 
 
 class Narrowing(NamedTuple):
-    """A context that is to be made: the caller's token, narrowed to one intent type on its topic.
+    """A context that is to be made: the caller's token, narrowed.
 
     Making it needs randomness, so the step names it and the commit side makes the bytes, once for each pair.
     """
 
     token: bytes
     """The caller's token."""
-    emit: EmitPlan
-    """The intent type that the narrowed token is for."""
+    bounds: Bounds
+    """What the narrowed token is for."""
 
 
 class Output(NamedTuple):

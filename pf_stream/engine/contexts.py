@@ -1,58 +1,29 @@
-"""Makes the contexts that steps only name: a caller's token, narrowed to what an emitted intent requires."""
+"""The contexts that steps only name: made here, since making one needs randomness."""
 
 import structlog
 
-from pf_stream.core.plan import EmitPlan
-from pf_stream.core.records import Header
 from pf_stream.core.unit import Narrowing
-from pf_stream.model.capability import HeldGrant
-from pf_stream.security.keys import TrustRoots
-from pf_stream.security.token import TokenError, attenuate
+from pf_stream.security.narrowing import Narrower
+from pf_stream.security.token import TokenError
 
 __all__ = ["ContextMaker"]
 
 log = structlog.get_logger(__name__)
 
-MAX_CONTEXTS = 50_000
-
 
 class ContextMaker:
-    """Narrowed tokens, made once for each caller's token and emitted type.
+    """Makes the contexts of emitted intents."""
 
-    An attenuation can only take away, so what comes out grants nothing that the caller lacked (Biscuit, "offline
-    attenuation").
-    """
-
-    def __init__(self, roots: TrustRoots) -> None:
-        self._roots = roots
-        self._made: dict[tuple[bytes, Header], bytes | None] = {}
+    def __init__(self, narrower: Narrower) -> None:
+        self._narrower = narrower
 
     def __call__(self, narrowing: Narrowing) -> bytes | None:
-        """The token to be sent, base64url.
+        """The token to be sent; ``None`` if the caller's cannot be narrowed.
 
-        ``None`` if the caller's token cannot be narrowed, being sealed or as long as a token may be: then the emitted
-        intent goes without, and is refused where it arrives.
+        Then the emitted intent goes without, and is refused where it arrives.
         """
-        key = narrowing.token, narrowing.emit.type
-        try:
-            return self._made[key]
-        except KeyError:
-            if len(self._made) >= MAX_CONTEXTS:
-                self._made.clear()
-            made = self._made[key] = self._narrow(narrowing.token, narrowing.emit)
-            return made
-
-    def _narrow(self, token: bytes, emit: EmitPlan) -> bytes | None:
-        spec = emit.intent
-        try:
-            return attenuate(
-                token,
-                self._roots,
-                # An intent that requires nothing gets a token that grants nothing.
-                capabilities=[HeldGrant.of(grant.widest()) for grant in spec.requires],
-                intent_types=[spec.type],
-                topics=[emit.topic],
-            ).encode()
-        except TokenError as error:
-            log.warning("emitted without a context", type=spec.type, reason=str(error))
+        made = self._narrower(narrowing.token, narrowing.bounds)
+        if isinstance(made, TokenError):
+            log.warning("emitted without a context", reason=str(made))
             return None
+        return made

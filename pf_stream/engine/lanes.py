@@ -20,6 +20,7 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError
 from pf_stream.kafka.link import Link, Partition, is_transient
+from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
 
 __all__ = ["Lanes"]
@@ -108,12 +109,13 @@ class Lanes:
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
+        verifier = Verifier(settings.trust_roots, plans[0].topology.namespace)
         shared = Shared(
             worker_id=settings.worker_id,
             clock=clock,
-            authority=Authority(Verifier(settings.trust_roots, plans[0].topology.namespace)),
+            authority=Authority(verifier),
             limits=limits,
-            contexts=ContextMaker(settings.trust_roots),
+            contexts=ContextMaker(Narrower(verifier, settings.trust_roots)),
             control=control,
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=Appender(committing),

@@ -63,6 +63,20 @@ class Claims:
             return _NOT_YET_VALID
         return None
 
+    def is_limited_to(self, intent_types: frozenset[str], topics: frozenset[str]) -> bool:
+        """Whether the token is for some of these types on some of these topics, and for nothing else."""
+        if self._intent_types is None or self._topics is None:
+            return False
+        return self._intent_types <= intent_types and self._topics <= topics
+
+    def misuse(self, intent_type: str, topic: str) -> Refusal | None:
+        """None if the token may go with an intent that requires nothing: it is for that type on that topic."""
+        if self._intent_types is not None and intent_type not in self._intent_types:
+            return _WRONG_INTENT_TYPE
+        if self._topics is not None and topic not in self._topics:
+            return _WRONG_TOPIC
+        return None if self._open is None else _OPEN
+
     def refusal(
         self, operations: frozenset[str], resource: str, intent_type: str, topic: str, at_ms: int
     ) -> Refusal | None:
@@ -113,6 +127,7 @@ _NOT_YET_VALID: Final = Refusal("token_not_yet_valid", "the token was not valid 
 _BAD_RESOURCE: Final = Refusal("bad_resource", "the resource is not a concrete path")
 _WRONG_INTENT_TYPE: Final = Refusal("wrong_intent_type", "the token is not for this type of intent")
 _WRONG_TOPIC: Final = Refusal("wrong_topic", "the token is not for this topic")
+_OPEN: Final = Refusal("undecidable", "the token's own checks cannot be asked about an intent that requires nothing")
 _INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"

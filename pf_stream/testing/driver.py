@@ -32,7 +32,8 @@ from pf_stream.core.records import Header
 from pf_stream.errors import NotFoundError
 from pf_stream.model import Grant, Intent, Reactor, State, Topology
 from pf_stream.model._names import nearest
-from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, attenuate, mint
+from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, mint
+from pf_stream.security.narrowing import Narrower
 from pf_stream.testing._lanes import ActionKind, MemoryLane
 from pf_stream.testing._topics import MemoryTopics
 from pf_stream.testing.records import DeadLetter, OutputRecord, Position
@@ -87,7 +88,6 @@ class Driver:
         self._dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self._topics = MemoryTopics(partitions, self.clock)
         self._changelogs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = {}
-        self._narrowed: dict[tuple[bytes, str], bytes | None] = {}
         self._past: Counter[str] = Counter()
         self._sent = 0
         self._recent: deque[Action] = deque(maxlen=12)
@@ -104,7 +104,9 @@ class Driver:
         self._plans = plan(topology, self._partitions)
         sources = [(group, source) for group in self._plans for source in group.sources]
         self._topics.keeps_time |= {source.topic for _, source in sources if source.internal}
-        authority = Authority(Verifier(self.roots, topology.namespace))
+        verifier = Verifier(self.roots, topology.namespace)
+        authority = Authority(verifier)
+        self._narrower = Narrower(verifier, self.roots)
         self._lanes = []
         for group in self._plans:
             for partition in range(self._partitions):
@@ -150,22 +152,8 @@ class Driver:
 
     def _narrow(self, narrowing: Narrowing) -> bytes | None:
         """The token of an emitted intent; ``None`` if the caller's cannot be narrowed, as in the engine."""
-        token, emit = narrowing
-        key = token, emit.intent.type
-        if key not in self._narrowed:
-            try:
-                made = attenuate(
-                    token,
-                    self.roots,
-                    capabilities=[grant.widest() for grant in emit.intent.requires],
-                    intent_types=[emit.intent.type],
-                    topics=[emit.topic],
-                )
-            except TokenError:
-                self._narrowed[key] = None
-            else:
-                self._narrowed[key] = made.encode()
-        return self._narrowed[key]
+        made = self._narrower(narrowing.token, narrowing.bounds)
+        return None if isinstance(made, TokenError) else made
 
     # -- what goes in --------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,9 @@ def test_wrong_data_from_anywhere(tmp_path: Path, data: str) -> None:
     (tmp_path / "flight.json").write_text(wrong, encoding="utf-8")
     done = send("flights.departed", "--data", "-" if data == "-" else f"@{tmp_path}/flight.json", stdin=wrong)
     assert done.exit_code == 1
-    assert "the data is no flights.departed.v1:\n  tailnum: Field required\n  tailnm: there is no such" in done.stderr
+    assert "the data is no flights.departed.v1:\n" in done.stderr
+    assert "\n  tailnum: Field required\n" in done.stderr
+    assert "\n  tailnm: there is no such" in done.stderr
 
 
 def test_a_missing_file_of_data() -> None:

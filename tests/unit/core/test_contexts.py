@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import pytest
-
 from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, State, Topology, on, operation
 from pf_stream.security import MAX_BLOCKS, attenuate, describe
 from pf_stream.testing import Driver
@@ -74,7 +72,7 @@ class Threes(Reactor[Link], id="threes"):
 CHAIN = Topology("chain", [Ones, Twos, Threes], internal=["seconds", "thirds"])
 
 
-def test_it_is_the_senders_narrowed_to_the_type() -> None:
+def test_it_is_the_senders_narrowed_to_what_may_follow() -> None:
     driver = Driver(boxes)
     driver.send(Put(box="b"), driver.context(BoxCap.own("/**"), subject="ann", tenant="acme"))
     (moved,) = driver.outputs("moves")
@@ -82,7 +80,7 @@ def test_it_is_the_senders_narrowed_to_the_type() -> None:
     assert seen.blocks == 2
     assert (seen.subject, seen.tenant) == ("ann", "acme")
     assert seen.in_profile
-    assert seen.intent_types == frozenset({"box.moved.v1"})
+    assert seen.intent_types == frozenset({"box.moved.v1", "box.pong.v1"}), "all that may follow on internal topics"
     assert seen.topics == frozenset({"box.moves"})
     assert [[str(grant) for grant in grants] for grants in seen.narrowed_to] == [["BoxCap.put:/*/*"]]
 
@@ -96,7 +94,7 @@ def test_it_cannot_be_used_elsewhere() -> None:
     assert [letter.code for letter in driver.dead_letters()] == ["wrong_intent_type"]
 
 
-def test_one_is_made_for_each_token_and_type() -> None:
+def test_one_is_made_for_each_token() -> None:
     driver = Driver(boxes)
     ann, bob = (driver.context(BoxCap.put("/**"), subject=subject) for subject in ("ann", "bob"))
     for token in (ann, bob, ann, bob, ann):
@@ -128,9 +126,6 @@ def test_who_asked_is_known_behind_the_first_hop() -> None:
     assert driver.state(Twos, "k") == Link(count=1, subject="ann", tenant="acme")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="each hop narrows to its own type and grant, and what two hops leave of a context is nothing"
-)
 def test_a_chain_of_two_emitted_intents() -> None:
     driver = Driver(CHAIN)
     driver.send(First(key="k"), driver.context(ChainCap.first("/k"), ChainCap.second("/k"), ChainCap.third("/k")))

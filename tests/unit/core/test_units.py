@@ -53,7 +53,7 @@ def test_what_an_emitted_intent_looks_like() -> None:
             ("pf-hops", b"1"),
             ("traceparent", b"00-1"),
         ],
-        context=Narrowing(TOKEN.encode(), emit),
+        context=Narrowing(TOKEN.encode(), emit.bounds),
     )
 
 
