@@ -38,7 +38,7 @@ bench: $(INSTALLED) ## Measure the throughput of the flights topology
 
 clean: ## Delete caches and what was built; the virtual environment stays
 	@if [ -d .pf/demo ]; then $(BIN)/python topologies/flights/demo.py --stop; fi
-	rm -rf .pf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml
