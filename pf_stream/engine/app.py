@@ -7,9 +7,7 @@ Faust's consumer as soon as they are assigned, and :class:`~pf_stream.engine.lan
 
 import asyncio
 import ssl
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -176,17 +174,22 @@ class _Transport(driver.Transport):
     Consumer = LaneConsumer
 
 
+class LaneApp(faust.App):
+    """The app, without a folder on disk: state is in the changelogs."""
+
+    def _create_directories(self) -> None:
+        """None are needed."""
+
+
 def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> faust.App:
     """The app: an agent for each reactor, a table for each group. Lanes are attached by the worker."""
     connection = settings.connection
     credentials, context = _credentials(connection)
-    data_dir = settings.data_dir or Path(tempfile.gettempdir()) / f"pf-{topology.app_id}-{settings.worker_id}"
-    app = faust.App(
+    app = LaneApp(
         topology.app_id,
         broker=";".join(f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")),
         broker_credentials=credentials,
         ssl_context=context,
-        datadir=str(data_dir),
         store="memory://",
         topic_partitions=partitions,
         topic_allow_declare=False,  # `pf topics create` makes them, with the settings that exactness needs

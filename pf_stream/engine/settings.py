@@ -1,7 +1,6 @@
 """What a worker is told."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pf_stream.kafka.link import ConnectionSettings
@@ -22,7 +21,5 @@ class WorkerSettings:
     """Name of this worker, unique in its topology; it keeps its partitions over a restart (``group.instance.id``)."""
     latency: Literal["low", "balanced"] = "balanced"
     """``low`` fetches what is there at once, at the price of a busy core; ``balanced`` lets the broker gather for 8 ms."""
-    data_dir: Path | None = None
-    """Where Faust keeps its files; a temporary folder if not set."""
     drain_s: float = 20.0
     """How long a stop waits for what is under way."""

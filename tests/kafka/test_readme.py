@@ -64,9 +64,9 @@ def test_own_application_runs_as_printed(tmp_path: Path, bootstrap_servers: str,
                 timeout=60,
                 check=False,
             )
-            printed = [line.rstrip() for line in done.stdout.splitlines()]
+            printed = [line.split() for line in done.stdout.splitlines()]
             assert done.returncode == (4 if "refused" in expected else 0), (command, done)
-            assert [line for line in expected.splitlines() if line not in printed] == [], (command, done)
+            assert [line for line in expected.splitlines() if line.split() not in printed] == [], (command, done)
     finally:
         if worker is not None:
             worker.send_signal(signal.SIGTERM)
