@@ -365,6 +365,7 @@ def test_state_that_cannot_be_decoded(bootstrap_servers: str, unique: str) -> No
     broken, neighbour, other = (name_in(partition, topology) for partition in (0, 0, 1))
     log = f"{topology.app_id}-intents-changelog"
     key = changelog.state_key(changelog.state_prefix("counts"), broken.encode())
+    client.place(key, changelog.pack_state(1, b'{"n": 1}'), [], partition=0, topic=log)
     garbage = client.place(key, changelog.pack_state(1, b"{garbage"), [], partition=0, topic=log)
     client.add(neighbour, 3000)
     client.add(broken)
