@@ -123,9 +123,10 @@ def test_large_tokens_do_not_make_a_unit_too_large(client: Client, monkeypatch: 
     monkeypatch.setattr("pf_stream.engine.encode.UNIT_BYTES", 400_000)
     limits = Limits(unit_bytes=150_000, unit_bytes_hard=300_000)
     name = name_in(0, client.topology)
-    rights = [CountCap.add(f"/{secrets.token_hex(20)}") for _ in range(60)]
-    for index in range(150):
-        client.context = token(client.topology, CountCap.add("/**"), *rights, subject=f"caller {index}")
+    for _ in range(150):
+        # Of its own for each, so that they do not shrink when they are compressed together.
+        rights = [CountCap.add(f"/{secrets.token_hex(20)}") for _ in range(60)]
+        client.context = token(client.topology, CountCap.add("/**"), *rights)
         client.add(name)
     assert len(client.context) > 5_000
     client.flush()

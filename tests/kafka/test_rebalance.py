@@ -9,17 +9,23 @@ from pathlib import Path
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from pf_stream.core import changelog
+from pf_stream.engine.lease import acquire
+from pf_stream.kafka.appender import Appender
+from pf_stream.kafka.link import Link
 from tests.kafka._support import (
     Client,
     ThreadWorker,
+    connection,
     counts,
     durable,
     in_process,
     in_thread,
     make_topics,
     name_in,
+    now_ms,
     wait_until,
 )
 
@@ -68,6 +74,33 @@ def test_a_lane_that_nobody_else_wrote_is_kept(client: Client) -> None:
         client.add(changed)
         client.flush()
         wait_until(lambda: same((worker.count(kept), worker.count(changed), worker.total()), (8, 1001, 16)))
+
+
+def test_a_lane_whose_lease_was_taken_asks_the_group_and_goes_on(client: Client) -> None:
+    """As if two workers had one id: the broker refuses the one that acquired first, and the group decides anew."""
+    name, other = (name_in(partition, client.topology) for partition in (0, 1))
+    log = f"{client.topology.app_id}-intents-changelog"
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        client.add(name, 5)
+        client.flush()
+        wait_until(lambda: same(worker.total(), 5))
+
+        async def take() -> None:
+            link = await Link.connect(connection(client.bootstrap_servers))
+            appender = Appender(link)
+            try:
+                await acquire(link, appender, object(), (log, 0), "somebody else", now_ms())
+            finally:
+                await appender.close()
+                await link.close()
+
+        worker.run(take())
+        client.add(name, 5)
+        client.add(other, 5)
+        client.flush()
+        wait_until(lambda: same((worker.count(name), worker.count(other), worker.total()), (10, 5, 15)))
+        assert [entry["lane"] for entry in logs if entry.get("code") == "fenced"] == [f"<lane {log}-0>"]
+        assert len(worker.lanes) == 4
 
 
 def last_epoch(client: Client, log: str) -> int:
