@@ -120,8 +120,8 @@ def test_a_worker_that_has_lost_its_group_says_so(client: Client) -> None:
 
 def test_large_tokens_do_not_make_a_unit_too_large(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each emitted intent carries its caller's token, which may weigh more than all the rest."""
-    monkeypatch.setattr("pf_stream.engine.encode.UNIT_BYTES", 300_000)
-    limits = Limits(unit_bytes=120_000, unit_bytes_hard=250_000)
+    monkeypatch.setattr("pf_stream.engine.encode.UNIT_BYTES", 200_000)
+    limits = Limits(unit_bytes=120_000, unit_bytes_hard=190_000)
     name = name_in(0, client.topology)
     for _ in range(150):
         # Of its own for each, so that they do not shrink when they are compressed together.
