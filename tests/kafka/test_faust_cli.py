@@ -4,47 +4,70 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import pytest
 
 from tests.kafka._support import ROOT
 
 FAUST = Path(sys.executable).with_name("faust")
-FLIGHTS = ROOT / "topologies/flights/topology.yaml"
+FLIGHTS = str(ROOT / "topologies/flights/topology.yaml")
 
 
-def faust(*arguments: str, topology: str = str(FLIGHTS), namespace: str = "") -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "PF_TOPOLOGY": topology, "PF_NAMESPACE": namespace, "COLUMNS": "200"}
-    command = [str(FAUST), "-A", "pf_stream.topology.faust", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
 
 
-def shown(*arguments: str, namespace: str = "") -> Any:
-    done = faust("--json", *arguments, namespace=namespace)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def said() -> dict[str, Said]:
+    """All commands of these tests at once, since each takes a second to start."""
+    commands = {
+        "agents": (["--json", "agents"], FLIGHTS, "spring"),
+        "tables": (["--json", "tables"], FLIGHTS, ""),
+        "worker": (["worker", "--without-web"], FLIGHTS, ""),
+        "nowhere": (["agents"], "nowhere.yaml", ""),
+    }
+    running = {}
+    for name, (arguments, topology, namespace) in commands.items():
+        environment = {**os.environ, "PF_TOPOLOGY": topology, "PF_NAMESPACE": namespace}
+        running[name] = subprocess.Popen(
+            [str(FAUST), "-A", "pf_stream.topology.faust", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+    answers = {name: process.communicate(timeout=60) for name, process in running.items()}
+    return {name: Said(running[name].returncode, out, err) for name, (out, err) in answers.items()}
 
 
-def test_agents_are_the_reactors() -> None:
-    assert {(agent["name"], agent["topic"]) for agent in shown("agents", namespace="spring")} == {
+def test_agents_are_the_reactors(said: dict[str, Said]) -> None:
+    assert said["agents"].code == 0
+    assert {(agent["name"], agent["topic"]) for agent in json.loads(said["agents"].out)} == {
         ("@fleet", "spring.intents"),
         ("@board", "spring.airports"),
         ("@carriers", "spring.carriers"),
     }
 
 
-def test_tables_are_the_groups() -> None:
-    assert {table["name"] for table in shown("tables")} == {"intents", "airports", "carriers"}
+def test_tables_are_the_groups(said: dict[str, Said]) -> None:
+    assert said["tables"].code == 0
+    assert {table["name"] for table in json.loads(said["tables"].out)} == {"intents", "airports", "carriers"}
 
 
-def test_worker_is_refused() -> None:
-    done = faust("worker", "--without-web")
-    assert done.returncode != 0
-    assert "pf worker run" in done.stderr
+def test_worker_is_refused(said: dict[str, Said]) -> None:
+    assert said["worker"].code != 0
+    assert "pf worker run" in said["worker"].err
 
 
-def test_a_topology_that_cannot_be_had_is_one_line() -> None:
-    done = faust("agents", topology="nowhere.yaml")
-    assert done.returncode != 0
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith("error (not_found)")
+def test_a_topology_that_cannot_be_had_is_one_line(said: dict[str, Said]) -> None:
+    assert said["nowhere"].code != 0
+    assert len(said["nowhere"].err.strip().splitlines()) == 1
+    assert said["nowhere"].err.startswith("error (not_found)")

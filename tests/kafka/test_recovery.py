@@ -38,7 +38,7 @@ def test_state_after_a_restart(client: Client) -> None:
     """Counts go on where they were, also for keys that nobody asks for any more."""
     names = [name_in(index % 2, client.topology) for index in range(20)]
     expected = dict.fromkeys(names, 0)
-    for start in range(3):
+    for start in range(2):
         with in_thread(client.bootstrap_servers, client.topology) as worker:
             for name in names[start:]:
                 client.add(name, 3)
