@@ -1,5 +1,6 @@
 """Reading topics without a consumer group, for tools: nothing is joined, nothing is committed."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -14,7 +15,7 @@ from pf_stream.errors import NotFoundError
 from pf_stream.kafka._confluent import TIMEOUT_S, Session
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import KafkaUnavailableError, TopicMissingError
-from pf_stream.kafka.link import ConnectionSettings, Partition
+from pf_stream.kafka.link import ConnectionSettings, Link, Partition
 
 __all__ = ["TopicRecord", "follow", "read_topic"]
 
@@ -147,7 +148,7 @@ class _Reader:
             return None
         answer = message.error()
         if answer is None:
-            record = _record(message)
+            record = _record(message, self._session.settings)
             return record, (record.topic, record.partition), record.offset + 1
         if answer.code() == Answer._PARTITION_EOF:
             topic, number, offset = message.topic(), message.partition(), message.offset()
@@ -163,13 +164,29 @@ class _Reader:
         self._consumer.close()
 
 
-def _record(message: Message) -> TopicRecord:
+def _record(message: Message, settings: ConnectionSettings) -> TopicRecord:
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert partition is not None
     assert offset is not None
     kind, timestamp = message.timestamp()
-    # Raw bytes, whatever the annotations allow: no deserialiser is set.
-    headers = cast("list[Header]", message.headers() or [])
+    try:
+        # Raw bytes, whatever the annotations allow: no deserialiser is set.
+        headers = cast("list[Header]", message.headers() or [])
+    except SystemError:
+        # confluent-kafka fails at a header name that is no UTF-8. It must not be asked again: it keeps a list with a
+        # null pointer.
+        headers = asyncio.run(_headers(settings, (topic, partition), offset))
     stamped_by = APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else CREATE_TIME
     return TopicRecord(topic, partition, offset, timestamp, stamped_by, message.key(), message.value(), tuple(headers))
+
+
+async def _headers(settings: ConnectionSettings, partition: Partition, offset: int) -> list[Header]:
+    """Headers of one record, for people: what is no UTF-8 in a name is shown as ``\\xff``."""
+    link = await Link.connect(settings)
+    try:
+        (record,) = await link.read_range(partition, offset, offset + 1)
+    finally:
+        await link.close()
+    shown = [name.encode(errors="surrogateescape").decode(errors="backslashreplace") for name, _ in record.headers]
+    return list(zip(shown, (raw for _, raw in record.headers), strict=True))

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from pf_stream.core import changelog
 from pf_stream.core.outbox import PointerEntry, decode_entry
+from pf_stream.kafka import reader as tools
 from pf_stream.kafka.batch import BatchBuilder, stamp
 from pf_stream.kafka.link import Link
 from tests.kafka._support import (
@@ -221,6 +222,21 @@ def raw_batch(client: Client, name: str, codec: int, extra: int) -> bytes:
     return stamp(bytes(head) + body, -1, -1, -1)
 
 
+async def write_batch(client: Client, partition: int, batch: bytes) -> int:
+    """Append a record batch to the intents topic; the offset of its first record."""
+    link = await Link.connect(connection(client.bootstrap_servers))
+    try:
+        await link.watch([client.topic])
+        where = client.topic, partition
+        leader = link.leader(where)
+        assert leader is not None
+        answer = (await link.produce(leader, [(where, batch)]))[where]
+        assert answer.error is None
+        return answer.offset
+    finally:
+        await link.close()
+
+
 @pytest.fixture(scope="module")
 def quarantine(bootstrap_servers: str) -> Iterator[tuple[Client, ThreadWorker]]:
     """Topics of their own: confluent-kafka dies of a segmentation fault when it shows such a header."""
@@ -238,20 +254,7 @@ def test_header_name_of_invalid_utf8(quarantine: tuple[Client, ThreadWorker], co
     code = "too_many_headers" if extra else "unknown_type"
     batch = raw_batch(client, name, codec, extra)
 
-    async def write() -> int:
-        link = await Link.connect(connection(client.bootstrap_servers))
-        try:
-            await link.watch([client.topic])
-            where = client.topic, 1
-            leader = link.leader(where)
-            assert leader is not None
-            answer = (await link.produce(leader, [(where, batch)]))[where]
-            assert answer.error is None
-            return answer.offset
-        finally:
-            await link.close()
-
-    offset = worker.run(write())
+    offset = worker.run(write_batch(client, 1, batch))
     client.add(name)
     client.flush()
 
@@ -262,6 +265,26 @@ def test_header_name_of_invalid_utf8(quarantine: tuple[Client, ThreadWorker], co
     assert wire(name.encode()) + wire(good(name)) in letter
     assert wire(b"pf-error-code") + wire(code.encode()) in letter
     assert letter.count(wire(b"filler")) == extra
+
+
+def test_tools_show_a_header_name_of_invalid_utf8(quarantine: tuple[Client, ThreadWorker]) -> None:
+    """The library that they read with fails at it, and dies if it is asked twice."""
+    client, worker = quarantine
+    name = name_in(0, client.topology)
+    worker.run(write_batch(client, 0, raw_batch(client, name, 4, 0)))
+    wait_until(lambda: same(worker.count(name), 2))
+
+    def shown() -> None:
+        letters = [
+            record
+            for record in tools.read_topic(connection(client.bootstrap_servers), f"{client.topic}.dlq", partitions=[0])
+            if record.key == name.encode()
+        ]
+        assert len(letters) == 1
+        assert letters[0].header(r"bad\xff\xfe\x80me") == "\x01"
+        assert letters[0].header("pf-error-code") == "unknown_type"
+
+    wait_until(shown)
 
 
 def raw_dead_letter(client: Client, worker: ThreadWorker, offset: bytes) -> bytes:
