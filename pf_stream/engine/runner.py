@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
@@ -379,8 +380,9 @@ class LaneRunner:
             raise
         except (PFError, AnyKafkaError) as error:
             self._fail(error)
-        except Exception as error:
-            log.exception("lane crashed", lane=repr(self))
+        except Exception as error:  # noqa: BLE001 - whatever it is, only this lane stops
+            # As text: a renderer that shows local variables would show tokens, and take minutes over a large payload.
+            log.error("lane crashed", lane=repr(self), exception="".join(traceback.format_exception(error)))
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:

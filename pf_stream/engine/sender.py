@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from pf_stream.core.outbox import OutboxEntry, PointerEntry
+from pf_stream.core.records import Header
 from pf_stream.engine.lease import Lease
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.batch import BatchBuilder, stamp
@@ -20,8 +21,8 @@ __all__ = ["OutputSender"]
 
 log = structlog.get_logger(__name__)
 
-COPY_BYTES: Final = 64 << 20
-"""More than any topic takes: a copied record is as large as its original."""
+COPY_BYTES: Final = 5 << 20
+"""Most bytes of a copied record: the ``max.message.bytes`` of the topics that copies go to."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,15 +106,21 @@ class OutputSender:
         """The record that an entry points at, with its new headers."""
         source = entry.source, entry.source_partition
         records = await self._link.read_range(source, entry.offset, entry.offset + 1)
-        builder = BatchBuilder(COPY_BYTES, compress=True)
-        if records:
-            original = records[0]
-            kept = [header for header in original.headers if header[0] not in entry.drop]
-            builder.append(entry.timestamp_ms, original.key, original.value, [*kept, *entry.headers])
-        else:
-            log.error("a large record was deleted before it could be copied; its headers are kept", entry=entry)
-            builder.append(entry.timestamp_ms, None, None, list(entry.headers))
-        return builder.build()
+        if not records:
+            log.error("a record was deleted before it could be copied", source=source, offset=entry.offset)
+            return _batch(entry.timestamp_ms, None, None, list(entry.headers))
+        original = records[0]
+        kept = [header for header in original.headers if header[0] not in entry.drop]
+        batch = _batch(entry.timestamp_ms, original.key, original.value, [*kept, *entry.headers])
+        if len(batch) > COPY_BYTES:
+            # Its producer compressed it better than we do. It stays where it is, and its lane must go on.
+            log.error(
+                "a record is too large to be copied; what is added to it is sent alone",
+                source=source,
+                offset=entry.offset,
+            )
+            return _batch(entry.timestamp_ms, None, None, list(entry.headers))
+        return batch
 
     def _answered(
         self, sending: _Sending, target: Partition, batch: bytes, unnumbered: bool, done: "asyncio.Future[int]"
@@ -138,3 +145,10 @@ class OutputSender:
             self._tell_sent(first.sequence, first.entries)
         if not self._unsent:
             self._empty.set()
+
+
+def _batch(timestamp_ms: int, key: bytes | None, value: bytes | None, headers: list[Header]) -> bytes:
+    """A batch of one record, which always fits."""
+    builder = BatchBuilder(COPY_BYTES, compress=True)
+    builder.append(timestamp_ms, key, value, headers)
+    return builder.build()

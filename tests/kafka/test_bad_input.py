@@ -23,6 +23,7 @@ from pf_stream.kafka.link import Link
 from tests.kafka._support import (
     Client,
     Headers,
+    Place,
     ThreadWorker,
     connection,
     counts,
@@ -115,6 +116,29 @@ def test_payload_of_2_mb_goes_through_the_outbox_as_a_pointer(client: Client, wo
     sandwich(client, worker, value, client.headers(), "payload_too_large")
     pointers = [entry for entry in outputs(client) if isinstance(entry, PointerEntry)]
     assert [entry.source for entry in pointers if entry.topic.endswith(".dlq")]
+
+
+def test_payload_that_its_producer_compressed_better_than_we_can(client: Client, worker: ThreadWorker) -> None:
+    """It fits into the source topic and its dead letter into none; the lane goes on, and the dead letter says where it is."""
+    name = name_in(0, client.topology)
+    block = secrets.token_bytes(2_200_000)  # further apart than the usual window of zstd reaches
+    builder = BatchBuilder(8 << 20, compress=False)
+    builder.append(0, name.encode(), block * 3, client.headers())
+    plain = builder.build()
+    body = bytes(cramjam.zstd.compress(plain[61:], level=9))
+    assert len(body) < 4 << 20
+    head = bytearray(plain[:61])
+    head[8:12] = (49 + len(body)).to_bytes(4, "big")
+    head[21:23] = (4).to_bytes(2, "big")
+    client.add(name)
+    client.flush()
+    offset = worker.run(write_batch(client, 0, stamp(bytes(head) + body, -1, -1, -1)))
+    client.add(name)
+    client.flush()
+    wait_until(lambda: same(worker.count(name), 2))
+    letter = wait_until(lambda: client.dead_letter(Place(0, offset)))
+    assert headers_of(letter)["pf-error-code"] == b"payload_too_large"
+    assert letter.value() is None
 
 
 def outputs(client: Client) -> list[object]:
