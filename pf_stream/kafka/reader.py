@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import cast
+from operator import methodcaller
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Message, TopicPartition
 from confluent_kafka import KafkaError as Answer
@@ -171,14 +171,19 @@ def _record(message: Message, settings: ConnectionSettings) -> TopicRecord:
     assert offset is not None
     kind, timestamp = message.timestamp()
     try:
-        # Raw bytes, whatever the annotations allow: no deserialiser is set.
-        headers = cast("list[Header]", message.headers() or [])
+        headers = _headers_of(message) or []
     except SystemError:
         # confluent-kafka fails at a header name that is no UTF-8. It must not be asked again: it keeps a list with a
         # null pointer.
         headers = asyncio.run(_headers(settings, (topic, partition), offset))
     stamped_by = APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else CREATE_TIME
     return TopicRecord(topic, partition, offset, timestamp, stamped_by, message.key(), message.value(), tuple(headers))
+
+
+# Raw bytes, whatever confluent-kafka's annotations allow: no deserialiser is set. At a bad name it returns a result and
+# leaves an exception set. A call in bytecode may miss that once it is specialised (CPython 3.11), and the exception turns
+# up wherever the next C function ends; this way of calling always looks.
+_headers_of: Callable[[Message], list[Header] | None] = methodcaller("headers")
 
 
 async def _headers(settings: ConnectionSettings, partition: Partition, offset: int) -> list[Header]:
