@@ -126,7 +126,9 @@ class Boxes(Reactor[Box], id="boxes"):
                 state.anything.append(state.anything)
             case "surrogate":
                 state.anything.append("\ud800")
-            case "swell":  # where no later act takes it away: what is too large only between two intents is never stored
+            case (
+                "swell"
+            ):  # where no later act takes it away: what is too large only between two intents is never stored
                 state.anything.append("x" * 30_000)
             case "adopt":
                 state.items = intent.items
