@@ -54,6 +54,7 @@ def by_name(topology: Topology, partitions: int | None = None) -> dict[str, Topi
 
 def test_all_of_them(shop: Topology) -> None:
     assert {name: spec.purpose for name, spec in by_name(shop).items()} == {
+        "__pf.probe": Purpose.probe,
         "__pf.registry": Purpose.registry,
         "carrier.intents": Purpose.emits,
         "test.shop.answers": Purpose.replies,
@@ -97,6 +98,7 @@ def test_settings(shop: Topology, purposes: tuple[Purpose, ...], name: str, valu
 def test_partitions(shop: Topology, given: int | None, expected: int) -> None:
     specs = by_name(shop, given)
     assert specs.pop("__pf.registry").partitions == 1
+    assert specs.pop("__pf.probe").partitions == 1
     assert {spec.partitions for spec in specs.values()} == {expected}
 
 
