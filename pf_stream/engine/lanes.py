@@ -149,6 +149,7 @@ class Lanes:
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=changelog,
             outputs=Appender(sending),
+            trial=asyncio.Lock(),
             committed=hints.__setitem__,
         )
         self = cls(plans, shared, links, hints, rejoin)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import orjson
 
 from pf_stream.core import BatchEntry, CommitUnit, Copy, Narrowing, OutboxEntry, Output, PointerEntry
-from pf_stream.core.changelog import outbox_key
+from pf_stream.core.changelog import FENCE, outbox_key
 from pf_stream.core.outbox import encode_entry
 from pf_stream.core.records import Header
 from pf_stream.kafka.errors import FencedError
@@ -53,6 +53,7 @@ class MemoryCommitter:
         """*sent* is told of outbox entries that need not be kept."""
         changelog.epoch += 1
         self.fence = len(changelog.records)
+        changelog.records.append((FENCE, b"{}"))
         self._epoch = changelog.epoch
         self._changelog = changelog
         self._topics = topics

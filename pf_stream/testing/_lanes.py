@@ -13,7 +13,7 @@ from pf_stream.testing.records import Position
 
 __all__ = ["ActionKind", "MemoryLane"]
 
-ActionKind: TypeAlias = Literal["step", "commit", "rewind", "output", "mark"]
+ActionKind: TypeAlias = Literal["step", "fire", "commit", "rewind", "output", "mark"]
 
 _BATCH_SIZES: Final = (1, 1, 2, 3, 5, 8, 13, 100, 1000)
 
@@ -72,16 +72,21 @@ class MemoryLane:
 
     # -- actions -------------------------------------------------------------------------------------------------------
 
-    def ready(self) -> list[ActionKind]:
+    def ready(self, now_ms: int) -> list[ActionKind]:
         """What may be done next, in any order."""
         kinds: list[ActionKind] = []
         lane = self.lane
-        readable = not lane.is_full and any(self._readable())
-        if readable:
+        # A lane that takes its intents one by one waits for each to be committed.
+        waits = lane.is_full or (lane.suspects.careful and lane.has_work)
+        due = not waits and lane.is_due(now_ms)
+        readable = not waits and any(self._readable(now_ms))
+        if due:
+            kinds.append("fire")
+        elif readable:  # what is due comes first, as in the engine
             kinds.append("step")
-        if lane.count:
+        if lane.has_work:
             kinds.append("commit")
-        elif lane.has_marks and not readable and not self._committer.backlog:
+        elif lane.has_marks and not (due or readable or self._committer.backlog):
             kinds.append("mark")
         if self._committer.backlog:
             kinds.append("output")
@@ -92,6 +97,8 @@ class MemoryLane:
         match kind:
             case "step":
                 self._step(now_ms)
+            case "fire":
+                self.lane.fire(now_ms, self._dice.choice(_BATCH_SIZES))
             case "output":
                 return kind, [self._committer.send(self._dice)]
             case _:
@@ -101,13 +108,19 @@ class MemoryLane:
                 return kind, self._committer.commit(unit)
         return kind, []
 
-    def _readable(self) -> Iterator[str]:
+    def wakes_ms(self, now_ms: int) -> int | None:
+        """When there is something to do that waits for the clock; ``None`` if there is nothing."""
+        pauses = [self.lane.paused_until_ms(topic) for topic in self.lane.positions]
+        times = [at_ms for at_ms in (self.lane.next_due_ms, *pauses) if at_ms is not None and at_ms > now_ms]
+        return min(times, default=None)
+
+    def _readable(self, now_ms: int) -> Iterator[str]:
         for topic, position in self.lane.positions.items():
-            if position < len(self._topics.log(topic, self.partition)):
+            if now_ms >= self.lane.paused_until_ms(topic) and position < len(self._topics.log(topic, self.partition)):
                 yield topic
 
     def _step(self, now_ms: int) -> None:
-        topic = self._dice.choice(list(self._readable()))
+        topic = self._dice.choice(list(self._readable(now_ms)))
         start = self.lane.positions[topic]
         size = self._dice.choice(_BATCH_SIZES)
         records = islice(self._topics.log(topic, self.partition), start, start + size)

@@ -57,6 +57,7 @@ class KafkaSystem:
             reader=Reader(link, gather=False),
             changelog=Appender(link),
             outputs=Appender(link),
+            trial=asyncio.Lock(),
             committed=lambda at, position: None,
         )
         life = KafkaLife(self, shared)

@@ -104,7 +104,7 @@ def test_partitions(shop: Topology, given: int | None, expected: int) -> None:
 
 def test_what_has_state_or_leads_to_it_is_copartitioned(shop: Topology) -> None:
     apart = {spec.purpose for spec in required_topics(shop) if not spec.copartitioned}
-    assert apart == {Purpose.dead_letters, Purpose.emits, Purpose.replies, Purpose.registry}
+    assert apart == {Purpose.dead_letters, Purpose.emits, Purpose.replies, Purpose.registry, Purpose.probe}
 
 
 def test_the_error_names_each_count() -> None:
