@@ -15,7 +15,7 @@ from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import NOT_TAKEN, Targets
 from pf_stream.kafka.batch import record_count
-from pf_stream.kafka.errors import AppendError, KafkaError
+from pf_stream.kafka.errors import KafkaError
 from pf_stream.kafka.link import Partition
 from pf_stream.kafka.transaction import Transactions
 
@@ -74,6 +74,8 @@ class TransactionalCommitter:
             writable = await self._transactions.add({self._lane, *outputs}, self._targets.is_optional)
             for topic in {target[0] for target in outputs.keys() - writable}:
                 self._targets.dropped(topic, "it does not exist, or this principal may not write it")
+            if unit.count:
+                await self._transactions.add_group(self._shared.group)
             offset = await self._write(unit, batch, {at: outputs[at] for at in outputs if at in writable})
             await self._transactions.end(commit=True)
         except BaseException:
@@ -113,8 +115,7 @@ class TransactionalCommitter:
                 if not self._targets.is_optional(target[0]):
                     raise
                 self._targets.dropped(target[0], error)
-                if isinstance(error, AppendError):
-                    self._lease.take_back(target, batch)
+                self._lease.take_back(target, batch)
 
     async def _abort(self) -> None:
         """Let readers pass what nobody will commit; whether it works or not, this lease has come to its end."""

@@ -138,13 +138,20 @@ class Transactions:
         await self._request("adding partitions", request, errors)
         return refused
 
-    async def commit_offsets(self, group: str, offsets: Mapping[Partition, int]) -> None:
-        """Make the offsets of a group part of the transaction."""
+    async def add_group(self, group: str) -> None:
+        """Say that the transaction will commit offsets of a group.
+
+        Before anything is appended: while the coordinator notes it, leaders cannot ask whether a batch belongs to a
+        transaction, and refuse it for the moment (KIP-890).
+        """
         await self._request(
             "adding the group",
             AddOffsetsToTxnRequest(self.id, self._producer_id, self._epoch, group),
             lambda answer: [error_of(answer.error_code, group)],
         )
+
+    async def commit_offsets(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Make the offsets of a group that was added part of the transaction."""
         topics: dict[str, list[tuple[int, int, str]]] = {}
         for (topic, number), offset in offsets.items():
             topics.setdefault(topic, []).append((number, offset, ""))

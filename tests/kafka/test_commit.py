@@ -270,3 +270,29 @@ def test_what_was_left_under_the_other_guarantee_is_part_of_the_first_transactio
         await life.end()
 
     asyncio.run(work())
+
+
+def test_no_batch_comes_while_the_coordinator_is_busy_with_its_transaction(
+    transactional: KafkaSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leader would refuse it for the moment, and the appender would wait a tenth of a second."""
+    system = transactional
+
+    async def work() -> None:
+        life = await system.open()
+        refused: list[object] = []
+        produce = life.shared.control.produce
+
+        async def watched(*args: Any) -> Any:
+            answers = await produce(*args)
+            refused.extend(answer.error for answer in answers.values() if answer.error is not None)
+            return answers
+
+        await life.commit(note(life.lane, 1))  # the leader of a new topic may be new to its broker
+        monkeypatch.setattr(life.shared.control, "produce", watched)
+        for _ in range(100):
+            await life.commit(note(life.lane, 1))
+        assert refused == []
+        await life.end()
+
+    asyncio.run(work())
