@@ -138,20 +138,18 @@ class Transactions:
         await self._request("adding partitions", request, errors)
         return refused
 
-    async def add_group(self, group: str) -> None:
-        """Say that the transaction will commit offsets of a group.
+    async def commit_offsets(self, group: str, offsets: Mapping[Partition, int]) -> None:
+        """Make the offsets of a group part of the transaction. Not while a batch of it is appended.
 
-        Before anything is appended: while the coordinator notes it, leaders cannot ask whether a batch belongs to a
-        transaction, and refuse it for the moment (KIP-890).
+        The broker of each asks the coordinator whether it belongs to the transaction. A broker that is asked for two things
+        of one transaction at once drops the first question, and the coordinator answers none while it notes the group
+        (KIP-890): both end in a refusal that passes, and cost a back-off.
         """
         await self._request(
             "adding the group",
             AddOffsetsToTxnRequest(self.id, self._producer_id, self._epoch, group),
             lambda answer: [error_of(answer.error_code, group)],
         )
-
-    async def commit_offsets(self, group: str, offsets: Mapping[Partition, int]) -> None:
-        """Make the offsets of a group that was added part of the transaction."""
         topics: dict[str, list[tuple[int, int, str]]] = {}
         for (topic, number), offset in offsets.items():
             topics.setdefault(topic, []).append((number, offset, ""))
