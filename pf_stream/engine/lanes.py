@@ -1,6 +1,7 @@
 """All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,6 +12,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.reader import Reader
@@ -69,6 +71,8 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._starting: dict[LaneKey, LaneRunner] = {}
+        self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
         self._gone: tuple[int, Counter[str]] = (0, Counter())
@@ -146,6 +150,7 @@ class Lanes:
             self._forget(self._parked.pop(key))
         self.hints.clear()
         self.ready.clear()
+        self._stopped.clear()
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
@@ -153,6 +158,7 @@ class Lanes:
 
     async def revoke(self, seconds: float = REVOKE_S) -> None:
         """Finish and park every lane, as a rebalance begins."""
+        self.ready.clear()
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
@@ -167,6 +173,7 @@ class Lanes:
             self._forget(runner)  # its lane may be made anew
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        self._starting[key] = runner
         try:
             while True:
                 try:
@@ -191,6 +198,8 @@ class Lanes:
                 seconds=round(runner.open_time, 3),
                 position=dict(runner.lane.positions),
             )
+        finally:
+            self._starting.pop(key, None)
         self._opening.pop(key, None)
         if not self._opening:
             self.ready.set()
@@ -200,8 +209,8 @@ class Lanes:
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
         key = runner.plan.name, runner.partition
         self._open.pop(key, None)
-        self._forget(runner)
         self._report(runner, error)
+        self._forget(runner)
         if isinstance(error, FencedError | AppendError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
             delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
@@ -211,6 +220,9 @@ class Lanes:
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
+        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+            runner.status, state=LaneState.stopped, progress=None, code=code, reason=str(error)
+        )
         if isinstance(error, StateUndecodableError):
             task = asyncio.create_task(self._report_location(runner, error))
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
@@ -241,6 +253,28 @@ class Lanes:
         self._gone = handled + runner.lane.handled, refused + runner.lane.refused
         runner.lane.handled = 0
         runner.lane.refused.clear()
+
+    @property
+    def statuses(self) -> list[LaneStatus]:
+        """Every lane that the group has assigned, by group and partition; one that has stopped stays until it is anew."""
+        runners = {**self._starting, **self._open}
+        found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def all_run(self) -> bool:
+        """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
+        at_work = {LaneState.running, LaneState.paused}
+        return self.ready.is_set() and all(status.state in at_work for status in self.statuses)
+
+    @property
+    def at_work(self) -> tuple[str, str, int, int] | None:
+        """Lane, topic, partition and offset of the record that is being handled; may be called from another thread."""
+        found = self._shared.at_work
+        if found is None:
+            return None
+        runner, topic = found
+        return repr(runner), topic, runner.partition, runner.lane.sources[topic].next - 1
 
     @property
     def runners(self) -> list[LaneRunner]:

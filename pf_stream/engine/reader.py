@@ -140,10 +140,11 @@ class Reader:
                     stale = self._refused(wanted[partition], result.error) or stale
             for partition, result in results.items():
                 feed = wanted[partition]
+                if result.error is None:
+                    feed.high_watermark = result.high_watermark
                 if result.chunk is None or feed.doubtful or self._feeds.get(partition) is not feed:
                     continue
                 idle = False
-                feed.high_watermark = result.high_watermark
                 feed.offset = result.chunk.next_offset
                 feed.deliver(result.chunk)
             if stale:

@@ -17,6 +17,7 @@ from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.contexts import ContextMaker
@@ -71,6 +72,8 @@ class Shared:
     """Outputs; on a connection of its own, so that no commit waits for them."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable."""
+    at_work: "tuple[LaneRunner, str] | None" = None
+    """The lane that is in its step, and the topic; for the watchdog, who looks from another thread."""
 
 
 class LaneRunner:
@@ -109,6 +112,8 @@ class LaneRunner:
         self.open_time = 0.0
         self.recovered = 0
         """Changelog records read at the last recovery."""
+        self._state = LaneState.opening
+        self._progress: float | None = None
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -131,13 +136,16 @@ class LaneRunner:
         started = asyncio.get_running_loop().time()
         known = self._last_offset
         self.stopped = False
+        self._state = LaneState.opening
         lease = await acquire(
             shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
         )
         # Memory of an earlier assignment is good only if nobody has written since.
         if lease.fence != known + 1:
             self.lane = self._new_lane()
+            self._state = LaneState.recovering
             await self._recover(lease.fence)
+            self._state, self._progress = LaneState.opening, None
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
@@ -161,12 +169,14 @@ class LaneRunner:
         ]
         for topic, source in self.lane.sources.items():
             self._feed(topic, source.next)
+        self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _recover(self, fence: int) -> None:
         shared = self._shared
-        position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
+        begin = position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
         while position < fence:
+            self._progress = (position - begin) / (fence - begin)
             result = await shared.control.fetch_one(self._changelog, position)
             if result.error is not None:
                 raise result.error
@@ -239,7 +249,12 @@ class LaneRunner:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            if lane.step(topic, chunk, clock.now_ms(), SLICE):
+            self._shared.at_work = self, topic
+            try:
+                exhausted = lane.step(topic, chunk, clock.now_ms(), SLICE)
+            finally:
+                self._shared.at_work = None
+            if exhausted:
                 # A rewind may have emptied the inbox meanwhile, but only between two steps.
                 self._inbox.popleft()
                 self._waiting[topic] -= 1
@@ -361,6 +376,7 @@ class LaneRunner:
     def _abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
+        self._state = LaneState.stopped
         self._stop_reading()
         self._shared.changelog.drop(self)
         if self._sender is not None:
@@ -392,6 +408,34 @@ class LaneRunner:
         self._abandon()
         self.void()
         self._failed(self, error)
+
+    # -- what others may read ------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> LaneStatus:
+        """The lane as it is now."""
+        state = self._state
+        lane = self.lane
+        away = [f"{feed.partition[0]}-{feed.partition[1]}" for feed in self._feeds if feed.doubtful]
+        until_ms: int | None = getattr(lane, "paused_until_ms", None)
+        if state is LaneState.running and away:
+            state = LaneState.waiting
+        elif state is LaneState.running and until_ms is not None:
+            state = LaneState.paused
+        ends = {feed.partition[0]: feed.high_watermark for feed in self._feeds if feed.high_watermark >= 0}
+        return LaneStatus(
+            group=self.plan.name,
+            changelog=self.plan.changelog,
+            partition=self.partition,
+            state=state,
+            progress=self._progress,
+            until_ms=until_ms if state is LaneState.paused else None,
+            reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
+            positions=dict(lane.positions) if state.is_open else None,
+            lag=sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None,
+            handled=lane.handled,
+            refused=sum(lane.refused.values()),
+        )
 
     async def locate(self, error: StateUndecodableError) -> int | None:
         """Offset of the changelog record that holds a state that cannot be decoded."""
