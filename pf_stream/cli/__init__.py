@@ -25,7 +25,7 @@ NOUNS = {
     "schema": "JSON Schemas of intents.",
     "registry": "Components that are running.",
 }
-ALONE = ("status",)
+ALONE = ("status", "doctor")
 
 
 def _build() -> typer.Typer:
