@@ -6,6 +6,7 @@ A finding names the thing, what it costs, and what mends it. Checks are plain fu
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -88,13 +89,30 @@ def examine(settings: ConnectionSettings, topology: Topology | None, clock: Cloc
     except (KafkaUnavailableError, NotAuthorisedError) as error:
         return list(reach(settings, error))
     findings = [*advertised(found), *brokers(found)]
-    names = {spec.name: spec for spec in required_topics(topology)} if topology is not None else {}
-    there = admin.topics([*names, *KAFKAS])
-    specs = list(names.values())
-    if topology is not None:
+    specs = required_topics(topology) if topology is not None else []
+    there: dict[str, TopicInfo] = {}
+    acls: list[AclInfo] = []
+    with suppress(NotAuthorisedError):
+        there = admin.topics(KAFKAS)
+    with suppress(NotAuthorisedError):
+        acls = admin.topic_acls()
+    try:
+        there |= admin.topics(spec.name for spec in specs)
+    except NotAuthorisedError as error:
+        findings.append(
+            Finding(
+                Level.error,
+                "topics_unknown",
+                "topics",
+                f"This principal may not look at the topics: {error.reason}.",
+                f"allow it DESCRIBE and DESCRIBE_CONFIGS on the topics: kafka-acls.sh --add --topic "
+                f"'{specs[0].name}' --operation Describe --operation DescribeConfigs --allow-principal User:NAME",
+            )
+        )
+    else:
         findings += topics(specs, there)
     findings += replication(specs, there, len(found))
-    findings += access(specs, found, admin.topic_acls())
+    findings += access(specs, found, acls)
     try:
         findings += clocks(read_clocks(settings, [broker.id for broker in found], clock))
     except KafkaError as error:

@@ -66,6 +66,7 @@ class Reader:
         self._feeds: dict[Partition, Feed] = {}
         self._nodes: dict[int, asyncio.Task[None]] = {}
         self._looking: set[Feed] = set()
+        self._failing_since: float | None = None
         self._wake = asyncio.Event()
 
     def add(self, feed: Feed) -> None:
@@ -126,13 +127,19 @@ class Reader:
                     for feed in wanted.values():
                         feed.failed(error)
                     return
-                log.debug("fetch failed", node=node, error=repr(error))
+                if self._failing_since is None:
+                    self._failing_since = asyncio.get_running_loop().time()
+                    log.warning("Kafka cannot be read; waiting", broker=node, reason=repr(error))
                 for feed in led:
                     feed.doubtful = True
                 await asyncio.sleep(BACKOFF_S)
                 await self._link.refresh()
                 self._wake.set()
                 return
+            if self._failing_since is not None:
+                seconds = round(asyncio.get_running_loop().time() - self._failing_since, 1)
+                log.info("Kafka can be read again", after_s=seconds)
+                self._failing_since = None
             idle = True
             stale = False
             for partition, result in results.items():

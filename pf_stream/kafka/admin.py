@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -22,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public 
 )
 
 from pf_stream.kafka._confluent import TIMEOUT_S, Session, answer_of
-from pf_stream.kafka.errors import KafkaError, TopicMissingError
+from pf_stream.kafka.errors import KafkaError, NotAuthorisedError, TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings, Partition
 
 __all__ = ["AclInfo", "Admin", "BrokerInfo", "NewTopicSpec", "TopicInfo"]
@@ -73,7 +74,7 @@ class BrokerInfo:
     address: str
     """Host and port that it tells its clients to connect to."""
     config: Mapping[str, str]
-    """Every setting whose value it tells, also those that have their default."""
+    """Every setting whose value it tells, also those that have their default; none if this principal may not see them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,13 @@ class Admin:
         """The brokers that are alive, with their settings as far as this principal may see them, by id."""
         found = sorted(self._metadata().brokers.values(), key=lambda broker: broker.id)
         resources = [ConfigResource(ResourceType.BROKER, str(broker.id)) for broker in found]
-        answers = self._ask(
-            "read broker settings",
-            resources,
-            lambda left: self._client.describe_configs(left, request_timeout=TIMEOUT_S),
-        )
+        answers: dict[ConfigResource, Any] = {}
+        with suppress(NotAuthorisedError):
+            answers = self._ask(
+                "read broker settings",
+                resources,
+                lambda left: self._client.describe_configs(left, request_timeout=TIMEOUT_S),
+            )
         configs = {int(resource.name): entries for resource, entries in answers.items()}
         return [
             BrokerInfo(
