@@ -42,7 +42,7 @@ def status(
         if output is Output.table:
             rows = [row for worker in found.workers for row in _rows(worker, now_ms)]
             rows += [{"worker": None, "lane": lane, "state": "no worker", "lag": None} for lane in found.unassigned]
-            show_rows(rows, output, ("worker", "lane", "state", "lag"))
+            show_rows(rows, output, ("worker", "lane", "lag", "state"))
             if not rows:
                 note("no worker has announced itself")
         else:

@@ -14,7 +14,7 @@ import pytest
 from pf_stream.kafka.dev import DevBroker
 from tests.kafka._support import Client, counts, durable, in_process, make_topics, wait_until
 
-TRIES = 60
+TRIES = 30
 
 
 @pytest.fixture
