@@ -11,12 +11,12 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Self
 
 import structlog
 
-__all__ = ["EXIT_HUNG", "HANG_AFTER_S", "Watchdog"]
+__all__ = ["EXIT_HUNG", "HANG_AFTER_S", "Watchdog", "Whereabouts"]
 
 log = structlog.get_logger(__name__)
 
@@ -30,8 +30,30 @@ BEATS: Final = 20
 SAY_S: Final = 2.0
 CPU_MARGIN: Final = 1.5
 
-AtWork = Callable[[], tuple[str, str, int, int] | None]
-"""Lane, topic, partition and offset of the record that is being handled; None outside of a step."""
+
+class Whereabouts:
+    """The step that the event loop is in: told once for each step, and read from the watchdog's thread."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self) -> None:
+        self._tell: Callable[[], Mapping[str, object]] | None = None
+
+    def at(self, tell: Callable[[], Mapping[str, object]]) -> Self:
+        """A context in which a step is done; *tell* says, from another thread, at what it is."""
+        self._tell = tell
+        return self
+
+    def __enter__(self) -> None:
+        """The step begins."""
+
+    def __exit__(self, *_: object) -> None:
+        self._tell = None
+
+    def look(self) -> Mapping[str, object]:
+        """What is being done; nothing outside of a step."""
+        tell = self._tell
+        return {} if tell is None else tell()
 
 
 class Watchdog:
@@ -45,10 +67,10 @@ class Watchdog:
     all threads on stderr.
     """
 
-    def __init__(self, hang_after_s: float, at_work: AtWork) -> None:
+    def __init__(self, hang_after_s: float, whereabouts: Whereabouts) -> None:
         self._hang_after_s = hang_after_s
         self._tick_s = hang_after_s / BEATS
-        self._at_work = at_work
+        self._whereabouts = whereabouts
         self._beats = 0
         self._over = threading.Event()
         self._loop_thread = 0
@@ -94,8 +116,5 @@ class Watchdog:
     def _say(self) -> None:
         frame = sys._current_frames().get(self._loop_thread)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "the thread has ended"
-        found = self._at_work()
-        where: dict[str, object] = {}
-        if found is not None:
-            where = dict(zip(("lane", "topic", "partition", "offset"), found, strict=True))
+        where = self._whereabouts.look()
         log.error("the worker hangs, and is ended", seconds=self._hang_after_s, **where, stack=stack)

@@ -77,7 +77,7 @@ class _Process:
     async def _work(self, worker: Worker, parent: Parent | None) -> int:
         topology, settings = self._topology, self._settings
         log.info("worker started", topology=topology.name, namespace=topology.namespace, worker=settings.worker_id)
-        watchdog = Watchdog(self._hang_after_s, lambda: worker.lanes.at_work)
+        watchdog = Watchdog(self._hang_after_s, worker.lanes.whereabouts)
         watchdog.start()
         registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock()))
         stop: asyncio.Future[Any] = asyncio.create_task(self._asked.wait())

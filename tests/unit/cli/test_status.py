@@ -39,7 +39,7 @@ def test_every_state_is_told_in_sixty_columns(monkeypatch: pytest.MonkeyPatch) -
     words = " ".join(done.stdout.split())
     assert "flights-0 - - running" in words
     assert "intents-0 3 running" in words
-    assert "intents-1 recovering 40 %" in words
+    assert "intents-1 - recovering 40 %" in words
     assert "paused until 2026-01-01T00:00:00.000Z" in words
     assert "stopped: state_undecodable:" in words
     assert "[bold]N1" in words
