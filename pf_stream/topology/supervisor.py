@@ -136,7 +136,7 @@ class _Process:
         return started
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ValueError):  # it may die in the middle of a line
             async for line in reader:
                 message: dict[str, Any] = orjson.loads(line)
                 if message.get("ready"):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from pf_stream.cli import _build
@@ -72,3 +73,11 @@ def test_json_has_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(paused) == {field.name for field in dataclasses.fields(LaneStatus)} - {"until_ms"} | {"lane", "until"}
     assert paused["until"] == "2026-01-01T00:00:00.000Z"
     assert (stopped["lane"], stopped["state"], stopped["code"]) == ("totals-1", "stopped", "state_undecodable")
+
+
+def test_yaml_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch, worker(PAUSED, STOPPED), output="yaml")
+    assert done.exit_code == 5
+    same = pf_status(monkeypatch, worker(PAUSED, STOPPED), output="json")
+    read, data = YAML(typ="safe", pure=True).load(done.stdout), json.loads(same.stdout)
+    assert read["workers"][0]["lanes"] == data["workers"][0]["lanes"]

@@ -127,11 +127,12 @@ def test_a_wrong_command_is_not_tried_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     [
+        "os.write(int(os.environ['PF_SUPERVISOR_FD']), b'{\"rea'); os.kill(os.getpid(), 9)",
         f"sys.exit({EXIT_HUNG})",
         "os.kill(os.getpid(), 9)",
         'tell(b\'{"failed": "Kafka is away", "retryable": true}\'); sys.exit(1)',
     ],
-    ids=["hung", "killed", "no broker"],
+    ids=["killed in the middle of a word", "hung", "killed", "no broker"],
 )
 def test_what_may_pass_is_waited_out(tmp_path: Path, end: str) -> None:
     file = tmp_path / "lives"
