@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
@@ -132,28 +132,35 @@ class _Reporter:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._telling: asyncio.Task[None] | None = None
         self._failing = False
 
     async def run(self, worker: Worker) -> None:
-        """Report every few seconds, and soon after the state of a lane has changed."""
+        """Report every few seconds, and soon after the state of a lane has changed; less soon if it changes all the time."""
         loop = asyncio.get_running_loop()
         reported: object = None
-        due = 0.0
+        at, gap = -HEARTBEAT_S, LOOK_S
         while True:
             lanes = worker.lanes.statuses
             states = [(lane.name, lane.state, lane.until_ms, lane.code) for lane in lanes]
-            if states != reported or loop.time() >= due:
+            since = loop.time() - at
+            if since >= HEARTBEAT_S or (states != reported and since >= gap):
+                gap = LOOK_S if since >= HEARTBEAT_S else min(HEARTBEAT_S, 2 * gap)
                 await self._tell(self._registry.report(lanes))
-                reported, due = states, loop.time() + HEARTBEAT_S
+                reported, at = states, loop.time()
             await asyncio.sleep(LOOK_S)
 
     async def withdraw(self) -> None:
         """Say that the worker has stopped."""
+        if self._telling is not None:
+            # Its thread goes on although run() was cancelled, and must not have the last word.
+            await asyncio.gather(self._telling, return_exceptions=True)
         await self._tell(self._registry.withdraw())
 
-    async def _tell(self, telling: Awaitable[None]) -> None:
+    async def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        self._telling = asyncio.create_task(telling)
         try:
-            await telling
+            await asyncio.shield(self._telling)
         except PFError as error:
             if not self._failing:
                 log.warning("registry not told; trying again", code=error.code, reason=str(error))

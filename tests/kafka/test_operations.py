@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
+from pf_stream import Topology
 from pf_stream.components.registry import Component, components
-from pf_stream.core.status import LaneState
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.engine.watchdog import EXIT_HUNG
 from tests.kafka._support import (
     ROOT,
@@ -27,8 +28,10 @@ from tests.kafka._support import (
     in_thread,
     make_topics,
     name_in,
+    now_ms,
     wait_until,
 )
+from tests.kafka.alarms import alarms
 
 
 @pytest.fixture
@@ -244,6 +247,34 @@ def test_progress_positions_and_lag(client: Client) -> None:
             assert status.positions[client.topic] == 5
 
         wait_until(told)
+
+
+def test_a_paused_lane_says_until_when(bootstrap_servers: str, unique: str, tmp_path: Path) -> None:
+    topology = Topology(alarms.name, alarms.reactors, namespace=unique, internal=alarms.internal, partitions=2)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    door = tmp_path / "door"
+    door.touch()
+    alarm = name_in(0, topology)
+    with in_thread(bootstrap_servers, topology) as worker:
+        value = json.dumps({"alarm": alarm, "door": str(door), "text": ""}).encode()
+        client.send(alarm, value, client.headers("alarms.push.v1", pf_context=None))
+        client.flush()
+
+        def status() -> LaneStatus:
+            return next(one for one in worker.call(lambda: worker.worker.lanes.statuses) if one.name == "intents-0")
+
+        def paused() -> None:
+            found = status()
+            assert found.state is LaneState.paused
+            assert found.until_ms is not None
+            assert abs(found.until_ms - now_ms()) < 10_000
+            assert found.lag == 1
+            assert worker.call(lambda: worker.worker.lanes.all_run)  # it is at work
+
+        wait_until(paused)
+        door.unlink()
+        wait_until(lambda: same((status().state, status().lag), (LaneState.running, 0)))
 
 
 # -- pf status ------------------------------------------------------------------------------------------------------------
