@@ -18,6 +18,8 @@ from pf_stream.model import (
     Topology,
     on,
     operation,
+    upcast,
+    upgrade,
 )
 
 __all__ = [
@@ -36,4 +38,6 @@ __all__ = [
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]

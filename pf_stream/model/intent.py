@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import PUBLIC, Grant, Public
+from pf_stream.model.versions import Steps, read_steps
 
 __all__ = ["Intent", "IntentSpec", "Key"]
 
@@ -52,11 +53,18 @@ class IntentSpec:
     """Intent to its JSON bytes."""
     key_of: Callable[["Intent"], bytes]
     """The record key: UTF-8 of the one key field, or of the compact JSON array of several."""
+    upcasts: Steps
+    """The way from older versions of the payload to this one."""
 
     @property
     def type(self) -> str:
         """Value of the ``ce_type`` header: ``{name}.v{version}``."""
         return f"{self.name}.v{self.version}"
+
+    @property
+    def older_types(self) -> dict[str, int]:
+        """Version by ``ce_type`` of what is taken beside :attr:`type` and upcast, the newest first."""
+        return {f"{self.name}.v{version}": version for version in range(self.version - 1, self.upcasts.oldest - 1, -1)}
 
 
 class Intent(BaseModel):
@@ -71,7 +79,8 @@ class Intent(BaseModel):
     Keyword arguments of the class statement:
 
     * ``name``: dotted lower-case name; with ``version`` it forms the record's ``ce_type``.
-    * ``version``: raise it when the payload changes its shape. Default 1.
+    * ``version``: raise it when the payload changes its shape, and say with :func:`~pf_stream.upcast` what an older
+      payload means now. Default 1.
     * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default.
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
 
@@ -115,6 +124,7 @@ class Intent(BaseModel):
             faults.append(f"version {version} must be 1 or more")
         if not TOPIC.fullmatch(topic):
             faults.append(f"topic {topic!r} is not a Kafka topic name")
+        upcasts = read_steps("upcast", cls.__name__, version, vars(cls), faults)
         grants = _grants(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
@@ -137,6 +147,7 @@ class Intent(BaseModel):
             decode=cls.__pydantic_validator__.validate_json,
             encode=cls.__pydantic_serializer__.to_json,
             key_of=_key_of(keys),
+            upcasts=upcasts,
         )
 
 
