@@ -53,7 +53,7 @@ class PartitionCountError(PFError):
     def __init__(self, changelog: str, was: int, now: int) -> None:
         super().__init__(
             f"{changelog} was written for {was} partitions and the source topics have {now}: state lives where "
-            f"its key lives, so give the topics {was} partitions again, or start under a new topology name"
+            f"its key lives. Kafka takes no partitions away, so start under another namespace or topology name"
         )
 
 
@@ -156,8 +156,7 @@ class Header:
         topology, changelog = plan.topology, plan.changelog
         if self.topology != topology.name:
             raise ChangelogOwnerError(changelog, self.topology, topology.name)
-        if self.partitions != plan.partitions:
-            raise PartitionCountError(changelog, self.partitions, plan.partitions)
+        self.check_partitions(plan)
         versions = f"written by version {self.version} of the topology, and this is version {topology.version}"
         ours = {reactor.spec.id: reactor.spec.state.version for reactor in plan.reactors}
         for reactor, version in self.reactors.items():
@@ -167,3 +166,8 @@ class Header:
         if unknown:
             groups = {spec.__reactor__.id: group.name for group in topology.groups for spec in group.reactors}
             raise UnknownReactorError(changelog, {reactor: groups.get(reactor) for reactor in unknown}, versions)
+
+    def check_partitions(self, plan: GroupPlan) -> None:
+        """Raise :class:`PartitionCountError` if *plan* is for another number of partitions."""
+        if self.partitions != plan.partitions:
+            raise PartitionCountError(plan.changelog, self.partitions, plan.partitions)

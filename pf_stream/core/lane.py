@@ -462,6 +462,11 @@ class Lane(Generic[O]):
 
     # -- what others may read ------------------------------------------------------------------------------------------
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the lane has never committed anything."""
+        return self._header is None
+
     def stored(self, reactor: str, key: bytes) -> bytes | None:
         """JSON of the last sealed state of *reactor* under *key*, or ``None``; in the current version, whatever is stored.
 
