@@ -90,6 +90,13 @@ class TestShow:
         assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows
         assert ["flights.origin_delay.v1", "flights.airports", "(internal)", "origin", requires, "board"] in rows
 
+    def test_older_versions_that_are_taken(self) -> None:
+        shown = CliRunner().invoke(topology.app, ["show", "tests.tally.v2:tally"], env={"COLUMNS": "200"})
+        rows = [line.split() for line in shown.stdout.splitlines()]
+        requires = "TallyCap.add(/{thing})"
+        assert ["tally.added.v2", "tally.added.v1", "tally.intents", "thing", requires, "counts"] in rows
+        assert "also accepts" not in pf("show", FLIGHTS).stdout
+
     def test_in_another_namespace(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "--namespace", "test", "-o", "json").stdout)
         assert said["app"] == "test.flights"
