@@ -193,8 +193,12 @@ class TestUpcasts:
 
         bench = tally(Topology("tally", [Raising, v2.Sums], internal=["sums"]))
         bench.feed(added(0, 3), added(1, 9), added(2, 4), topic="tally.intents")
-        assert codes([bench.commit()]) == [("handler_failed", 1)]
+        unit = bench.commit()
+        assert codes([unit]) == [("handler_failed", 1)]
         assert bench.state(v2.Count, "counts", "ab") == v2.Count(7)
+        (letter,) = unit.outputs
+        assert isinstance(letter, Output)
+        assert (letter.value, dict(letter.headers)["ce_type"]) == (b'{"name": "ab",  "by": 9}', b"tally.added.v1")
 
     def test_in_structured_mode_too(self) -> None:
         bench = tally()
