@@ -3,13 +3,19 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 
-__all__ = ["Group", "Topology"]
+__all__ = ["Group", "Guarantee", "Topology"]
+
+Guarantee: TypeAlias = Literal["effectively_once", "transactional"]
+"""How a micro-batch is committed. ``effectively_once``: state first and whole, then the outputs, which after a crash may be
+written again with an equal ``pf-source``. ``transactional``: state, outputs and group offsets in one Kafka transaction, for
+readers that use ``read_committed``; several times slower for each batch."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -51,6 +57,8 @@ class Topology:
     """The topology's own version, which its changelogs keep and messages show; it decides nothing."""
     retired: frozenset[str]
     """Ids of reactors that it had before: their state is kept in the changelogs, and nobody reads it."""
+    guarantee: Guarantee
+    """How micro-batches are committed."""
 
     def __init__(
         self,
@@ -64,6 +72,7 @@ class Topology:
         partitions: int = 4,
         version: int = 1,
         retired: Iterable[str] = (),
+        guarantee: Guarantee = "effectively_once",
     ) -> None:
         set_ = object.__setattr__
         set_(self, "name", name)
@@ -75,6 +84,7 @@ class Topology:
         set_(self, "partitions", partitions)
         set_(self, "version", version)
         set_(self, "retired", frozenset(retired))
+        set_(self, "guarantee", guarantee)
         faults = list(self._faults())
         if faults:
             raise DefinitionError(f"topology {name!r}", faults)
@@ -89,6 +99,8 @@ class Topology:
             yield f"partitions must be 1 or more, not {self.partitions}"
         if self.version < 1:
             yield f"version must be 1 or more, not {self.version}"
+        if self.guarantee not in get_args(Guarantee):
+            yield f"guarantee must be {' or '.join(get_args(Guarantee))}, not {self.guarantee!r}"
         seen: dict[str, str] = {}
         types: dict[str, type[Intent]] = {}
         strangers = [reactor for reactor in self.reactors if not hasattr(reactor, "__reactor__")]
@@ -201,4 +213,5 @@ class Topology:
             partitions=self.partitions,
             version=self.version,
             retired=self.retired,
+            guarantee=self.guarantee,
         )

@@ -25,6 +25,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
 from pf_stream.model import Intent, Reactor, Topology
 from pf_stream.model._names import nearest
+from pf_stream.model.topology import Guarantee
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
@@ -55,6 +56,8 @@ class TopologyFile(BaseModel):
     """The topology's own version, which its changelogs keep and messages show."""
     retired: list[str] = []
     """Ids of reactors that it had before, whose state is kept."""
+    guarantee: Guarantee = "effectively_once"
+    """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
 
 
 _ALLOWED = {
@@ -67,6 +70,7 @@ _ALLOWED = {
     "partitions": "a whole number, 1 or more",
     "version": "a whole number, 1 or more",
     "retired": "a list of reactor ids",
+    "guarantee": "effectively_once or transactional",
 }
 
 
@@ -157,6 +161,7 @@ class _Reading:
         fields: dict[str, Any] = {
             "namespace": file.namespace,
             "partitions": file.partitions,
+            "guarantee": file.guarantee,
             "internal": file.internal,
             "emits": emits,
             "replies": file.replies,

@@ -115,6 +115,7 @@ class TestShow:
             "namespace",
             "app",
             "partitions",
+            "guarantee",
             "replies",
             "retired",
             "groups",

@@ -1,13 +1,16 @@
 """States and intents of other versions than the one that runs."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
 import pytest
 
 from pf_stream import (
+    PUBLIC,
     Capability,
     Context,
     Effects,
@@ -16,6 +19,7 @@ from pf_stream import (
     Key,
     Reactor,
     Reply,
+    Schedule,
     State,
     Topology,
     on,
@@ -498,3 +502,98 @@ class TestNewerVersions:
         assert codes([again.commit()]) == []
         with pytest.raises(NewerVersionError):
             again.feed(self.summed(2, source=b"a:1:2"), topic="tally.sums")
+
+
+class Set(Intent, name="clock.set", requires=PUBLIC):
+    """Ring in a minute."""
+
+    clock: Annotated[str, Key]
+
+
+class Rung(Intent, name="clock.rung", requires=PUBLIC):
+    """What a timer brings."""
+
+    clock: Annotated[str, Key]
+
+
+class RungLoudly(Intent, name="clock.rung", version=2, requires=PUBLIC):
+    """Its next version."""
+
+    clock: Annotated[str, Key]
+    volume: int
+
+    @upcast(from_version=1)
+    @staticmethod
+    def _as_before(old: Old) -> Old:
+        return old | {"volume": 5}
+
+
+class Clock(State):
+    """How loud it was."""
+
+    volumes: list[int] = dataclasses.field(default_factory=list)
+
+
+class Clocks(Reactor[Clock], id="clocks"):
+    @on
+    def set_(self, intent: Set, state: Clock, ctx: Context) -> Effects:
+        return Schedule(Rung(clock=intent.clock), after=60)
+
+    @on
+    def rung(self, intent: Rung, state: Clock, ctx: Context) -> None:
+        state.volumes.append(1)
+
+
+class LoudClocks(Reactor[Clock], id="clocks"):
+    @on
+    def set_(self, intent: Set, state: Clock, ctx: Context) -> Effects:
+        return Schedule(RungLoudly(clock=intent.clock, volume=9), after=60)
+
+    @on
+    def rung(self, intent: RungLoudly, state: Clock, ctx: Context) -> None:
+        state.volumes.append(intent.volume)
+
+
+class SilentClocks(Reactor[Clock], id="clocks"):
+    @on
+    def set_(self, intent: Set, state: Clock, ctx: Context) -> None: ...
+
+
+class TestTimers:
+    """They outlive the version that set them."""
+
+    def test_of_an_older_version_are_upcast(self) -> None:
+        driver = Driver(Topology("clock", [Clocks]))
+        driver.send(Set(clock="c"))
+        driver.send(Rung(clock="c"), not_before=driver.now + timedelta(seconds=30))
+        driver.redeploy(Topology("clock", [LoudClocks]))
+        driver.send(Set(clock="c"))
+        driver.advance(60)
+        assert driver.dead_letters() == []
+        assert driver.state(LoudClocks, "c") == Clock([5, 5, 9])
+
+    def test_of_a_newer_version_stop_the_lane_until_it_is_back(self) -> None:
+        older, newer = Topology("clock", [Clocks]), Topology("clock", [LoudClocks])
+        driver = Driver(newer)
+        driver.send(Set(clock="c"))
+        driver.redeploy(older)
+        with pytest.raises(NewerVersionError, match=r"clock.intents holds clock.rung.v2"):
+            driver.advance(60)
+        driver.redeploy(newer)
+        assert driver.state(LoudClocks, "c") == Clock([9])
+        assert driver.dead_letters() == []
+
+    def test_of_a_sender_who_was_ahead_are_dead_letters(self) -> None:
+        driver = Driver(Topology("clock", [LoudClocks]))
+        driver.send(RungLoudly(clock="c", volume=3), not_before=driver.now + timedelta(seconds=30))
+        driver.redeploy(Topology("clock", [Clocks]))
+        driver.advance(60)
+        assert [letter.code for letter in driver.dead_letters()] == ["unsupported_version"]
+
+    def test_of_a_type_that_was_taken_away_are_dead_letters(self) -> None:
+        """There may be some for months, which nobody can wait for."""
+        driver = Driver(Topology("clock", [Clocks]))
+        driver.send(Set(clock="c"))
+        driver.redeploy(Topology("clock", [SilentClocks]))
+        driver.advance(60)
+        assert [letter.code for letter in driver.dead_letters()] == ["unknown_type"]

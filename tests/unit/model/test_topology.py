@@ -102,7 +102,7 @@ class TestNames:
 
 def test_within_another_namespace() -> None:
     options: dict[str, Any] = {"internal": ["bs"], "emits": [C], "replies": ["r"], "partitions": 7}
-    options |= {"version": 3, "retired": ["old"]}
+    options |= {"guarantee": "transactional", "version": 3, "retired": ["old"]}
     topology = Topology("t", [FIRST], **options)
     moved = topology.within("elsewhere")
     assert moved == Topology("t", [FIRST], namespace="elsewhere", **options)
@@ -167,6 +167,13 @@ class TestFaults:
 
         (fault,) = faults("t", [FIRST, reactor("second", Second)])
         assert fault.endswith("Second upcasts to t.a.v2: handle and emit the newer one alone")
+
+    def test_guarantee(self) -> None:
+        wrong: Any = "exactly_once"
+        assert faults("t", [FIRST], guarantee=wrong) == [
+            "guarantee must be effectively_once or transactional, not 'exactly_once'"
+        ]
+        assert Topology("t", [FIRST]).guarantee == "effectively_once"
 
     def test_an_internal_topic_that_carries_nothing(self) -> None:
         assert faults("t", [FIRST], internal=["b"]) == ["internal topic 'b' carries no intent type; did you mean 'bs'?"]

@@ -27,13 +27,15 @@ class TestMeaning:
         topology = read_topology_file(
             folder.write(
                 "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
-                "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\nversion: 3\nretired: [old, older]\n"
+                "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
+                "guarantee: transactional\nversion: 3\nretired: [old, older]\n"
             )
         )
         module = sys.modules[folder.module]
         assert topology.reactors == (module.Watcher, module.Echo)
         assert topology.emits == (module.Pong,)
         assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
+        assert topology.guarantee == "transactional"
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
         assert (topology.version, topology.retired) == (3, frozenset({"old", "older"}))
 
@@ -66,7 +68,7 @@ SHAPES = {
     ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, internal, name,"),
+        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, guarantee, internal, name,"),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -109,6 +111,10 @@ SHAPES = {
     "truth for a number": (
         GOOD + "partitions: yes\n",
         (4, "partitions", "found 'yes', a text; allowed: a whole number"),
+    ),
+    "guarantee": (
+        GOOD + "guarantee: exactly_once\n",
+        (4, "guarantee", "found 'exactly_once', a text; allowed: effectively_once or transactional"),
     ),
     "fraction": (GOOD + "partitions: 1.5\n", (4, "partitions", "1.5, a fraction; allowed: a whole number")),
 }
