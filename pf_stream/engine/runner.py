@@ -10,6 +10,8 @@ from typing import Any, Final
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 
+from pf_stream.core.changelog import HEADER
+from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
@@ -119,6 +121,8 @@ class LaneRunner:
             self._state = LaneState.recovering
             await self._recover(committer.fence)
             self._state, self._progress = LaneState.opening, None
+            if self.lane.is_new:
+                await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
@@ -151,6 +155,29 @@ class LaneRunner:
             self.recovered += len(records)
             position = result.chunk.next_offset
             await asyncio.sleep(0)
+
+    async def _check_partitions(self) -> None:
+        """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
+
+        A new lane has nothing of its own that could tell, and would give a second state to keys that moved here.
+        """
+        control = self._shared.control
+        others: list[Partition] = [(self.plan.changelog, number) for number in range(self.plan.partitions)]
+        begins = await control.offsets(others, end=False)
+        ends = await control.offsets(others, end=True)
+        for other in others:
+            position = begins[other]
+            while position < ends[other]:
+                result = await control.fetch_one(other, position)
+                if result.error is not None:
+                    raise result.error
+                if result.chunk is None:
+                    continue
+                for record in result.chunk:
+                    if record.key == HEADER and record.value is not None:
+                        Header.parse(self.plan.changelog, record.value).check_partitions(self.plan)
+                        return  # they all say the same
+                position = result.chunk.next_offset
 
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
         shared = self._shared
@@ -199,7 +226,7 @@ class LaneRunner:
                 with self._shared.whereabouts.at(self._at_timers):
                     lane.fire(now_ms, SLICE)
             else:
-                found = inbox.first(lambda topic: lane.paused_until_ms(topic) <= now_ms)
+                found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
                     await self._wait(now_ms)
                     continue
