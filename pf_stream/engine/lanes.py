@@ -1,6 +1,7 @@
 """All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,6 +12,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.probe import leases_hold
@@ -18,11 +20,12 @@ from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
+from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
-from pf_stream.kafka.topics import PROBE
+from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
 from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
@@ -90,6 +93,8 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._starting: dict[LaneKey, LaneRunner] = {}
+        self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
         self._gone: tuple[int, Counter[str]] = (0, Counter())
@@ -176,6 +181,7 @@ class Lanes:
             self._forget(self._parked.pop(key))
         self.hints.clear()
         self.ready.clear()
+        self._stopped.clear()
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
@@ -183,6 +189,7 @@ class Lanes:
 
     async def revoke(self, seconds: float = REVOKE_S) -> None:
         """Finish and park every lane, as a rebalance begins."""
+        self.ready.clear()
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
@@ -191,12 +198,24 @@ class Lanes:
         await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
         self._parked.update(runners)
 
+    def check_partitions(self) -> None:
+        """Whether the topics still have the partitions that the lanes were made for; raises :class:`PartitionsDisagreeError`.
+
+        Keys would be sent to partitions that nobody reads, and after the next start there would be a second state for each.
+        """
+        for plan in self._plans.values():
+            topics = (*(source.topic for source in plan.sources), plan.changelog)
+            counts = {topic: self._shared.control.partitions(topic) for topic in topics}
+            if max(counts.values()) > plan.partitions:
+                raise PartitionsDisagreeError({**counts, "(this worker)": plan.partitions})
+
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None)
         if runner is not None:
             self._forget(runner)  # its lane may be made anew
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        self._starting[key] = runner
         try:
             while True:
                 try:
@@ -221,6 +240,8 @@ class Lanes:
                 seconds=round(runner.open_time, 3),
                 position=dict(runner.lane.positions),
             )
+        finally:
+            self._starting.pop(key, None)
         self._opening.pop(key, None)
         if not self._opening:
             self.ready.set()
@@ -232,8 +253,8 @@ class Lanes:
         self._lost(runner, error)
 
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
-        self._forget(runner)
         self._report(runner, error)
+        self._forget(runner)
         if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
             key = runner.plan.name, runner.partition
@@ -244,6 +265,9 @@ class Lanes:
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
+        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+            runner.status, state=LaneState.stopped, progress=None, code=code, reason=str(error)
+        )
         if isinstance(error, StateUndecodableError):
             task = asyncio.create_task(self._report_location(runner, error))
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
@@ -274,6 +298,24 @@ class Lanes:
         self._gone = handled + runner.lane.handled, refused + runner.lane.refused
         runner.lane.handled = 0
         runner.lane.refused.clear()
+
+    @property
+    def statuses(self) -> list[LaneStatus]:
+        """Every lane that the group has assigned, by group and partition; one that has stopped stays until it is anew."""
+        runners = {**self._starting, **self._open}
+        found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def all_run(self) -> bool:
+        """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
+        well = {LaneState.running, LaneState.paused}
+        return self.ready.is_set() and all(status.state in well for status in self.statuses)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """The step that is being done."""
+        return self._shared.whereabouts
 
     @property
     def runners(self) -> list[LaneRunner]:

@@ -6,6 +6,7 @@ made on both sides.
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -144,6 +145,10 @@ def misbehave(intent: Added, state: Count) -> Any:
             raise SpitefulError
         case "exits":
             sys.exit("enough")
+        case "hangs":
+            threading.Event().wait()
+        case "runs away":
+            re.match("(n+)+$", "n" * 40 + "!")  # keeps the interpreter's lock
         case "returns a number":
             return 42
         case "returns text in a list":
@@ -543,11 +548,18 @@ class ProcessWorker:
 
 @contextmanager
 def in_process(
-    bootstrap_servers: str, topology: Topology, folder: Path, *, worker_id: str = "w0", session_s: float | None = None
+    bootstrap_servers: str,
+    topology: Topology,
+    folder: Path,
+    *options: str,
+    worker_id: str = "w0",
+    session_s: float | None = None,
+    module: str = __name__,
 ) -> Iterator[ProcessWorker]:
-    """A worker process; killed after the block if it still runs.
+    """A worker process; killed after the block if it still runs. *options* are further ones of the command.
 
-    *session_s* is how long its group waits for it when it has gone; a broker allows no less than six seconds.
+    *module* is where the topology stands, under its own name. *session_s* is how long its group waits for it when it has
+    gone; a broker allows no less than six seconds.
     """
     trust = folder / "issuer.pub"
     SIGNER.save(folder / "issuer", overwrite=True)
@@ -558,8 +570,8 @@ def in_process(
             "-c",
             f"from pf_stream import cli; from pf_stream.engine import app; app.SESSION_S = {session_s}; cli.main()",
         ]
-    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{__name__}:{topology.name}"]
-    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
+    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{module}:{topology.name}"]
+    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust), *options]
     environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": bootstrap_servers}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment)
