@@ -51,6 +51,16 @@ def run(
     latency: Annotated[
         Latency, typer.Option(help="low: handle what is there at once, with a busy core; balanced: gather for 8 ms.")
     ] = Latency.balanced,
+    session: Annotated[
+        float,
+        typer.Option(
+            envvar="PF_WORKER_SESSION",
+            min=1,
+            max=60,
+            help="Seconds without a sign of life after which other workers take its partitions over; most clusters allow "
+            "no less than 6.",
+        ),
+    ] = 10.0,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
 ) -> None:
@@ -68,6 +78,7 @@ def run(
             trust_roots=TrustRoots.load(trust),
             worker_id=id_ or f"{loaded.name}-{socket.gethostname()}",
             latency=latency.value,
+            session_s=session,
         )
         check_topics(Admin(settings.connection), loaded)
         code = run_worker(loaded, settings)

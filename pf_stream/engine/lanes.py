@@ -27,9 +27,6 @@ __all__ = ["Lanes"]
 
 log = structlog.get_logger(__name__)
 
-REVOKE_S = 5.0
-"""How long a revocation waits for what is under way: half of the session timeout."""
-
 RETRY_S = 1.0
 CALM_S = 300.0
 MAX_REJOIN_S = 60.0
@@ -61,7 +58,9 @@ class Lanes:
         links: Sequence[Link],
         hints: dict[Partition, int],
         rejoin: Callable[[], None],
+        revoke_s: float,
     ) -> None:
+        self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
         self._links = links
@@ -122,7 +121,7 @@ class Lanes:
             outputs=Appender(sending),
             committed=hints.__setitem__,
         )
-        self = cls(plans, shared, links, hints, rejoin)
+        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
         self._reading.add_done_callback(self._reading_ended)
         return self
@@ -151,8 +150,9 @@ class Lanes:
         if not keys:
             self.ready.set()
 
-    async def revoke(self, seconds: float = REVOKE_S) -> None:
-        """Finish and park every lane, as a rebalance begins."""
+    async def revoke(self, seconds: float | None = None) -> None:
+        """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
+        seconds = self._revoke_s if seconds is None else seconds
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)

@@ -537,19 +537,15 @@ def in_process(
 ) -> Iterator[ProcessWorker]:
     """A worker process; killed after the block if it still runs.
 
-    *session_s* is how long its group waits for it when it has gone; a broker allows no less than six seconds.
+    *session_s* is how long its group waits for it when it has gone.
     """
     trust = folder / "issuer.pub"
     SIGNER.save(folder / "issuer", overwrite=True)
     log = folder / f"{worker_id}-{secrets.token_hex(3)}.log"
-    program = ["-m", "pf_stream"]
-    if session_s is not None:
-        program = [
-            "-c",
-            f"from pf_stream import cli; from pf_stream.engine import app; app.SESSION_S = {session_s}; cli.main()",
-        ]
-    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{__name__}:{topology.name}"]
+    command = [sys.executable, "-W", "error", "-m", "pf_stream", "worker", "run", f"{__name__}:{topology.name}"]
     command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
+    if session_s is not None:
+        command += ["--session", str(session_s)]
     environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": bootstrap_servers}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment)
