@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
@@ -395,28 +395,33 @@ class Durable(NamedTuple):
 
 def durable(bootstrap_servers: str, topology: Topology) -> Durable:
     """Read the changelogs as a recovery would."""
-    found = Durable({}, {}, [], {})
+    last: dict[tuple[str, int, bytes], bytes | None] = {}
     for group in topology.groups:
         topic = topology.changelog(group)
-        last: dict[tuple[int, bytes], bytes | None] = {}
         for message in read_topic(bootstrap_servers, topic):
-            last[message.partition() or 0, message.key() or b""] = message.value()
-        for (partition, key), value in last.items():
-            if value is None:
-                continue
-            match key[1:2]:
-                case b"s":
-                    reactor, name, _ = changelog.parse_state_key(key)
-                    body = value[changelog.STATE_PREFIX.size :]
-                    found.states[reactor, name.decode()] = orjson.loads(body)
-                case b"w":
-                    reactor, at = changelog.parse_name(key, 2)
-                    source, _ = changelog.parse_name(key, at)
-                    found.watermarks[reactor, source, partition] = changelog.WATERMARK_VALUE.unpack(value)[0]
-                case b"o":
-                    found.outbox.append(value)
-                case b"u":
-                    found.marked[topic, partition] = changelog.UNIT_VALUE.unpack(value)
+            last[topic, message.partition() or 0, message.key() or b""] = message.value()
+    return decoded(last)
+
+
+def decoded(last: Mapping[tuple[str, int, bytes], bytes | None]) -> Durable:
+    """What the last values mean, by changelog, partition and key."""
+    found = Durable({}, {}, [], {})
+    for (topic, partition, key), value in last.items():
+        if value is None:
+            continue
+        match key[1:2]:
+            case b"s":
+                reactor, name, _ = changelog.parse_state_key(key)
+                body = value[changelog.STATE_PREFIX.size :]
+                found.states[reactor, name.decode()] = orjson.loads(body)
+            case b"w":
+                reactor, at = changelog.parse_name(key, 2)
+                source, _ = changelog.parse_name(key, at)
+                found.watermarks[reactor, source, partition] = changelog.WATERMARK_VALUE.unpack(value)[0]
+            case b"o":
+                found.outbox.append(value)
+            case b"u":
+                found.marked[topic, partition] = changelog.UNIT_VALUE.unpack(value)
     return found
 
 

@@ -253,10 +253,10 @@ class DevCluster:
         launches = {
             node: Launch(java, jars, self._data.node(node), timeout, progress or _ignore) for node in self.nodes
         }
-        begun: dict[int, BrokerProcess] = {}
+        begun: list[int] = []
         try:
             for node in nodes:
-                _, begun[node] = launches[node].begin(
+                _, self._held[node] = launches[node].begin(
                     record.ports[node - 1],
                     record.controller_ports[node - 1],
                     aot_flags(java, jars),
@@ -270,31 +270,32 @@ class DevCluster:
                     guarded=self._guarded,
                     swept=self._data.path,
                 )
-            self._held.update(begun)
+                begun.append(node)
             running = self._running()
             for node in awaited:
                 launches[node].wait_ready(running[node], record.ports[node - 1], min(3, len(running)))
         except BaseException:
-            for node, process in begun.items():
-                process.end(grace=0)
+            for node in begun:
+                self._end(node, 0)
                 self._data.node(node).forget_record()
             raise
 
     def _process(self, node: int) -> BrokerProcess | None:
         """The process of a node, if it runs."""
-        record = self._data.node(node).read_record()
-        found = None if record is None else find(record)
         held = self._held.get(node)
-        return held if found is not None and held is not None and held.pid == found.pid else found
+        if held is not None and not held.ended(0):
+            return held
+        record = self._data.node(node).read_record()
+        return None if record is None else find(record)
 
     def _running(self) -> dict[int, BrokerProcess]:
         return {node: process for node in self.nodes if (process := self._process(node)) is not None}
 
     def _end(self, node: int, grace: float) -> None:
-        process = self._process(node) or self._held.get(node)
+        # One of ours that has ended by itself still has a guard to be released.
+        process = self._held.pop(node, None) or self._process(node)
         if process is not None:
             process.end(grace)
-        self._held.pop(node, None)
 
     def _down(self, timeout: float) -> BrokerState:
         running = self._running()

@@ -257,8 +257,12 @@ class DataDir:
 
     def prepare(self, port: int, controller_port: int, node: Node = ALONE) -> None:
         """Write the settings of a start, and format the folder if this is its first."""
-        with suppress(FileExistsError):
+        try:
             self.path.mkdir()
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise DiskError(self.path, error.strerror or str(error)) from error
         self._write("server.properties", _properties(port, controller_port, node))
         self._write("log4j2.properties", _LOG4J2)
         try:
