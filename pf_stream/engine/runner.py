@@ -4,34 +4,31 @@ import asyncio
 import secrets
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 
-from pf_stream.clock import Clock
-from pf_stream.core.authorise import Authority
 from pf_stream.core.lane import Lane
-from pf_stream.core.limits import Limits
-from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import CommitUnit, Rewind
-from pf_stream.engine.contexts import ContextMaker
-from pf_stream.engine.encode import OutboxBuilder, encode_unit
+from pf_stream.core.unit import Rewind
+from pf_stream.engine.commit import Committer, Events
+from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
-from pf_stream.engine.lease import Lease, acquire
-from pf_stream.engine.reader import Feed, Reader
-from pf_stream.engine.sender import OutputSender
+from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.reader import Feed
+from pf_stream.engine.shared import Shared
+from pf_stream.engine.targets import Targets
+from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
-from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import Chunk, record_count
+from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Link, Partition
+from pf_stream.kafka.link import Partition
+from pf_stream.model.topology import Guarantee
 
-__all__ = ["LaneRunner", "Shared"]
+__all__ = ["LaneRunner"]
 
 log = structlog.get_logger(__name__)
 
@@ -47,30 +44,10 @@ KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
 
 
-@dataclass(slots=True)
-class Shared:
-    """What the lanes of a worker have in common."""
-
-    worker_id: str
-    """Name of the worker."""
-    clock: Clock
-    """Wall time."""
-    authority: Authority
-    """Who may do what."""
-    limits: Limits
-    """Bounds of units and records."""
-    contexts: ContextMaker
-    """Narrowed tokens."""
-    control: Link
-    """For leases, recovery, offsets and single records."""
-    reader: Reader
-    """Source records."""
-    changelog: Appender
-    """Commits."""
-    outputs: Appender
-    """Outputs; on a connection of its own, so that no commit waits for them."""
-    committed: Callable[[Partition, int], None]
-    """Told how far a source partition is durable."""
+_ACQUIRE: "Final[Mapping[Guarantee, Callable[[Partition, Shared, Targets, Events], Awaitable[Committer]]]]" = {
+    "effectively_once": LeasedCommitter.acquire,
+    "transactional": TransactionalCommitter.acquire,
+}
 
 
 class LaneRunner:
@@ -86,7 +63,7 @@ class LaneRunner:
         self.plan = plan
         self.partition = partition
         self._shared = shared
-        self._partitions: dict[str, int] = {}
+        self._targets = Targets(plan, shared.control)
         self.lane = self._new_lane()
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
@@ -100,10 +77,8 @@ class LaneRunner:
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sender: OutputSender | None = None
+        self._committer: Committer | None = None
         self._committing = False
-        self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
-        self._needed |= {emit.topic for emit in plan.emits.values()}
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -120,7 +95,9 @@ class LaneRunner:
             self.partition,
             shared.authority,
             shared.limits,
-            lambda incarnation, sequence: OutboxBuilder(incarnation, sequence, self._partitions, shared.contexts),
+            lambda incarnation, sequence: OutboxBuilder(
+                incarnation, sequence, self._targets.partitions, shared.contexts
+            ),
         )
 
     # -- opening -------------------------------------------------------------------------------------------------------
@@ -131,30 +108,20 @@ class LaneRunner:
         started = asyncio.get_running_loop().time()
         known = self._last_offset
         self.stopped = False
-        lease = await acquire(
-            shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
-        )
+        events = Events(sent=self._sent, failed=self._fail)
+        committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
+        self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
-        if lease.fence != known + 1:
+        if committer.fence != known + 1:
             self.lane = self._new_lane()
-            await self._recover(lease.fence)
+            await self._recover(committer.fence)
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
-        self._last_offset = lease.fence
+        self._last_offset = committer.fence
         await self._start_positions(positions)
-        sender = self._sender = OutputSender(
-            lease,
-            shared.control,
-            shared.outputs,
-            self._needed,
-            sent=self._sent,
-            dropped=self._reply_topic_lost,
-            failed=self._fail,
-        )
-        for sequence, entries in self.lane.unsent():
-            sender.send(sequence, entries)
-        work = {"process": self._process(sender), "commit": self._commit(lease, sender), "send": sender.run()}
+        committer.begin(self.lane.unsent())
+        work = {"process": self._process(committer), "commit": self._commit(committer), "send": committer.run()}
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
@@ -224,7 +191,7 @@ class LaneRunner:
 
     # -- at work -------------------------------------------------------------------------------------------------------
 
-    async def _process(self, sender: OutputSender) -> None:
+    async def _process(self, committer: Committer) -> None:
         """Step over what is fetched."""
         lane = self.lane
         clock = self._shared.clock
@@ -235,7 +202,7 @@ class LaneRunner:
                 await self._input.wait()
                 continue
             topic, chunk = self._inbox[0]
-            if lane.is_full or sender.backlog >= UNSENT_UNITS:
+            if lane.is_full or committer.backlog >= UNSENT_UNITS:
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -248,9 +215,8 @@ class LaneRunner:
                 self._work.set()
             await asyncio.sleep(0)
 
-    async def _commit(self, lease: Lease, sender: OutputSender) -> None:
-        """Group commit: while one unit is appended the next one is filled; then that one is sealed and appended."""
-        shared = self._shared
+    async def _commit(self, committer: Committer) -> None:
+        """Group commit: while one unit is made durable the next one is filled; then it is that one's turn."""
         lane = self.lane
         quiet = asyncio.get_running_loop().time()
         while True:
@@ -261,7 +227,7 @@ class LaneRunner:
                 except TimeoutError:
                     pass
                 self._work.clear()
-                marks_due = lane.has_marks and not sender.backlog
+                marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
                 if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
                     continue
@@ -273,31 +239,8 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            outbox = await self._outbox(unit)
-            batch = encode_unit(unit, outbox, shared.clock.now_ms())
-            offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))
-            self._last_offset = offset + record_count(batch) - 1
-            for topic, position in unit.positions.items():
-                shared.committed((topic, self.partition), position)
-            if outbox:
-                sender.send(unit.sequence, outbox)
+            self._last_offset = await committer.commit(unit)
             self._committing = False
-
-    async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
-        """The unit's outputs, once the partition counts of their targets are known.
-
-        A reply to a topic that does not exist is left out: no client may hold up a lane by asking for one.
-        """
-        absent: set[str] = set()
-        if unit.outputs.unknown:
-            described = await self._shared.control.describe(sorted(unit.outputs.unknown))
-            absent = unit.outputs.unknown - described.keys()
-            self._partitions.update({topic: found.partitions for topic, found in described.items()})
-        if absent:
-            if absent & self._needed:
-                raise TopicMissingError(sorted(absent & self._needed), "Create them with: pf topics create")
-            log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
-        return unit.outputs.entries(without=absent)
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
@@ -318,26 +261,23 @@ class LaneRunner:
         self._room.set()
         self._work.set()
 
-    def _reply_topic_lost(self, topic: str) -> None:
-        self._partitions.pop(topic, None)  # it is asked for again when somebody names it again
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
-        sender = self._sender
-        assert sender is not None
+        committer = self._committer
+        assert committer is not None
         for feed in self._feeds:
             self._shared.reader.remove(feed)
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
                 while not self.stopped and (
-                    self._committing or self.lane.count or sender.backlog or self.lane.has_marks
+                    self._committing or self.lane.count or committer.backlog or self.lane.has_marks
                 ):
                     self._work.set()
-                    if sender.backlog:
-                        await sender.wait_until_empty()
+                    if committer.backlog:
+                        await committer.wait_until_sent()
                     else:
                         await asyncio.sleep(0.005)
         except TimeoutError:
@@ -362,9 +302,8 @@ class LaneRunner:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
         self._stop_reading()
-        self._shared.changelog.drop(self)
-        if self._sender is not None:
-            self._sender.stop()
+        if self._committer is not None:
+            self._committer.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             if task is not asyncio.current_task():
