@@ -19,7 +19,7 @@ from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.errors import AppendError, FencedError, TransactionError
+from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
@@ -29,6 +29,8 @@ __all__ = ["Lanes"]
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
+AUTHORISATION_S = 5.0
+"""How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
 MAX_REJOIN_S = 60.0
 
@@ -71,6 +73,9 @@ class Lanes:
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
+        self._denied: dict[LaneKey, str] = {}
+        """Lanes that wait until Kafka allows them something, and what."""
+        self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: asyncio.Task[None] | None = None
         self.hints = hints
@@ -161,6 +166,10 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
+        for handle in self._waiting.values():
+            handle.cancel()
+        self._waiting.clear()
+        self._denied.clear()
         runners, self._open = self._open, {}
         await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
         self._parked.update(runners)
@@ -188,6 +197,9 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
+            allowed = self._denied.pop(key, None)
+            if allowed is not None and allowed not in self._denied.values():
+                log.info("Kafka allows it again", action=allowed)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -207,6 +219,9 @@ class Lanes:
 
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
         self._forget(runner)
+        if isinstance(error, NotAuthorisedError):
+            self._wait_until_allowed(runner, error)
+            return
         self._report(runner, error)
         if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
@@ -214,6 +229,24 @@ class Lanes:
             delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
+
+    def _wait_until_allowed(self, runner: LaneRunner, error: NotAuthorisedError) -> None:
+        """A right that was taken may be given back; until the group says otherwise the lane is ours."""
+        key = runner.plan.name, runner.partition
+        if error.action not in self._denied.values():
+            log.error(
+                "lanes wait until Kafka allows what they need; the others go on",
+                lane=repr(runner),
+                code=error.code,
+                reason=str(error),
+                every_s=AUTHORISATION_S,
+            )
+        self._denied[key] = error.action
+        self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+
+    def _open_again(self, key: LaneKey) -> None:
+        del self._waiting[key]
+        self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
 
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__

@@ -25,7 +25,7 @@ from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Partition
+from pf_stream.kafka.link import Partition, refusal
 from pf_stream.model.topology import Guarantee
 
 __all__ = ["LaneRunner"]
@@ -136,7 +136,7 @@ class LaneRunner:
         while position < fence:
             result = await shared.control.fetch_one(self._changelog, position)
             if result.error is not None:
-                raise result.error
+                raise refusal(f"read {self._changelog[0]}", result.error)
             if result.chunk is None:
                 continue
             # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
@@ -153,8 +153,8 @@ class LaneRunner:
         ends = await shared.control.offsets(sources, end=True)
         described = await shared.control.describe(list(positions))
         missing = [topic for topic in positions if topic not in described]
-        if missing:
-            raise TopicMissingError(missing, "Create them with: pf topics create")
+        for topic in missing:
+            raise await shared.control.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
         for topic, position in positions.items():
             at = topic, self.partition
             source = self.lane.sources[topic]

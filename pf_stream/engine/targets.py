@@ -58,8 +58,8 @@ class Targets:
             self.partitions.update({topic: found.partitions for topic, found in described.items()})
         if absent:
             needed = sorted(topic for topic in absent if not self.is_optional(topic))
-            if needed:
-                raise TopicMissingError(needed, "Create them with: pf topics create")
+            for topic in needed:
+                raise await self._link.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
             log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
         return unit.outputs.entries(without=absent)
 

@@ -495,10 +495,10 @@ class ThreadWorker:
 
 @contextmanager
 def in_thread(
-    bootstrap_servers: str, topology: Topology, *, worker_id: str = "w0", limits: Limits | None = None
+    at: str | ConnectionSettings, topology: Topology, *, worker_id: str = "w0", limits: Limits | None = None
 ) -> Iterator[ThreadWorker]:
-    """A worker that is ready, and drained and stopped after the block."""
-    settings = WorkerSettings(connection(bootstrap_servers), ROOTS, worker_id)
+    """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
+    settings = WorkerSettings(connection(at) if isinstance(at, str) else at, ROOTS, worker_id)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()

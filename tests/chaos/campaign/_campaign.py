@@ -2,17 +2,13 @@
 
 import random
 import secrets
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
-import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public names, imported there without `as`
     AdminClient,
     AlterConfigOpType,
@@ -23,14 +19,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public 
 
 from pf_stream.clock import WallClock
 from pf_stream.kafka.dev import DevCluster, Listener, free_port
-from pf_stream.security import SigningKey, mint
+from pf_stream.security import SigningKey
 from tests.chaos._proxy import Proxy
 from tests.chaos.campaign._checks import differences_of_state, read_outputs
 from tests.chaos.campaign._fleet import Fleet
 from tests.chaos.campaign._follower import Follower
+from tests.chaos.campaign._load import Load
 from tests.chaos.campaign._nemesis import Nemesis
-from tests.chaos.campaign._tracker import Command, Tracker
-from tests.chaos.campaign.topology import CampaignCap, campaign
+from tests.chaos.campaign._tracker import Tracker
+from tests.chaos.campaign.topology import campaign
 from tests.kafka._support import durable, make_topics, read_topic
 
 __all__ = ["Plan", "Report", "run_campaign"]
@@ -152,20 +149,12 @@ class _Campaign:
         make_topics(self._servers, self._topology)
         key = SigningKey.generate(1)
         key.save(folder / "issuer", overwrite=True)
-        self._context = mint(
-            key,
-            subject="campaign",
-            audience=self._topology.namespace,
-            capabilities=(CampaignCap.act("/**"),),
-            now_ms=WallClock().now_ms(),
-            lifetime_s=24 * 3600,
-        )
         behind = ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies)
         self._fleet = Fleet(behind, self._topology.namespace, folder / "issuer.pub", folder, plan.session_s)
         stack.callback(self._fleet.end)
         self._tracker = Tracker(random.Random(plan.seed))  # noqa: S311 - it must be repeatable
         self._follower = stack.enter_context(Follower(self._servers, self._topology))
-        self._load = _Load(self._servers, self._topology.namespace, self._context, self._tracker, plan.rate)
+        self._load = Load(self._servers, self._topology.namespace, key, self._tracker, plan.rate)
 
     def run(self) -> None:
         for name in WORKERS:
@@ -197,8 +186,8 @@ class _Campaign:
         self._report.differences += outputs.differences
         for name in self._fleet.names:
             self._fleet.drain(name)
-        fences = self._follower.fences
-        self._report.leases, self._report.rebalances = fences.total(), max(fences.values())
+        leases = [len(names) for names in self._follower.owners.values()]
+        self._report.leases, self._report.rebalances = sum(leases), max(leases)
         self._compact()
         self._compare("after compaction")
         self._recover()
@@ -220,10 +209,8 @@ class _Campaign:
         self._report.settled_s = time.monotonic() - started
 
     def _gaps(self, began: int, ended: int) -> None:
-        for (log, number), times in self._follower.commits().items():
-            inside = [began, *(time for time in times if began <= time <= ended), ended]
-            gap = max(after - before for before, after in pairwise(inside))
-            self._report.longest_gap_s[f"{log}-{number}"] = gap / 1000
+        for (log, number), gap in self._follower.longest_gaps(began, ended).items():
+            self._report.longest_gap_s[f"{log}-{number}"] = gap
 
     def _compare(self, when: str) -> None:
         found = differences_of_state(durable(self._servers, self._topology), self._tracker.expected)
@@ -263,84 +250,3 @@ class _Campaign:
         outputs = read_outputs(self._servers, self._topology, self._tracker.expected)
         self._report.differences += [f"after recovery: {difference}" for difference in outputs.differences]
         self._fleet.drain("w0")
-
-
-class _Load:
-    """Sends the tracker's commands at an even rate while the block runs; all are acknowledged afterwards."""
-
-    def __init__(self, servers: str, namespace: str, context: str, tracker: Tracker, rate: int) -> None:
-        self._topic = f"{namespace}.intents"
-        self._namespace = namespace
-        self._context = context
-        self._tracker = tracker
-        self._rate = rate
-        self._failed: list[KafkaError] = []
-        self._producer = Producer(
-            {
-                "bootstrap.servers": servers,
-                "partitioner": "murmur2_random",
-                "enable.idempotence": True,
-                "linger.ms": 5,
-                "message.max.bytes": 2 << 20,
-                "message.timeout.ms": 600_000,
-                "log_level": 0,
-            }
-        )
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load")
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self.flush()
-
-    def send(self, command: Command) -> None:
-        """Queue one."""
-        headers: list[tuple[str, str | bytes | None]] = [
-            ("ce_specversion", "1.0"),
-            ("ce_type", f"campaign.{command.kind}.v1"),
-            ("ce_source", "/campaign"),
-            ("ce_id", str(command.number)),
-            ("content-type", "application/json"),
-            ("pf-context", self._context),
-        ]
-        if command.wants_reply:
-            headers += [
-                ("pf-reply-to", f"{self._namespace}.replies"),
-                ("pf-correlation-id", str(command.number)),
-            ]
-        while True:
-            try:
-                self._producer.produce(
-                    self._topic,
-                    orjson.dumps(command.payload),
-                    command.account,
-                    headers=headers,
-                    on_delivery=self._delivered,
-                )
-                break
-            except BufferError:
-                self._producer.poll(0.1)
-        self._producer.poll(0)
-
-    def flush(self) -> None:
-        """Wait until Kafka has acknowledged everything."""
-        assert self._producer.flush(120) == 0, "Kafka does not take the commands"
-        if self._failed:
-            raise KafkaException(self._failed[0])  # nobody could tell what must be there
-
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed.append(error)
-
-    def _run(self) -> None:
-        started = time.monotonic()
-        sent = 0
-        while not self._over.wait(0.02):
-            due = int((time.monotonic() - started) * self._rate)
-            while sent < due:
-                self.send(self._tracker.draw())
-                sent += 1

@@ -1,9 +1,11 @@
 """The changelogs of a topology, followed while they are written."""
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
+from itertools import pairwise
 from types import TracebackType
 
+import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from pf_stream import Topology
@@ -35,7 +37,7 @@ class Follower:
         self._consumer.assign([TopicPartition(log, number, 0) for log in logs for number in range(topology.partitions)])
         self._last: dict[tuple[str, int, bytes], bytes | None] = {}
         self._commits: defaultdict[Partition, list[int]] = defaultdict(list)
-        self._fences: Counter[Partition] = Counter()
+        self._owners: defaultdict[Partition, list[str]] = defaultdict(list)
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read, name="follower")
@@ -62,21 +64,28 @@ class Follower:
                     key = message.key() or b""
                     assert isinstance(key, bytes)
                     if key == changelog.FENCE:
-                        self._fences[lane] += 1
+                        self._owners[lane].append(orjson.loads(message.value() or b"{}")["worker"])
                     elif key == changelog.UNIT:
                         self._commits[lane].append(message.timestamp()[1])
                     self._last[*lane, key] = message.value()
 
     @property
-    def fences(self) -> Counter[Partition]:
-        """How often each lane was acquired."""
+    def owners(self) -> dict[Partition, list[str]]:
+        """The workers that acquired each lane, in their order."""
         with self._lock:
-            return self._fences.copy()
+            return {lane: list(names) for lane, names in self._owners.items()}
 
-    def commits(self) -> dict[Partition, list[int]]:
-        """Times of each lane's commits, in milliseconds since the epoch, by its worker's clock."""
+    def longest_gaps(self, began: int, ended: int) -> dict[Partition, float]:
+        """Longest time without a commit, in seconds, by lane.
+
+        *began* and *ended* are milliseconds since the epoch; commits have the time of their worker's clock.
+        """
+        gaps = {}
         with self._lock:
-            return {lane: sorted(times) for lane, times in self._commits.items()}
+            for lane, times in self._commits.items():
+                inside = [began, *sorted(time for time in times if began <= time <= ended), ended]
+                gaps[lane] = max(after - before for before, after in pairwise(inside)) / 1000
+        return gaps
 
     def durable(self) -> Durable:
         """What the changelogs hold."""
