@@ -128,6 +128,7 @@ class Lanes:
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=Appender(committing),
             outputs=Appender(sending),
+            trial=asyncio.Lock(),
             committed=hints.__setitem__,
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import traceback
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
@@ -18,12 +17,11 @@ from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.leased import LeasedCommitter
-from pf_stream.engine.reader import Feed
+from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
-from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Partition, refusal
 from pf_stream.model.topology import Guarantee
@@ -34,14 +32,14 @@ log = structlog.get_logger(__name__)
 
 SLICE: Final = 500
 """Records between two turns of the event loop: some 10 ms."""
-CHUNKS: Final = 2
-"""Fetched chunks that wait, for each source partition."""
 UNSENT_UNITS: Final = 8
 """Units whose outputs may be on their way before the lane takes no more."""
 MARK_S: Final = 0.1
 """How long an idle lane waits until it marks its outputs as sent."""
 KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
+LOOK_S: Final = 10.0
+"""How often a lane that waits for a time looks at the clock, which may have been set."""
 
 
 _ACQUIRE: "Final[Mapping[Guarantee, Callable[[Partition, Shared, Targets, Events], Awaitable[Committer]]]]" = {
@@ -69,16 +67,15 @@ class LaneRunner:
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
-        self._feeds: list[Feed] = []
-        self._inbox: deque[tuple[str, Chunk]] = deque()
-        self._waiting: dict[str, int] = {}
-        self._input = asyncio.Event()
+        self._inbox = Inbox(shared.reader, partition, self._fail)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._committer: Committer | None = None
         self._committing = False
+        self._on_trial = False
+        """Whether this lane is the one of its worker that may try an intent at which workers have ended."""
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -127,7 +124,7 @@ class LaneRunner:
             for name, part in work.items()
         ]
         for topic, source in self.lane.sources.items():
-            self._feed(topic, source.next)
+            self._inbox.read(topic, source.next, source.topic_id)
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _recover(self, fence: int) -> None:
@@ -169,58 +166,66 @@ class LaneRunner:
                 raise WatermarkRangeError(topic, self.partition, position, begins[at], ends[at])
             self.lane.start_at(topic, max(position, begins[at]), topic_id)
 
-    def _feed(self, topic: str, offset: int) -> None:
-        self._waiting[topic] = 0
-
-        def deliver(chunk: Chunk) -> None:
-            self._waiting[topic] += 1
-            self._inbox.append((topic, chunk))
-            self._idle.clear()
-            self._input.set()
-
-        feed = Feed(
-            partition=(topic, self.partition),
-            offset=offset,
-            ready=lambda: self._waiting[topic] < CHUNKS,
-            deliver=deliver,
-            failed=self._fail,
-            topic_id=self.lane.sources[topic].topic_id,
-        )
-        self._feeds.append(feed)
-        self._shared.reader.add(feed)
-
     # -- at work -------------------------------------------------------------------------------------------------------
 
     async def _process(self, committer: Committer) -> None:
-        """Step over what is fetched."""
+        """Step over what is due and what is fetched."""
         lane = self.lane
         clock = self._shared.clock
+        inbox = self._inbox
         while True:
-            if not self._inbox:
+            if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
-                self._input.clear()
-                await self._input.wait()
-                continue
-            topic, chunk = self._inbox[0]
-            if lane.is_full or committer.backlog >= UNSENT_UNITS:
+                await self._shared.trial.acquire()
+                self._on_trial = True
+                self._idle.clear()
+            now_ms = clock.now_ms()
+            one_by_one = self._on_trial and (lane.has_work or self._committing)
+            if lane.is_full or committer.backlog >= UNSENT_UNITS or one_by_one:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            if lane.step(topic, chunk, clock.now_ms(), SLICE):
-                # A rewind may have emptied the inbox meanwhile, but only between two steps.
-                self._inbox.popleft()
-                self._waiting[topic] -= 1
-                self._shared.reader.wake()
-            if lane.count:
+            inbox.arrived.clear()
+            if lane.is_due(now_ms):
+                lane.fire(now_ms, SLICE)
+            else:
+                found = inbox.first(lambda topic: lane.paused_until_ms(topic) <= now_ms)
+                if found is None:
+                    await self._wait(now_ms)
+                    continue
+                topic, chunk = found
+                if lane.step(topic, chunk, now_ms, SLICE):
+                    inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+            if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)
+
+    async def _wait(self, now_ms: int) -> None:
+        """Wait until something arrives, or the time has come for something that waits for it."""
+        self._end_trial()
+        lane = self.lane
+        times = [lane.paused_until_ms(topic) for topic in self._inbox.waiting]
+        if lane.next_due_ms is not None:
+            times.append(lane.next_due_ms)
+        self._idle.set()
+        try:
+            async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
+                await self._inbox.arrived.wait()
+        except TimeoutError:
+            pass
+        self._idle.clear()
+
+    def _end_trial(self) -> None:
+        if self._on_trial:
+            self._on_trial = False
+            self._shared.trial.release()
 
     async def _commit(self, committer: Committer) -> None:
         """Group commit: while one unit is made durable the next one is filled; then it is that one's turn."""
         lane = self.lane
         quiet = asyncio.get_running_loop().time()
         while True:
-            if not lane.count:
+            if not lane.has_work:
                 try:
                     async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
                         await self._work.wait()
@@ -229,7 +234,7 @@ class LaneRunner:
                 self._work.clear()
                 marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
-                if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
+                if not marks_due and silent_s < KEEP_ALIVE_S and not lane.has_work:
                     continue
             quiet = asyncio.get_running_loop().time()
             self._committing = True
@@ -241,20 +246,17 @@ class LaneRunner:
             self._room.set()
             self._last_offset = await committer.commit(unit)
             self._committing = False
+            if self._on_trial:
+                if unit.count:
+                    self._end_trial()
+                self._room.set()
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
-        self._stop_reading()
-        for topic, position in rewind.positions.items():
-            self._feed(topic, position)
-        self._room.set()
-
-    def _stop_reading(self) -> None:
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
-        self._feeds.clear()
         self._inbox.clear()
-        self._waiting.clear()
+        for topic, position in rewind.positions.items():
+            self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
+        self._room.set()
 
     def _sent(self, sequence: int, entries: Collection[int]) -> None:
         self.lane.sent(sequence, entries)
@@ -267,19 +269,27 @@ class LaneRunner:
         """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
         committer = self._committer
         assert committer is not None
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
+        self._inbox.read_no_more()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
                 while not self.stopped and (
-                    self._committing or self.lane.count or committer.backlog or self.lane.has_marks
+                    self._inbox.arrived.is_set()
+                    or self._committing
+                    or self.lane.has_work
+                    or committer.backlog
+                    or self.lane.has_marks
                 ):
                     self._work.set()
                     if committer.backlog:
                         await committer.wait_until_sent()
                     else:
                         await asyncio.sleep(0.005)
+                if not self.stopped and self._last_offset == committer.fence:
+                    # Who opens it next shall not take us for one that ended at an intent.
+                    unit = self.lane.seal()
+                    assert not isinstance(unit, Rewind)
+                    self._last_offset = await committer.commit(unit)
         except TimeoutError:
             return False
         return not self.stopped
@@ -301,7 +311,8 @@ class LaneRunner:
     def _abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
-        self._stop_reading()
+        self._inbox.clear()
+        self._end_trial()
         if self._committer is not None:
             self._committer.stop()
         tasks, self._tasks = self._tasks, []

@@ -1,5 +1,6 @@
 """What the lanes of a worker have in common."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,5 +42,7 @@ class Shared:
     """Commits."""
     outputs: Appender
     """Outputs; on a connection of its own, so that no commit waits for them."""
+    trial: asyncio.Lock
+    """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
