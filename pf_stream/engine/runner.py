@@ -16,8 +16,8 @@ from pf_stream.core.unit import Rewind
 from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
-from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.inbox import Inbox
+from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter

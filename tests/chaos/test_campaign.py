@@ -25,23 +25,28 @@ def test_nothing_is_lost_doubled_or_missing_whatever_happens(tmp_path: Path) -> 
 
 def test_a_difference_is_seen() -> None:
     expected = Expected(
-        accounts={"a": {"balance": 1, "chain": 2, "text": ""}},
+        accounts={"a": {"balance": 1, "chain": 2, "text": "", "rings": 0}},
         ledgers={"x": {"received": 1, "count": 1, "marks": 1}},
     )
-    lost = Durable({("accounts", "a"): {"balance": 1, "chain": 2, "text": ""}}, {}, [], {})
+    lost = Durable({("accounts", "a"): {"balance": 1, "chain": 2, "text": "", "rings": 0}}, {}, [], {}, [])
     assert differences_of_state(lost, expected) == [
         "ledgers x: None instead of {'received': 1, 'count': 1, 'marks': 1}"
     ]
     doubled = Durable(
         {
-            ("accounts", "a"): {"balance": 2, "chain": 3, "text": ""},
+            ("accounts", "a"): {"balance": 2, "chain": 3, "text": "", "rings": 0},
             ("ledgers", "x"): {"received": 1, "count": 1, "marks": 1},
         },
         {},
         [b"output"],
         {},
+        [b"a timer"],
     )
     assert differences_of_state(doubled, expected) == [
-        "accounts a: {'balance': 2, 'chain': 3, 'text': ''} instead of {'balance': 1, 'chain': 2, 'text': ''}",
+        (
+            "accounts a: {'balance': 2, 'chain': 3, 'text': '', 'rings': 0} "
+            "instead of {'balance': 1, 'chain': 2, 'text': '', 'rings': 0}"
+        ),
+        "timers: 1 instead of 0, as [\"b'a timer'\"]",
         "1 outputs are not marked as sent",
     ]

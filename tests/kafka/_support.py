@@ -394,6 +394,8 @@ class Durable(NamedTuple):
     """Values of outputs that are not marked as sent."""
     marked: dict[tuple[str, int], tuple[int, int]]
     """Unit sequence and the sequence up to which outputs were marked as sent, by changelog and partition."""
+    timers: list[bytes]
+    """Keys of the timers that wait."""
 
     def total(self) -> int:
         return int(self.states.get(("totals", TOTAL), {"n": 0})["n"])
@@ -415,7 +417,7 @@ def durable(bootstrap_servers: str, topology: Topology) -> Durable:
 
 def decoded(last: Mapping[tuple[str, int, bytes], bytes | None]) -> Durable:
     """What the last values mean, by changelog, partition and key."""
-    found = Durable({}, {}, [], {})
+    found = Durable({}, {}, [], {}, [])
     for (topic, partition, key), value in last.items():
         if value is None:
             continue
@@ -430,6 +432,8 @@ def decoded(last: Mapping[tuple[str, int, bytes], bytes | None]) -> Durable:
                 found.watermarks[reactor, source, partition] = changelog.WATERMARK_VALUE.unpack(value)[0]
             case b"o":
                 found.outbox.append(value)
+            case b"t":
+                found.timers.append(key)
             case b"u":
                 found.marked[topic, partition] = changelog.UNIT_VALUE.unpack(value)
     return found

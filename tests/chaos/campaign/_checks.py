@@ -28,6 +28,10 @@ def differences_of_state(found: Durable, expected: Expected) -> list[str]:
         ]
         if len(wrong) > SHOWN:
             differences.append(f"{reactor}: {len(wrong) - SHOWN} more differ")
+    waiting = sorted(key[key.rindex(b"far-") :].decode() if b"far-" in key else repr(key) for key in found.timers)
+    if waiting != sorted(expected.timers):
+        wrong = sorted(set(waiting) ^ set(expected.timers))
+        differences.append(f"timers: {len(waiting)} instead of {len(expected.timers)}, as {wrong[:SHOWN]}")
     if found.outbox:
         differences.append(f"{len(found.outbox)} outputs are not marked as sent")
     return differences

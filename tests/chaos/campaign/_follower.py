@@ -104,6 +104,7 @@ class Follower:
         ends = self._admin.offsets(partitions, "end")
         behind = {partition: end - positions.get(partition, 0) for partition, end in ends.items()}
         waiting = {f"{topic}-{number}": count for (topic, number), count in behind.items() if count}
-        if not waiting and not found.outbox:
+        near = [key for key in found.timers if b"far-" not in key]
+        if not waiting and not found.outbox and not near:
             return ""
-        return f"{sum(waiting.values())} records ({waiting}), {len(found.outbox)} outputs"
+        return f"{sum(waiting.values())} records ({waiting}), {len(found.outbox)} outputs, {len(near)} timers"

@@ -16,6 +16,10 @@ __all__ = ["Command", "Expected", "Tracker"]
 ACCOUNTS = 120
 LEDGERS = 40
 ROOMY = 4
+SOON_S = (0.0, 0.2, 1.0, 5.0)
+"""A timer of a few seconds rings before the end."""
+FAR_S = 86_400.0
+"""One of a day does not; it can be stopped."""
 LARGE_OUTPUT = 880_000
 """Just below the largest value that may be emitted, 900,000 bytes."""
 LARGE_TEXT = 1_000_000
@@ -58,6 +62,8 @@ class Expected:
     """Numbers of the commands that cause an intent on the internal topic."""
     refused: set[int] = field(default_factory=set)
     """Numbers of the commands that become dead letters."""
+    timers: dict[str, str] = field(default_factory=dict)
+    """Timers that are far away and not stopped: account by name."""
 
 
 class Tracker:
@@ -73,6 +79,9 @@ class Tracker:
             self._transfer: 35,
             self._ask: 15,
             self._poison: 4,
+            self._wind: 8,
+            self._wind_far: 2,
+            self._stop: 2,
             self._large_transfer: 0.15,
             self._remember: 0.15,
         }
@@ -106,7 +115,7 @@ class Tracker:
         if refused:
             self.expected.refused.add(number)
         else:
-            state = self.expected.accounts.setdefault(account, {"balance": 0, "chain": 0, "text": ""})
+            state = self.expected.accounts.setdefault(account, {"balance": 0, "chain": 0, "text": "", "rings": 0})
             state["chain"] = crc32(str(number).encode(), state["chain"])
         return number
 
@@ -142,6 +151,26 @@ class Tracker:
         number = self._number(account)
         self.expected.accounts[account]["text"] = text
         return Command("remember", {"account": account, "number": number, "text": text})
+
+    def _wind(self) -> Command:
+        account = self._account()
+        number = self._number(account)
+        self.expected.accounts[account]["rings"] += crc32(str(number).encode())
+        return Command("wind", {"account": account, "number": number, "after_s": self._dice.choice(SOON_S)})
+
+    def _wind_far(self) -> Command:
+        account = self._account()
+        number = self._number(account)
+        name = f"far-{number}"
+        self.expected.timers[name] = account
+        return Command("wind", {"account": account, "number": number, "after_s": FAR_S, "name": name})
+
+    def _stop(self) -> Command:
+        if not self.expected.timers:
+            return self._wind_far()
+        name = self._dice.choice(list(self.expected.timers))
+        account = self.expected.timers.pop(name)
+        return Command("stop", {"account": account, "number": self._number(account), "name": name})
 
     def _poison(self) -> Command:
         account = self._account()

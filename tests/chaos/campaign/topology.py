@@ -3,7 +3,22 @@
 from typing import Annotated
 from zlib import crc32
 
-from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, Reply, State, Topology, on, operation
+from pf_stream import (
+    Cancel,
+    Capability,
+    Context,
+    Effects,
+    Emit,
+    Intent,
+    Key,
+    Reactor,
+    Reply,
+    Schedule,
+    State,
+    Topology,
+    on,
+    operation,
+)
 
 __all__ = ["TOPOLOGY", "Account", "CampaignCap", "Ledger", "campaign"]
 
@@ -56,6 +71,30 @@ class Poison(Intent, name="campaign.poison", requires=CampaignCap.act("/{account
     number: int
 
 
+class Wind(Intent, name="campaign.wind", requires=CampaignCap.act("/{account}")):
+    """Set a timer that rings; under a name it may be stopped."""
+
+    account: Annotated[str, Key]
+    number: int
+    after_s: float
+    name: str = ""
+
+
+class Stop(Intent, name="campaign.stop", requires=CampaignCap.act("/{account}")):
+    """Stop the timer of that name before it rings."""
+
+    account: Annotated[str, Key]
+    number: int
+    name: str
+
+
+class Ring(Intent, name="campaign.ring", requires=CampaignCap.act("/{account}")):
+    """A timer rings."""
+
+    account: Annotated[str, Key]
+    number: int
+
+
 class Received(Intent, name="campaign.received", topic="transfers", requires=CampaignCap.act("/{ledger}")):
     """A transfer arrives."""
 
@@ -72,6 +111,8 @@ class Account(State):
     chain: int = 0
     """Checksum over the numbers of all commands in the order in which they were handled."""
     text: str = ""
+    rings: int = 0
+    """Sum of the checksums of the numbers of all timers that rang, in whatever order."""
 
 
 class Ledger(State):
@@ -108,6 +149,21 @@ class Accounts(Reactor[Account], id="accounts"):
         return Reply(
             {"account": intent.account, "number": intent.number, "balance": state.balance, "chain": state.chain}
         )
+
+    @on
+    def wind(self, intent: Wind, state: Account, ctx: Context) -> Effects:
+        state.chain = link(state.chain, intent.number)
+        ring = Ring(account=intent.account, number=intent.number)
+        return Schedule(ring, after=intent.after_s, name=intent.name or None)
+
+    @on
+    def stop(self, intent: Stop, state: Account, ctx: Context) -> Effects:
+        state.chain = link(state.chain, intent.number)
+        return Cancel(intent.name)
+
+    @on
+    def ring(self, intent: Ring, state: Account, ctx: Context) -> None:
+        state.rings += crc32(b"%d" % intent.number)
 
     @on
     def poison(self, intent: Poison, state: Account, ctx: Context) -> None:
