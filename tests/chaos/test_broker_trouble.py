@@ -156,6 +156,7 @@ def test_a_broker_whose_disk_is_full(unique: str, tmp_path: Path) -> None:
                 time.sleep(0.05)
             assert "File too large" in cluster.log_path(1).read_text()
             assert worker.process.poll() is None
+            cluster.kill(1)  # what is left of it: its first thread may have ended before the others
             cluster.start(1)
             client.flush()
             sent = len(client.read(client.topic))

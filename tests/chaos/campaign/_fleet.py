@@ -12,7 +12,7 @@ __all__ = ["Fleet"]
 
 
 DRAIN_S = 45
-UNAVAILABLE = "error (kafka_unavailable)"
+UNAVAILABLE = "kafka_unavailable"
 
 
 class Fleet:
