@@ -150,8 +150,9 @@ class LaneRunner:
         ends = await shared.control.offsets(sources, end=True)
         described = await shared.control.describe(list(positions))
         missing = [topic for topic in positions if topic not in described]
-        for topic in missing:
-            raise await shared.control.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
+        if missing:
+            why = await shared.control.why_absent(missing[0])
+            raise why or TopicMissingError(missing, "They were away for a moment.")
         for topic, position in positions.items():
             at = topic, self.partition
             source = self.lane.sources[topic]

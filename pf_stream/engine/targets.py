@@ -58,8 +58,10 @@ class Targets:
             self.partitions.update({topic: found.partitions for topic, found in described.items()})
         if absent:
             needed = sorted(topic for topic in absent if not self.is_optional(topic))
-            for topic in needed:
-                raise await self._link.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
+            if needed:
+                raise await self._link.why_absent(needed[0]) or TopicMissingError(
+                    needed, "They were away for a moment."
+                )
             log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
         return unit.outputs.entries(without=absent)
 
