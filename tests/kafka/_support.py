@@ -552,16 +552,23 @@ class ProcessWorker:
 
 @contextmanager
 def in_process(
-    bootstrap_servers: str, topology: Topology, folder: Path, *, worker_id: str = "w0", session_s: float | None = None
+    bootstrap_servers: str,
+    topology: Topology,
+    folder: Path,
+    *,
+    worker_id: str = "w0",
+    session_s: float | None = None,
+    module: str = __name__,
 ) -> Iterator[ProcessWorker]:
     """A worker process; killed after the block if it still runs.
 
-    *session_s* is how long its group waits for it when it has gone.
+    *module* is where the topology stands, under its own name. *session_s* is how long its group waits for it when it has
+    gone.
     """
     trust = folder / "issuer.pub"
     SIGNER.save(folder / "issuer", overwrite=True)
     log = folder / f"{worker_id}-{secrets.token_hex(3)}.log"
-    command = [sys.executable, "-W", "error", "-m", "pf_stream", "worker", "run", f"{__name__}:{topology.name}"]
+    command = [sys.executable, "-W", "error", "-m", "pf_stream", "worker", "run", f"{module}:{topology.name}"]
     command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
     if session_s is not None:
         command += ["--session", str(session_s)]
