@@ -73,6 +73,16 @@ def run(
             metavar="DURATION", help="End the process, and say where it was, if it does not answer for so long."
         ),
     ] = "30s",
+    session: Annotated[
+        float,
+        typer.Option(
+            envvar="PF_WORKER_SESSION",
+            min=1,
+            max=60,
+            help="Seconds without a sign of life after which other workers take its partitions over; most clusters allow "
+            "no less than 6.",
+        ),
+    ] = 10.0,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
 ) -> None:
@@ -95,12 +105,13 @@ def run(
             trust_roots=TrustRoots.load(trust),
             worker_id=id_ or f"{loaded.name}-{socket.gethostname()}",
             latency=latency.value,
+            session_s=session,
         )
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
             code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
         else:
-            options = ["--latency", latency.value, "--hang-after", hang_after]
+            options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
             options += ["--namespace", namespace] if namespace is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from typing import Final
 
 from pf_stream.clock import Clock
-from pf_stream.engine.app import SESSION_S
 from pf_stream.engine.runner import KEEP_ALIVE_S
+from pf_stream.engine.settings import SESSION_S
 from pf_stream.kafka.admin import AclInfo, Admin, BrokerInfo, TopicInfo
 from pf_stream.kafka.clocks import ClockReading, read_clocks
 from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError

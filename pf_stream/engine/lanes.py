@@ -23,7 +23,7 @@ from pf_stream.engine.shared import Shared
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.errors import AppendError, FencedError, TransactionError
+from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
 from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
 from pf_stream.model.topology import Guarantee, Topology
@@ -34,10 +34,9 @@ __all__ = ["Lanes"]
 
 log = structlog.get_logger(__name__)
 
-REVOKE_S = 5.0
-"""How long a revocation waits for what is under way: half of the session timeout."""
-
 RETRY_S = 1.0
+AUTHORISATION_S = 5.0
+"""How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
 MAX_REJOIN_S = 60.0
 
@@ -85,7 +84,9 @@ class Lanes:
         links: Sequence[Link],
         hints: dict[Partition, int],
         rejoin: Callable[[], None],
+        revoke_s: float,
     ) -> None:
+        self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
         self._links = links
@@ -97,6 +98,9 @@ class Lanes:
         self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
+        self._denied: dict[LaneKey, str] = {}
+        """Lanes that wait until Kafka allows them something, and what."""
+        self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: asyncio.Task[None] | None = None
         self.hints = hints
@@ -157,7 +161,7 @@ class Lanes:
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
         )
-        self = cls(plans, shared, links, hints, rejoin)
+        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
         self._reading.add_done_callback(self._reading_ended)
         return self
@@ -187,13 +191,18 @@ class Lanes:
         if not keys:
             self.ready.set()
 
-    async def revoke(self, seconds: float = REVOKE_S) -> None:
-        """Finish and park every lane, as a rebalance begins."""
+    async def revoke(self, seconds: float | None = None) -> None:
+        """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
+        seconds = self._revoke_s if seconds is None else seconds
         self.ready.clear()
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
+        for handle in self._waiting.values():
+            handle.cancel()
+        self._waiting.clear()
+        self._denied.clear()
         runners, self._open = self._open, {}
         await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
         self._parked.update(runners)
@@ -233,6 +242,9 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
+            allowed = self._denied.pop(key, None)
+            if allowed is not None and allowed not in self._denied.values():
+                log.info("Kafka allows it again", action=allowed)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -253,6 +265,10 @@ class Lanes:
         self._lost(runner, error)
 
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
+        if isinstance(error, NotAuthorisedError):
+            self._forget(runner)
+            self._wait_until_allowed(runner, error)
+            return
         self._report(runner, error)
         self._forget(runner)
         if isinstance(error, FencedError | AppendError | TransactionError):
@@ -262,15 +278,37 @@ class Lanes:
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
 
+    def _wait_until_allowed(self, runner: LaneRunner, error: NotAuthorisedError) -> None:
+        """A right that was taken may be given back; until the group says otherwise the lane is ours."""
+        key = runner.plan.name, runner.partition
+        if error.action not in self._denied.values():
+            log.error(
+                "lanes wait until Kafka allows what they need; the others go on",
+                lane=repr(runner),
+                code=error.code,
+                reason=str(error),
+                every_s=AUTHORISATION_S,
+            )
+        self._denied[key] = error.action
+        self._note_stopped(runner, error.code, str(error))
+        self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+
+    def _open_again(self, key: LaneKey) -> None:
+        del self._waiting[key]
+        self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
+
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
-        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
-            runner.status, state=LaneState.stopped, progress=None, code=code, reason=str(error)
-        )
+        self._note_stopped(runner, code, str(error))
         if isinstance(error, StateUndecodableError):
             task = asyncio.create_task(self._report_location(runner, error))
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    def _note_stopped(self, runner: LaneRunner, code: str, reason: str) -> None:
+        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+            runner.status, state=LaneState.stopped, progress=None, code=code, reason=reason
+        )
 
     async def _report_location(self, runner: LaneRunner, error: StateUndecodableError) -> None:
         log.error(

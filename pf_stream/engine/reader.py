@@ -12,7 +12,7 @@ from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import BACKOFF_S, Link, Partition, is_transient
+from pf_stream.kafka.link import BACKOFF_S, Link, Partition, is_transient, refusal
 
 __all__ = ["Feed", "Reader"]
 
@@ -162,7 +162,7 @@ class Reader:
 
     def _refused(self, feed: Feed, error: kafka_errors.BrokerResponseError) -> bool:
         if not (is_transient(error) or isinstance(error, kafka_errors.OffsetOutOfRangeError)):
-            feed.failed(error)
+            feed.failed(refusal(f"read {feed.partition[0]}", error))
             return False
         for other in self._feeds.values():
             # A lane that was not read just now would miss that its topic was away for a moment.
@@ -176,10 +176,13 @@ class Reader:
         try:
             while self._feeds.get(feed.partition) is feed:
                 try:
-                    if topic in await self._link.describe([topic]):
+                    why = await self._link.why_absent(topic)
+                    if why is None:
                         await self._check(feed)
                         feed.doubtful = False
                         return
+                    if not isinstance(why, TopicMissingError):
+                        raise why
                 except TopicMissingError:
                     pass  # it went between two requests
                 if not missing:

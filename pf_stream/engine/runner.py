@@ -27,7 +27,7 @@ from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Partition
+from pf_stream.kafka.link import Partition, refusal
 from pf_stream.model.topology import Guarantee
 
 __all__ = ["LaneRunner"]
@@ -146,7 +146,7 @@ class LaneRunner:
             self._progress = (position - begin) / (fence - begin)
             result = await shared.control.fetch_one(self._changelog, position)
             if result.error is not None:
-                raise result.error
+                raise refusal(f"read {self._changelog[0]}", result.error)
             if result.chunk is None:
                 continue
             # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
@@ -187,7 +187,8 @@ class LaneRunner:
         described = await shared.control.describe(list(positions))
         missing = [topic for topic in positions if topic not in described]
         if missing:
-            raise TopicMissingError(missing, "Create them with: pf topics create")
+            why = await shared.control.why_absent(missing[0])
+            raise why or TopicMissingError(missing, "They were away for a moment.")
         for topic, position in positions.items():
             at = topic, self.partition
             source = self.lane.sources[topic]
@@ -305,7 +306,7 @@ class LaneRunner:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
-        """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
+        """Finish what is fetched and decided; ``False`` if that failed or took too long: the lane's memory is void then."""
         committer = self._committer
         assert committer is not None
         self._inbox.read_no_more()
@@ -330,6 +331,10 @@ class LaneRunner:
                     assert not isinstance(unit, Rewind)
                     self._last_offset = await committer.commit(unit)
         except TimeoutError:
+            return False
+        except (PFError, AnyKafkaError) as error:
+            # It is being closed anyway; who opens it next recovers.
+            log.warning("lane not left cleanly", lane=repr(self), reason=str(error))
             return False
         return not self.stopped
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public names, imported there without `as`
@@ -190,7 +191,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     listeners = f",SASL_PLAINTEXT://127.0.0.1:{sasl},SSL://127.0.0.1:{tls}"
     prepare = DataDir.prepare
 
-    def with_listeners(self: DataDir, *args: int) -> None:
+    def with_listeners(self: DataDir, *args: Any) -> None:
         prepare(self, *args)
         path = self.path / "server.properties"
         plain = r"^((?:advertised\.)?listeners=PLAINTEXT://127\.0\.0\.1:\d+)"

@@ -220,14 +220,14 @@ def test_an_end_whose_answer_was_lost_is_asked_for_again(bootstrap_servers: str,
 
 HASTY = """
 log.cleaner.backoff.ms=50
-transactional.id.expiration.ms=1000
+transactional.id.expiration.ms=4000
 transaction.remove.expired.transaction.cleanup.interval.ms=200
 """
 
 
 @pytest.fixture(scope="module")
 def hasty_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevBroker]:
-    """A broker that compacts at once, forgets transactional ids after a second, and may be killed."""
+    """A broker that compacts at once, forgets transactional ids after four seconds, and may be killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(storage, "_PROPERTIES", storage._PROPERTIES + HASTY)
         broker = DevBroker(tmp_path_factory.mktemp("hasty") / "kafka")
@@ -274,7 +274,7 @@ def test_the_fence_survives_compaction_and_the_death_of_its_broker(hasty_broker:
         info = hasty_broker.status().broker
         assert info is not None
         os.kill(info.pid, signal.SIGKILL)
-        await asyncio.to_thread(wait_until, lambda: same(launch._is_free(info.port), True))
+        await asyncio.to_thread(wait_until, lambda: same(launch.is_free(info.port), True))
         await asyncio.to_thread(hasty_broker.up)
         with pytest.raises(FencedError):
             await lab.append(old, "after the restart")
@@ -293,7 +293,7 @@ def test_a_transactional_id_that_is_used_is_not_forgotten(hasty_broker: DevBroke
         Admin(lab.link.settings).create([NewTopicSpec(other.lane[0], 1, {"cleanup.policy": "compact"})], 1)
         renewed, silent = await lab.acquire(), await other.acquire()
         transactions = lab.transactions(renewed)
-        forgotten = 3.0  # three times as long as the broker remembers
+        forgotten = 8.0  # twice as long as the broker remembers
         until = asyncio.get_running_loop().time() + forgotten
         while asyncio.get_running_loop().time() < until:
             await transactions.touch()
