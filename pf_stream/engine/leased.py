@@ -19,6 +19,7 @@ __all__ = ["LeasedCommitter"]
 RENEW_S: Final = 24 * 3600.0
 """How often the coordinator is reminded of the lane's transactional id. It forgets one that is not used for a week
 (``transactional.id.expiration.ms``) and would give the next owner another producer id, which fences nobody."""
+MARKER_S: Final = 0.005
 
 
 class LeasedCommitter:
@@ -72,7 +73,13 @@ class LeasedCommitter:
             self._renewed = now
             await self._transactions.touch()
             last += 1  # the marker
+            await self._wait_for(last)
         return last
+
+    async def _wait_for(self, offset: int) -> None:
+        """Wait until the changelog has a record at *offset*: a marker is written after its transaction is acknowledged."""
+        while (await self._shared.control.offsets([self._lane], end=True))[self._lane] <= offset:
+            await asyncio.sleep(MARKER_S)
 
     async def wait_until_sent(self) -> None:
         await self._sender.wait_until_empty()

@@ -221,10 +221,14 @@ def test_a_failed_commit_aborts_so_that_readers_are_not_held_up(
         life = await system.open()
         transactions = life.committer._transactions  # type: ignore[attr-defined]
 
-        async def fail(*args: object) -> None:
-            raise RuntimeError("no")
+        end = transactions.end
 
-        monkeypatch.setattr(transactions, "commit_offsets", fail)
+        async def fail(*, commit: bool) -> None:
+            if commit:
+                raise RuntimeError("no")
+            await end(commit=False)
+
+        monkeypatch.setattr(transactions, "end", fail)
         with pytest.raises(RuntimeError, match="no"):
             await life.commit(note(life.lane, 2))
         monkeypatch.undo()

@@ -1,5 +1,6 @@
 """``guarantee: transactional`` on a real Kafka: state, outputs and group offsets of a unit, together or not at all."""
 
+import secrets
 from collections import Counter
 from functools import partial
 
@@ -115,6 +116,49 @@ def test_replies_to_topics_that_do_not_take_them_hold_up_nobody(client: Client) 
         assert worker.count(name) == 30
     assert not [entry for entry in logs if entry["log_level"] == "error"]
     assert {entry.get("topic") for entry in logs if entry["event"].startswith("replies dropped")} >= {refusing, deleted}
+
+
+def test_a_refused_reply_leaves_no_gap_for_the_next_one(client: Client) -> None:
+    topic = f"answers.{client.topology.namespace}small"
+    kafka = AdminClient({"bootstrap.servers": client.bootstrap_servers, "log_level": 0})
+    kafka.create_topics([NewTopic(topic, 1, 1, config={"max.message.bytes": "700"})])[topic].result(10)
+    short, long = (name_in(0, client.topology, prefix) for prefix in ("short", secrets.token_hex(1000)))
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        for done, name in enumerate((short, long, short), start=1):
+            note(client, name, 1, topic)
+            client.flush()
+            wait_until(partial(total, worker, done))
+        assert (worker.count(short), worker.count(long), len(worker.lanes)) == (2, 1, 4)
+    assert [(reply.key() or b"").decode() for reply in client.read(topic)] == [short, short]
+
+
+def test_a_lane_that_nobody_else_wrote_is_kept(client: Client) -> None:
+    """The marker of its last transaction is no write of somebody else's."""
+    name = name_in(0, client.topology)
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        client.add(name, 5)
+        client.flush()
+        wait_until(partial(total, worker, 5))
+        before = memories(worker)
+        assigned_anew(worker)
+        assert memories(worker) == before
+        client.add(name, 5)
+        client.flush()
+        wait_until(partial(total, worker, 10))
+        assert worker.count(name) == 10
+
+
+def memories(worker: ThreadWorker) -> dict[str, int]:
+    """Which object is the memory of each open lane."""
+    return worker.call(lambda: {repr(runner): id(runner.lane) for runner in worker.worker.lanes.runners})
+
+
+def assigned_anew(worker: ThreadWorker) -> None:
+    """Have the group assign everything again, and wait until it has."""
+    worker.call(worker.worker.lanes.ready.clear)
+    worker.call(worker.worker.lanes._rejoin)
+    worker.ready()
+    wait_until(lambda: same(len(worker.lanes), 4))
 
 
 def test_a_dead_letter_topic_that_is_gone_stops_its_lanes(client: Client) -> None:
