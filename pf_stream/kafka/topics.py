@@ -11,6 +11,7 @@ from pf_stream.model import Topology
 
 __all__ = [
     "REGISTRY",
+    "REPLAYS",
     "CreatedTopic",
     "ListedTopic",
     "PartitionsDisagreeError",
@@ -27,6 +28,10 @@ __all__ = [
 REGISTRY = "__pf.registry"
 """Topic of the component registry, one for the cluster."""
 
+REPLAYS = "__pf.replays"
+"""Topic that remembers which dead letters were sent again, one for the cluster; made when the first one is."""
+
+_OURS = frozenset({REGISTRY, REPLAYS})
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CREATE_TIME = {"message.timestamp.type": "CreateTime"}
 _MIB = 1 << 20
@@ -207,7 +212,7 @@ def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTo
     """All topics of the cluster but Kafka's own, or those that *topology* needs; sorted by name."""
     purposes: dict[str, Purpose | None]
     if topology is None:
-        purposes = {name: None for name in admin.names() if not name.startswith("__") or name == REGISTRY}
+        purposes = {name: None for name in admin.names() if not name.startswith("__") or name in _OURS}
     else:
         purposes = {spec.name: spec.purpose for spec in required_topics(topology)}
     found = admin.topics(purposes)
