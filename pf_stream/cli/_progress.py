@@ -8,8 +8,8 @@ __all__ = ["track"]
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Give *items* on, and show how many of *total* there were."""
+def track(items: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    """Give *items* on, and show how many of *total* there were, if that is known."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -24,6 +24,7 @@ from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.reader import Feed, Reader
+from pf_stream.engine.recovery import recover
 from pf_stream.engine.sender import OutputSender
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
@@ -137,7 +138,7 @@ class LaneRunner:
         # Memory of an earlier assignment is good only if nobody has written since.
         if lease.fence != known + 1:
             self.lane = self._new_lane()
-            await self._recover(lease.fence)
+            self.recovered = await recover(shared.control, self._changelog, lease.fence, self.lane.restore)
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
@@ -162,22 +163,6 @@ class LaneRunner:
         for topic, source in self.lane.sources.items():
             self._feed(topic, source.next)
         self.open_time = asyncio.get_running_loop().time() - started
-
-    async def _recover(self, fence: int) -> None:
-        shared = self._shared
-        position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
-        while position < fence:
-            result = await shared.control.fetch_one(self._changelog, position)
-            if result.error is not None:
-                raise result.error
-            if result.chunk is None:
-                continue
-            # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
-            records = [record for record in result.chunk if position <= record.offset < fence]
-            self.lane.restore((record.key or b"", record.value) for record in records)
-            self.recovered += len(records)
-            position = result.chunk.next_offset
-            await asyncio.sleep(0)
 
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
         shared = self._shared
