@@ -1,7 +1,8 @@
 """``pf offsets``: how far reactors have read."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,9 @@ from pf_stream.cli._errors import EXIT_UNHEALTHY, exit_on_error
 from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load
 from pf_stream.cli._output import Output, OutputOption, note, show_rows
 from pf_stream.cli._progress import track
+
+if TYPE_CHECKING:
+    from pf_stream.components.positions import Change, Position
 
 app = typer.Typer()
 
@@ -31,8 +35,7 @@ def show(
         from pf_stream.components.positions import positions
 
         found = positions(connection(bootstrap_servers), load(topology, namespace))
-        columns = ("topic", "partition", "reactor", "position", "begin", "end", "lag", "state")
-        show_rows([dataclasses.asdict(position) for position in found], output, columns)
+        _show(found, output, ("reactor", "position", "end", "lag", "state"))
         bad = sorted({(one.topic, one.state) for one in found if one.state in {"replaced", "out of range"}})
         for topic, state in bad:
             note("[red]{}[/red] is {}; say where to go on: pf offsets reset --topic {} --to start", topic, state, topic)
@@ -89,9 +92,15 @@ def reset(
             changes = [change for lane in track(wanted.execute(clock), "moving", wanted.size) for change in lane]
         else:
             changes = wanted.preview()
-        rows = [dataclasses.asdict(change) for change in changes]
-        show_rows(rows, output, ("topic", "partition", "reactor", "before", "after"))
+        _show(changes, output, ("reactor", "before", "after"))
         if execute:
-            note("moved {} positions", len(rows))
+            note("moved {} positions", len(changes))
         else:
-            note("would move {} positions; nothing is written without --execute", len(rows))
+            note("would move {} positions; nothing is written without --execute", len(changes))
+
+
+def _show(found: "Sequence[Position | Change]", output: Output, columns: tuple[str, ...]) -> None:
+    rows = [dataclasses.asdict(one) for one in found]
+    if output is Output.table:
+        rows = [{"source": f"{row['topic']}-{row['partition']}", **row} for row in rows]
+    show_rows(rows, output, ("source", *columns))

@@ -71,7 +71,8 @@ def check(
             undeclared += lane.undeclared
             faults += [dataclasses.asdict(fault) for fault in lane.faults]
         if output is Output.table:
-            show_rows(faults, output, ("reactor", "key", "topic", "partition", "offset", "reason"))
+            where = [{**fault, "at": f"{fault['topic']}-{fault['partition']}:{fault['offset']}"} for fault in faults]
+            show_rows(where, output, ("reactor", "key", "at", "reason"))
         else:
             show({"keys": dict(keys), "undeclared": dict(undeclared), "faults": faults}, output)
         note("{} of {} states cannot be decoded", len(faults), keys.total())
