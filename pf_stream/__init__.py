@@ -6,6 +6,7 @@ What a reactor's author types is here; everything else is imported from its pack
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model import (
     PUBLIC,
+    Cancel,
     Capability,
     Context,
     Effects,
@@ -14,6 +15,9 @@ from pf_stream.model import (
     Key,
     Reactor,
     Reply,
+    RetryInPlace,
+    RetryLater,
+    Schedule,
     State,
     Topology,
     on,
@@ -22,6 +26,7 @@ from pf_stream.model import (
 
 __all__ = [
     "PUBLIC",
+    "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
@@ -32,6 +37,9 @@ __all__ = [
     "PFError",
     "Reactor",
     "Reply",
+    "RetryInPlace",
+    "RetryLater",
+    "Schedule",
     "State",
     "Topology",
     "on",

@@ -99,7 +99,7 @@ def drop(
     bootstrap_servers: BootstrapOption = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Delete all state of a reactor, with its positions. Stop the workers first.
+    """Delete all state of a reactor, with its timers and positions. Stop the workers first.
 
     Of a reactor that the topology has, state and positions go together or not at all, in each partition: with its state lost
     and its position kept it would count wrongly from then on.
@@ -111,7 +111,8 @@ def drop(
         wanted = Drop(connection(bootstrap_servers), load(topology, namespace), reactor, forced=force)
         lanes = wanted.execute(WallClock()) if execute else wanted.preview()
         rows = [dataclasses.asdict(lane) for lane in track(lanes, "dropping" if execute else "looking", wanted.size)]
-        show_rows(rows, output, ("topic", "partition", "states", "positions"))
-        states, positions = (sum(row[name] for row in rows) for name in ("states", "positions"))
-        done = "deleted" if execute else "would delete"
-        note("{} {} states and {} positions{}", done, states, positions, "" if execute else "; add --execute to do it")
+        show_rows(rows, output, ("topic", "partition", "states", "timers", "positions"))
+        counts = (sum(row[name] for row in rows) for name in ("states", "timers", "positions"))
+        note("{} {} states, {} timers and {} positions", "deleted" if execute else "would delete", *counts)
+        if not execute:
+            note("nothing is written without --execute")

@@ -1,12 +1,13 @@
 """What tools read in changelogs beside states, and who has to be gone before they write there."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from pf_stream.core import changelog
 from pf_stream.core.source import Mark, parse_origin
+from pf_stream.core.timers import held_key
 from pf_stream.engine.custody import Entry
 from pf_stream.errors import PFError
 from pf_stream.kafka.admin import Admin
@@ -15,6 +16,8 @@ from pf_stream.kafka.reader import read_topic
 from pf_stream.model import Topology
 
 __all__ = ["LaneLog", "WorkersRunningError", "marks_below", "require_no_workers"]
+
+K = TypeVar("K")
 
 
 class WorkersRunningError(PFError):
@@ -42,7 +45,7 @@ class LaneLog:
     """The records of one changelog partition, as far as tools change them."""
 
     def __init__(self, states_of: str | None = None) -> None:
-        """*states_of* is a reactor whose state keys are collected."""
+        """*states_of* is a reactor whose states and timers are collected."""
         self.header: dict[str, Any] | None = None
         """The header record, if the lane ever lived."""
         self.reactors: set[str] = set()
@@ -53,6 +56,14 @@ class LaneLog:
         """By topic and upstream lane: the last record taken."""
         self.states: set[bytes] = set()
         """Keys of the states that were asked for, as they are in the changelog."""
+        self.timers: set[bytes] = set()
+        """Keys of its timers, likewise."""
+        self.unit = changelog.UNIT_VALUE.pack(0, 0)
+        """Value of the record that numbers units."""
+        self.suspected = False
+        """Whether it is written down which intent was tried when a worker ended."""
+        self._held: dict[str, set[int]] = {}
+        self._states_of = states_of
         self._prefix = None if states_of is None else changelog.state_prefix(states_of)
 
     def take(self, records: Iterable[Entry]) -> None:
@@ -77,17 +88,35 @@ class LaneLog:
                 case b"h" if value is not None:
                     self.header = orjson.loads(value)
                 case b"s":
-                    self._take_state(key, value)
+                    if self._prefix is not None and key.startswith(self._prefix):
+                        _keep(self.states, key, value)
+                case b"t":
+                    self._take_timer(key, value)
+                case b"u" if value is not None:
+                    self.unit = value
+                case b"p":
+                    self.suspected = value is not None
                 case _:
                     pass
 
-    def _take_state(self, key: bytes, value: bytes | None) -> None:
-        if self._prefix is None or not key.startswith(self._prefix):
-            return
-        if value is None:
-            self.states.discard(key)
-        else:
-            self.states.add(key)
+    def _take_timer(self, key: bytes, value: bytes | None) -> None:
+        reactor, name, rest = changelog.parse_state_key(
+            key
+        )  # with the timer's name, and its length, in place of a subkey
+        if reactor and reactor == self._states_of:
+            _keep(self.timers, key, value)
+        elif not reactor:
+            _keep(self._held.setdefault(name.decode(), set()), int(rest[4:]), value)
+
+    def held_from(self, topic: str, offset: int) -> list[Entry]:
+        """What forgets the records of a topic that were put aside, from *offset* on: they are read again."""
+        return [(held_key(topic, at), None) for at in sorted(self._held.get(topic, ())) if at >= offset]
+
+    def closing(self) -> list[Entry]:
+        """What ends an edit. The fence that began it is no worker that ended: it must not make the lane suspect its intents,
+        nor be held against one that has another offset now."""
+        unit: Entry = (changelog.UNIT, self.unit)
+        return [unit, (changelog.SUSPECT, None)] if self.suspected else [unit]
 
     def move_marks(self, settings: ConnectionSettings, partition: Partition, offset: int | None) -> list[Entry]:
         """What makes the marks of an internal topic those of a lane that has read it up to *offset*, or not at all.
@@ -127,3 +156,10 @@ def marks_below(settings: ConnectionSettings, partition: Partition, offset: int)
         else:
             above.add(incarnation)
     return below, above
+
+
+def _keep(kept: set[K], key: K, value: bytes | None) -> None:
+    if value is None:
+        kept.discard(key)
+    else:
+        kept.add(key)

@@ -329,7 +329,9 @@ class Reset:
             moved = {change.reactor: change.after for change in changes if change.topic == source.topic}
             if source.internal and moved:
                 entries += await asyncio.to_thread(self._move_marks, log, source, number, moved)
-        await custody.append(lease, at, entries, clock.now_ms())
+            if len(moved) == len(source.readers):
+                entries += log.held_from(source.topic, max(moved.values()))
+        await custody.append(lease, at, [*entries, *log.closing()], clock.now_ms())
         return changes
 
     def _move_marks(self, log: LaneLog, source: SourcePlan, number: int, moved: Mapping[str, int]) -> list[Entry]:

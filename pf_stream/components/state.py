@@ -240,12 +240,14 @@ class Dropped:
     """Its partition."""
     states: int
     """How many states."""
+    timers: int
+    """How many timers."""
     positions: int
     """How many positions: one for each source topic that the reactor read."""
 
 
 class Drop:
-    """Deletes everything that is kept of a reactor: its states and its positions, of a declared one both at once.
+    """Deletes everything that is kept of a reactor: its states, timers and positions, of a declared one all at once.
 
     Raises:
         DeclaredReactorError: the topology declares it, and it is not *forced*.
@@ -312,7 +314,7 @@ class Drop:
             raise NotFoundError(f"nothing is kept of a reactor {self._reactor!r}{nearest(self._reactor, known)}")
 
     def _dropped(self, group: GroupPlan, number: int, log: LaneLog) -> Dropped:
-        return Dropped(group.changelog, number, len(log.states), len(self._topics(log)))
+        return Dropped(group.changelog, number, len(log.states), len(log.timers), len(self._topics(log)))
 
     def _topics(self, log: LaneLog) -> list[str]:
         return [topic for reactor, topic in log.watermarks if reactor == self._reactor]
@@ -325,14 +327,13 @@ class Drop:
         if log.header is not None and self._reactor in log.header["reactors"]:
             rest = {name: version for name, version in log.header["reactors"].items() if name != self._reactor}
             entries.append((HEADER, orjson.dumps({**log.header, "reactors": rest})))
-        states: list[Entry] = [(key, None) for key in log.states]
+        states: list[Entry] = [(key, None) for key in (*log.states, *log.timers)]
         if not self._declared:
             # Nobody reads these, so they may go one batch after the other; the rest tells that there was something, so it is last.
             while len(states) > BATCH:
                 await custody.append(lease, at, states[:BATCH], clock.now_ms())
                 del states[:BATCH]
-        if states or entries:
-            await custody.append(lease, at, [*states, *entries], clock.now_ms())
+        await custody.append(lease, at, [*states, *entries, *log.closing()], clock.now_ms())
 
     def _move_marks(self, group: GroupPlan, number: int, log: LaneLog) -> list[Entry]:
         """Without the reactor, the marks of an internal topic are those of the reader that is furthest of the others."""

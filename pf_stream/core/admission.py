@@ -6,7 +6,7 @@ from collections import Counter
 from pydantic import ValidationError
 
 from pf_stream.core.authorise import Authority
-from pf_stream.core.delivery import Delivery, Headers
+from pf_stream.core.delivery import Delivery
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.limits import Limits
 from pf_stream.core.outputs import reply_topic
@@ -76,7 +76,11 @@ class Admission:
         internal = delivery.source.plan.internal
         # Judged when the broker appended it, so that a backlog does not expire and nobody can back-date; on internal
         # topics when the causing intent was judged, which the engine wrote as the record's time.
-        at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
+        timer = delivery.timer
+        if timer is not None:
+            at_ms = timer.judged_ms
+        else:
+            at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
         token = headers.get("pf-context")
         claims = None
         if token is not None:
@@ -96,12 +100,13 @@ class Admission:
             code = "null_key" if record.key is None else "key_mismatch"
             return Refusal(code, f"its payload says {key!r}, the key is {record.key!r}")
         hops = 0
+        delivery.due_ms = None
         if internal:
             hops = int(headers.get("pf-hops") or 0)
             if hops > self._limits.hops:
                 return Refusal("too_many_hops", f"it was emitted onward {hops} times")
         if "pf-deadline" in headers or "pf-not-before" in headers or "pf-reply-to" in headers:
-            refusal = self._demands(headers, delivery.now_ms)
+            refusal = self._demands(delivery, at_ms)
             if refusal is not None:
                 return refusal
         delivery.route = route
@@ -158,16 +163,26 @@ class Admission:
                 return Refusal("duplicate_header", f"header {name!r} appears {times} times")
         return None
 
-    def _demands(self, headers: Headers, now_ms: int) -> Refusal | None:
+    def _demands(self, delivery: Delivery, at_ms: int) -> Refusal | None:
         """What is wrong with what the sender asks for beside the handling itself."""
-        for name, code in (("pf-deadline", "deadline_passed"), ("pf-not-before", "not_before")):
+        headers = delivery.headers
+        times = {}
+        for name in ("pf-deadline", "pf-not-before"):
             raw = headers.get(name)
             if raw is not None:
                 time_ms = parse_time_ms(raw)
                 if time_ms is None:
                     return Refusal("malformed_envelope", f"{name} {raw!r:.80} is no RFC 3339 time with a zone")
-                if now_ms > time_ms if code == "deadline_passed" else now_ms < time_ms:
-                    return Refusal(code, f"{name} is {raw.decode()}")
+                times[name] = time_ms
+        not_before = times.get("pf-not-before", delivery.now_ms)
+        deadline = times.get("pf-deadline")
+        if deadline is not None and deadline < max(not_before, delivery.now_ms):
+            return Refusal("deadline_passed", f"pf-deadline is {headers['pf-deadline'].decode()}")
+        if not_before > delivery.now_ms:
+            if not_before - at_ms > self._limits.timer_ms:
+                days = self._limits.timer_ms // 86_400_000
+                return Refusal("not_before", f"pf-not-before lies more than {days} days ahead")
+            delivery.due_ms = not_before
         raw = headers.get("pf-reply-to")
         if raw is not None and self.reply_topic(raw) is None:
             return Refusal("bad_reply_topic", f"replies may not go to {raw!r:.200}")

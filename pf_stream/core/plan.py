@@ -9,6 +9,7 @@ from pf_stream.core.changelog import state_prefix
 from pf_stream.core.records import Header
 from pf_stream.model.capability import Grant, HeldGrant
 from pf_stream.model.context import Context
+from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import State
@@ -57,6 +58,8 @@ class Binding:
     """The bound method."""
     decode: Callable[[bytes], Intent]
     """The intent type's decoder: a handler gets an intent of its own, since it may keep a list of it in its state."""
+    on_error: OnError
+    """What happens to an intent at which it raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +201,13 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         for handler in spec.handlers:
             at = topology.topic_name(handler.intent.topic), handler.intent.type
             specs[at] = handler.intent
-            bindings.setdefault(at, []).append(Binding(reactor, getattr(instance, handler.name), handler.intent.decode))
+            bound = Binding(reactor, getattr(instance, handler.name), handler.intent.decode, handler.on_error)
+            bindings.setdefault(at, []).append(bound)
     sources = []
     for topic in group.topics:
         routes = {
-            kind.encode(): _route(specs[name, kind], topic, tuple(bound))
-            for (name, kind), bound in bindings.items()
+            kind.encode(): _route(specs[name, kind], topic, tuple(handlers))
+            for (name, kind), handlers in bindings.items()
             if name == topic
         }
         internal = topology.is_internal(topic)

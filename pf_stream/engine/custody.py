@@ -49,7 +49,7 @@ class Custody:
 
     async def take(self, changelog: Partition, recovered: Callable[[Iterable[Entry]], None], now_ms: int) -> Lease:
         """Take the lease of a changelog partition, and hand all its records to *recovered*."""
-        lease = await acquire(self._link, self._appender, self, changelog, self._who, now_ms)
+        lease = await acquire(self._link, self._appender, changelog, self._who, now_ms)
         await recover(self._link, changelog, lease.fence, recovered)
         return lease
 

@@ -14,11 +14,12 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.reader import Reader
-from pf_stream.engine.runner import LaneRunner, Shared
+from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
+from pf_stream.engine.shared import Shared
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.errors import AppendError, FencedError
+from pf_stream.kafka.errors import AppendError, FencedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
@@ -103,15 +104,18 @@ class Lanes:
                 await link.close()
             raise
         control, reading, committing, sending = links
+        topology = plans[0].topology
         topics = [source.topic for plan in plans for source in plan.sources]
         changelogs = [plan.changelog for plan in plans]
         await control.watch([*topics, *changelogs])
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
-        verifier = Verifier(settings.trust_roots, plans[0].topology.namespace)
+        verifier = Verifier(settings.trust_roots, topology.namespace)
         shared = Shared(
             worker_id=settings.worker_id,
+            group=topology.app_id,
+            guarantee=topology.guarantee,
             clock=clock,
             authority=Authority(verifier),
             limits=limits,
@@ -120,6 +124,7 @@ class Lanes:
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=Appender(committing),
             outputs=Appender(sending),
+            trial=asyncio.Lock(),
             committed=hints.__setitem__,
         )
         self = cls(plans, shared, links, hints, rejoin)
@@ -181,7 +186,7 @@ class Lanes:
             runner.void()
             raise
         except Exception as error:  # noqa: BLE001 - one lane that cannot start must not keep the others from starting
-            self._report(runner, error)
+            self._lost(runner, error)
         else:
             self._open[key] = runner
             log.info(
@@ -198,12 +203,15 @@ class Lanes:
     # -- failures ------------------------------------------------------------------------------------------------------
 
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
-        key = runner.plan.name, runner.partition
-        self._open.pop(key, None)
+        self._open.pop((runner.plan.name, runner.partition), None)
+        self._lost(runner, error)
+
+    def _lost(self, runner: LaneRunner, error: Exception) -> None:
         self._forget(runner)
         self._report(runner, error)
-        if isinstance(error, FencedError | AppendError):
+        if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
+            key = runner.plan.name, runner.partition
             delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))

@@ -3,75 +3,50 @@
 import asyncio
 import secrets
 import traceback
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 
-from pf_stream.clock import Clock
-from pf_stream.core.authorise import Authority
 from pf_stream.core.lane import Lane
-from pf_stream.core.limits import Limits
-from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import CommitUnit, Rewind
-from pf_stream.engine.contexts import ContextMaker
-from pf_stream.engine.encode import OutboxBuilder, encode_unit
+from pf_stream.core.unit import Rewind
+from pf_stream.engine.commit import Committer, Events
+from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
-from pf_stream.engine.lease import Lease, acquire
-from pf_stream.engine.reader import Feed, Reader
+from pf_stream.engine.inbox import Inbox
+from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.recovery import recover
-from pf_stream.engine.sender import OutputSender
+from pf_stream.engine.shared import Shared
+from pf_stream.engine.targets import Targets
+from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
-from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import Chunk, record_count
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Link, Partition
+from pf_stream.kafka.link import Partition
+from pf_stream.model.topology import Guarantee
 
-__all__ = ["LaneRunner", "Shared"]
+__all__ = ["LaneRunner"]
 
 log = structlog.get_logger(__name__)
 
 SLICE: Final = 500
 """Records between two turns of the event loop: some 10 ms."""
-CHUNKS: Final = 2
-"""Fetched chunks that wait, for each source partition."""
 UNSENT_UNITS: Final = 8
 """Units whose outputs may be on their way before the lane takes no more."""
 MARK_S: Final = 0.1
 """How long an idle lane waits until it marks its outputs as sent."""
 KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
+LOOK_S: Final = 10.0
+"""How often a lane that waits for a time looks at the clock, which may have been set."""
 
 
-@dataclass(slots=True)
-class Shared:
-    """What the lanes of a worker have in common."""
-
-    worker_id: str
-    """Name of the worker."""
-    clock: Clock
-    """Wall time."""
-    authority: Authority
-    """Who may do what."""
-    limits: Limits
-    """Bounds of units and records."""
-    contexts: ContextMaker
-    """Narrowed tokens."""
-    control: Link
-    """For leases, recovery, offsets and single records."""
-    reader: Reader
-    """Source records."""
-    changelog: Appender
-    """Commits."""
-    outputs: Appender
-    """Outputs; on a connection of its own, so that no commit waits for them."""
-    committed: Callable[[Partition, int], None]
-    """Told how far a source partition is durable."""
+_ACQUIRE: "Final[Mapping[Guarantee, Callable[[Partition, Shared, Targets, Events], Awaitable[Committer]]]]" = {
+    "effectively_once": LeasedCommitter.acquire,
+    "transactional": TransactionalCommitter.acquire,
+}
 
 
 class LaneRunner:
@@ -87,24 +62,21 @@ class LaneRunner:
         self.plan = plan
         self.partition = partition
         self._shared = shared
-        self._partitions: dict[str, int] = {}
+        self._targets = Targets(plan, shared.control)
         self.lane = self._new_lane()
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
-        self._feeds: list[Feed] = []
-        self._inbox: deque[tuple[str, Chunk]] = deque()
-        self._waiting: dict[str, int] = {}
-        self._input = asyncio.Event()
+        self._inbox = Inbox(shared.reader, partition, self._fail)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sender: OutputSender | None = None
+        self._committer: Committer | None = None
         self._committing = False
-        self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
-        self._needed |= {emit.topic for emit in plan.emits.values()}
+        self._on_trial = False
+        """Whether this lane is the one of its worker that may try an intent at which workers have ended."""
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
@@ -121,7 +93,9 @@ class LaneRunner:
             self.partition,
             shared.authority,
             shared.limits,
-            lambda incarnation, sequence: OutboxBuilder(incarnation, sequence, self._partitions, shared.contexts),
+            lambda incarnation, sequence: OutboxBuilder(
+                incarnation, sequence, self._targets.partitions, shared.contexts
+            ),
         )
 
     # -- opening -------------------------------------------------------------------------------------------------------
@@ -132,36 +106,26 @@ class LaneRunner:
         started = asyncio.get_running_loop().time()
         known = self._last_offset
         self.stopped = False
-        lease = await acquire(
-            shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
-        )
+        events = Events(sent=self._sent, failed=self._fail)
+        committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
+        self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
-        if lease.fence != known + 1:
+        if committer.fence != known + 1:
             self.lane = self._new_lane()
-            self.recovered = await recover(shared.control, self._changelog, lease.fence, self.lane.restore)
+            self.recovered = await recover(shared.control, self._changelog, committer.fence, self.lane.restore)
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
-        self._last_offset = lease.fence
+        self._last_offset = committer.fence
         await self._start_positions(positions)
-        sender = self._sender = OutputSender(
-            lease,
-            shared.control,
-            shared.outputs,
-            self._needed,
-            sent=self._sent,
-            dropped=self._reply_topic_lost,
-            failed=self._fail,
-        )
-        for sequence, entries in self.lane.unsent():
-            sender.send(sequence, entries)
-        work = {"process": self._process(sender), "commit": self._commit(lease, sender), "send": sender.run()}
+        committer.begin(self.lane.unsent())
+        work = {"process": self._process(committer), "commit": self._commit(committer), "send": committer.run()}
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
         ]
         for topic, source in self.lane.sources.items():
-            self._feed(topic, source.next)
+            self._inbox.read(topic, source.next, source.topic_id)
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
@@ -187,68 +151,75 @@ class LaneRunner:
                 raise WatermarkRangeError(topic, self.partition, position, begins[at], ends[at])
             self.lane.start_at(topic, max(position, begins[at]), topic_id)
 
-    def _feed(self, topic: str, offset: int) -> None:
-        self._waiting[topic] = 0
-
-        def deliver(chunk: Chunk) -> None:
-            self._waiting[topic] += 1
-            self._inbox.append((topic, chunk))
-            self._idle.clear()
-            self._input.set()
-
-        feed = Feed(
-            partition=(topic, self.partition),
-            offset=offset,
-            ready=lambda: self._waiting[topic] < CHUNKS,
-            deliver=deliver,
-            failed=self._fail,
-            topic_id=self.lane.sources[topic].topic_id,
-        )
-        self._feeds.append(feed)
-        self._shared.reader.add(feed)
-
     # -- at work -------------------------------------------------------------------------------------------------------
 
-    async def _process(self, sender: OutputSender) -> None:
-        """Step over what is fetched."""
+    async def _process(self, committer: Committer) -> None:
+        """Step over what is due and what is fetched."""
         lane = self.lane
         clock = self._shared.clock
+        inbox = self._inbox
         while True:
-            if not self._inbox:
+            if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
-                self._input.clear()
-                await self._input.wait()
-                continue
-            topic, chunk = self._inbox[0]
-            if lane.is_full or sender.backlog >= UNSENT_UNITS:
+                await self._shared.trial.acquire()
+                self._on_trial = True
+                self._idle.clear()
+            now_ms = clock.now_ms()
+            one_by_one = self._on_trial and (lane.has_work or self._committing)
+            if lane.is_full or committer.backlog >= UNSENT_UNITS or one_by_one:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            if lane.step(topic, chunk, clock.now_ms(), SLICE):
-                # A rewind may have emptied the inbox meanwhile, but only between two steps.
-                self._inbox.popleft()
-                self._waiting[topic] -= 1
-                self._shared.reader.wake()
-            if lane.count:
+            inbox.arrived.clear()
+            if lane.is_due(now_ms):
+                lane.fire(now_ms, SLICE)
+            else:
+                found = inbox.first(lambda topic: lane.paused_until_ms(topic) <= now_ms)
+                if found is None:
+                    await self._wait(now_ms)
+                    continue
+                topic, chunk = found
+                if lane.step(topic, chunk, now_ms, SLICE):
+                    inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+            if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)
 
-    async def _commit(self, lease: Lease, sender: OutputSender) -> None:
-        """Group commit: while one unit is appended the next one is filled; then that one is sealed and appended."""
-        shared = self._shared
+    async def _wait(self, now_ms: int) -> None:
+        """Wait until something arrives, or the time has come for something that waits for it."""
+        self._end_trial()
+        lane = self.lane
+        times = [lane.paused_until_ms(topic) for topic in self._inbox.waiting]
+        if lane.next_due_ms is not None:
+            times.append(lane.next_due_ms)
+        self._idle.set()
+        try:
+            async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
+                await self._inbox.arrived.wait()
+        except TimeoutError:
+            pass
+        self._idle.clear()
+
+    def _end_trial(self) -> None:
+        if self._on_trial:
+            self._on_trial = False
+            self._shared.trial.release()
+
+    async def _commit(self, committer: Committer) -> None:
+        """Group commit: while one unit is made durable the next one is filled; then it is that one's turn."""
         lane = self.lane
         quiet = asyncio.get_running_loop().time()
         while True:
-            if not lane.count:
+            if not lane.has_work:
                 try:
                     async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
                         await self._work.wait()
                 except TimeoutError:
                     pass
                 self._work.clear()
-                marks_due = lane.has_marks and not sender.backlog
+                marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
-                if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
+                if not marks_due and silent_s < KEEP_ALIVE_S and not lane.has_work:
                     continue
             quiet = asyncio.get_running_loop().time()
             self._committing = True
@@ -258,73 +229,52 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            outbox = await self._outbox(unit)
-            batch = encode_unit(unit, outbox, shared.clock.now_ms())
-            offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))
-            self._last_offset = offset + record_count(batch) - 1
-            for topic, position in unit.positions.items():
-                shared.committed((topic, self.partition), position)
-            if outbox:
-                sender.send(unit.sequence, outbox)
+            self._last_offset = await committer.commit(unit)
             self._committing = False
-
-    async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
-        """The unit's outputs, once the partition counts of their targets are known.
-
-        A reply to a topic that does not exist is left out: no client may hold up a lane by asking for one.
-        """
-        absent: set[str] = set()
-        if unit.outputs.unknown:
-            described = await self._shared.control.describe(sorted(unit.outputs.unknown))
-            absent = unit.outputs.unknown - described.keys()
-            self._partitions.update({topic: found.partitions for topic, found in described.items()})
-        if absent:
-            if absent & self._needed:
-                raise TopicMissingError(sorted(absent & self._needed), "Create them with: pf topics create")
-            log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
-        return unit.outputs.entries(without=absent)
+            if self._on_trial:
+                if unit.count:
+                    self._end_trial()
+                self._room.set()
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
-        self._stop_reading()
-        for topic, position in rewind.positions.items():
-            self._feed(topic, position)
-        self._room.set()
-
-    def _stop_reading(self) -> None:
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
-        self._feeds.clear()
         self._inbox.clear()
-        self._waiting.clear()
+        for topic, position in rewind.positions.items():
+            self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
+        self._room.set()
 
     def _sent(self, sequence: int, entries: Collection[int]) -> None:
         self.lane.sent(sequence, entries)
         self._room.set()
         self._work.set()
 
-    def _reply_topic_lost(self, topic: str) -> None:
-        self._partitions.pop(topic, None)  # it is asked for again when somebody names it again
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
-        sender = self._sender
-        assert sender is not None
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
+        committer = self._committer
+        assert committer is not None
+        self._inbox.read_no_more()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
                 while not self.stopped and (
-                    self._committing or self.lane.count or sender.backlog or self.lane.has_marks
+                    self._inbox.arrived.is_set()
+                    or self._committing
+                    or self.lane.has_work
+                    or committer.backlog
+                    or self.lane.has_marks
                 ):
                     self._work.set()
-                    if sender.backlog:
-                        await sender.wait_until_empty()
+                    if committer.backlog:
+                        await committer.wait_until_sent()
                     else:
                         await asyncio.sleep(0.005)
+                if not self.stopped and self._last_offset == committer.fence:
+                    # Who opens it next shall not take us for one that ended at an intent.
+                    unit = self.lane.seal()
+                    assert not isinstance(unit, Rewind)
+                    self._last_offset = await committer.commit(unit)
         except TimeoutError:
             return False
         return not self.stopped
@@ -346,10 +296,10 @@ class LaneRunner:
     def _abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
-        self._stop_reading()
-        self._shared.changelog.drop(self)
-        if self._sender is not None:
-            self._sender.stop()
+        self._inbox.clear()
+        self._end_trial()
+        if self._committer is not None:
+            self._committer.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             if task is not asyncio.current_task():

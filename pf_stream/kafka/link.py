@@ -1,4 +1,4 @@
-"""Plain Kafka requests over aiokafka's connections: produce, fetch, offsets, producer ids.
+"""Plain Kafka requests over aiokafka's connections: produce, fetch, offsets, and to coordinators.
 
 aiokafka's producer and consumer hide what the lane must decide itself: which producer id a batch carries, in which order
 batches leave, and from where a partition is read. Its client has what is left: connections, metadata, authentication.
@@ -17,13 +17,22 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from pf_stream.kafka._metadata import TopicsRequest
 from pf_stream.kafka.batch import Chunk
-from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError, TopicMissingError
+from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, TopicMissingError
 
-__all__ = ["ConnectionSettings", "Described", "FetchResult", "Link", "Partition", "Produced", "is_transient"]
+__all__ = [
+    "ConnectionSettings",
+    "Described",
+    "FetchResult",
+    "Link",
+    "Partition",
+    "Pause",
+    "Produced",
+    "error_of",
+    "is_transient",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +141,7 @@ class Link:
     def __init__(self, settings: ConnectionSettings, client: AIOKafkaClient) -> None:
         self.settings = settings
         self._client = client
+        self._coordinators: dict[tuple[CoordinationType, str], int] = {}
 
     @classmethod
     async def connect(cls, settings: ConnectionSettings) -> Self:
@@ -155,7 +165,7 @@ class Link:
 
     async def describe(self, topics: Sequence[str]) -> dict[str, Described]:
         """Those of *topics* that exist. Makes none, whatever the brokers' settings; waits until a broker answers."""
-        pause = _Pause(self)
+        pause = Pause(self)
         while True:
             node = self._client.get_random_node()
             if node is not None:
@@ -197,8 +207,12 @@ class Link:
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    async def produce(self, node: int, batches: Sequence[tuple[Partition, bytes]]) -> dict[Partition, Produced]:
+    async def produce(
+        self, node: int, batches: Sequence[tuple[Partition, bytes]], transactional_id: str | None = None
+    ) -> dict[Partition, Produced]:
         """Append batches, at most one for each partition, all led by *node*, with ``acks=all``.
+
+        *transactional_id* is that of the transaction which all of them belong to, if they do.
 
         Raises aiokafka's ``KafkaError`` if no answer came, in which case nobody knows whether they were appended.
         """
@@ -207,10 +221,10 @@ class Link:
             topics.setdefault(topic, []).append((partition, batch))
         response = await self._client.send(
             node,
-            ProduceRequest(transactional_id=None, required_acks=-1, timeout=30_000, topics=list(topics.items())),
+            ProduceRequest(transactional_id, required_acks=-1, timeout=30_000, topics=list(topics.items())),
         )
         return {
-            (topic, row[0]): Produced(row[2], _error(row[1], f"{topic}-{row[0]}"))
+            (topic, row[0]): Produced(row[2], error_of(row[1], f"{topic}-{row[0]}"))
             for topic, rows in response.topics
             for row in rows
         }
@@ -244,7 +258,7 @@ class Link:
                 data = row[-1]
                 chunk = Chunk(data, aborted or (), where) if data else None
                 results[topic, row[0]] = FetchResult(
-                    None if chunk is None or chunk.next_offset < 0 else chunk, row[2], _error(row[1], where)
+                    None if chunk is None or chunk.next_offset < 0 else chunk, row[2], error_of(row[1], where)
                 )
         return results
 
@@ -264,7 +278,7 @@ class Link:
 
     async def fetch_one(self, partition: Partition, position: int) -> FetchResult:
         """Read one partition from *position* on; waits out what may pass, for the rest see the result's *error*."""
-        pause = _Pause(self)
+        pause = Pause(self)
         while True:
             node = await self._leader(partition)
             try:
@@ -290,7 +304,7 @@ class Link:
         found: dict[Partition, int] = {}
         when = LATEST if end else EARLIEST
         await self.watch(sorted({topic for topic, _ in partitions}))
-        pause = _Pause(self)
+        pause = Pause(self)
         while missing := [partition for partition in partitions if partition not in found]:
             by_node: dict[int, dict[str, list[tuple[int, int]]]] = {}
             for partition in missing:
@@ -306,7 +320,7 @@ class Link:
                     continue
                 for topic, rows in response.topics:
                     for row in rows:
-                        error_ = _error(row[1], f"{topic}-{row[0]}")
+                        error_ = error_of(row[1], f"{topic}-{row[0]}")
                         if error_ is None:
                             found[topic, row[0]] = row[3]
                         elif not is_transient(error_):
@@ -315,30 +329,29 @@ class Link:
                 await pause()
         return found
 
-    async def init_producer_id(self, transactional_id: str) -> tuple[int, int]:
-        """A producer id and a new epoch; whoever had the id before is outdated (KIP-98). Waits out a lost coordinator."""
-        pause = _Pause(self)
-        while True:
-            try:
-                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+    # -- coordinators --------------------------------------------------------------------------------------------------
+
+    async def to_coordinator(self, kind: CoordinationType, key: str, request: Any) -> Any:
+        """The answer of the broker that keeps a group or a transactional id. Raises aiokafka's ``KafkaError``."""
+        node = self._coordinators.get((kind, key))
+        try:
+            if node is None:
+                node = await self._client.coordinator_lookup(kind, key)
+                # Its address came with the answer or is in the metadata; a broker that has just come may be in neither.
                 if not await self._client.ready(node, group=ConnectionGroup.COORDINATION):
                     raise kafka_errors.NodeNotReadyError
-                response = await self._client.send(
-                    node, InitProducerIdRequest(transactional_id, 60_000), group=ConnectionGroup.COORDINATION
-                )
-                error = _error(response.error_code, transactional_id)
-                if error is None:
-                    return response.producer_id, response.producer_epoch
-                raise error
-            except kafka_errors.KafkaError as error:
-                if isinstance(error, _NOT_AUTHORISED):
-                    raise NotAuthorisedError(f"use transactional id {transactional_id!r}", error) from error
-                if not is_transient(error):
-                    raise KafkaError(f"no producer id for {transactional_id!r}: {error!r}") from error
-            await pause()
+                self._coordinators[kind, key] = node
+            return await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+        except kafka_errors.KafkaError:
+            self.forget_coordinator(kind, key)
+            raise
+
+    def forget_coordinator(self, kind: CoordinationType, key: str) -> None:
+        """Look it up again the next time: it has moved."""
+        self._coordinators.pop((kind, key), None)
 
     async def _leader(self, partition: Partition) -> int:
-        pause = _Pause(self)
+        pause = Pause(self)
         while True:
             node = self.leader(partition)
             if node is not None:
@@ -349,7 +362,7 @@ class Link:
             await pause()
 
 
-class _Pause:
+class Pause:
     """What is waited between two tries, longer each time; leaders are asked for anew."""
 
     def __init__(self, link: Link) -> None:
@@ -362,12 +375,6 @@ class _Pause:
         await self._link.refresh()
 
 
-_NOT_AUTHORISED = (
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.ClusterAuthorizationFailedError,
-    kafka_errors.TransactionalIdAuthorizationFailed,
-)
 _TRANSIENT = (
     kafka_errors.KafkaConnectionError,
     kafka_errors.NodeNotReadyError,
@@ -393,7 +400,8 @@ PRODUCER_FENCED: Final = 90
 """Brokers of Kafka 2.8 and later say so in answers that aiokafka 0.14 does not know."""
 
 
-def _error(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
+def error_of(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
+    """What a code of an answer says about *where*; ``None`` if all is well."""
     if code == 0:
         return None
     if code == PRODUCER_FENCED:

@@ -3,13 +3,19 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.reactor import Reactor, ReactorSpec
 
-__all__ = ["Group", "Topology"]
+__all__ = ["Group", "Guarantee", "Topology"]
+
+Guarantee: TypeAlias = Literal["effectively_once", "transactional"]
+"""How a micro-batch is committed. ``effectively_once``: state first and whole, then the outputs, which after a crash may be
+written again with an equal ``pf-source``. ``transactional``: state, outputs and group offsets in one Kafka transaction, for
+readers that use ``read_committed``; several times slower for each batch."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -47,6 +53,8 @@ class Topology:
     """Patterns (``*`` for any characters) of topics that replies may go to, relative to the namespace unless dotted."""
     partitions: int
     """Partitions of each topic that ``pf topics create`` makes."""
+    guarantee: Guarantee
+    """How micro-batches are committed."""
 
     def __init__(
         self,
@@ -58,6 +66,7 @@ class Topology:
         emits: Sequence[type[Intent]] = (),
         replies: Sequence[str] = (),
         partitions: int = 4,
+        guarantee: Guarantee = "effectively_once",
     ) -> None:
         set_ = object.__setattr__
         set_(self, "name", name)
@@ -67,6 +76,7 @@ class Topology:
         set_(self, "emits", tuple(emits))
         set_(self, "replies", tuple(replies))
         set_(self, "partitions", partitions)
+        set_(self, "guarantee", guarantee)
         faults = list(self._faults())
         if faults:
             raise DefinitionError(f"topology {name!r}", faults)
@@ -79,6 +89,8 @@ class Topology:
             yield "has no reactors"
         if self.partitions < 1:
             yield f"partitions must be 1 or more, not {self.partitions}"
+        if self.guarantee not in get_args(Guarantee):
+            yield f"guarantee must be {' or '.join(get_args(Guarantee))}, not {self.guarantee!r}"
         seen: dict[str, str] = {}
         types: dict[str, type[Intent]] = {}
         strangers = [reactor for reactor in self.reactors if not hasattr(reactor, "__reactor__")]
@@ -177,4 +189,5 @@ class Topology:
             emits=self.emits,
             replies=self.replies,
             partitions=self.partitions,
+            guarantee=self.guarantee,
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pf_stream.model import Topology
+from pf_stream.model.topology import Guarantee
 
 __all__ = ["GroupDescription", "IntentDescription", "ReactorDescription", "TopologyDescription", "describe"]
 
@@ -67,6 +68,8 @@ class TopologyDescription:
     """Consumer group and prefix of changelogs."""
     partitions: int
     """Partitions of the topics that ``pf topics create`` makes."""
+    guarantee: Guarantee
+    """How micro-batches are committed."""
     replies: tuple[str, ...]
     """Patterns of topics that replies may go to."""
     groups: tuple[GroupDescription, ...]
@@ -86,6 +89,7 @@ def describe(topology: Topology) -> TopologyDescription:
         namespace=topology.namespace,
         app=topology.app_id,
         partitions=topology.partitions,
+        guarantee=topology.guarantee,
         replies=topology.reply_patterns,
         groups=tuple(
             GroupDescription(

@@ -25,6 +25,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
 from pf_stream.model import Intent, Reactor, Topology
 from pf_stream.model._names import nearest
+from pf_stream.model.topology import Guarantee
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
@@ -51,6 +52,8 @@ class TopologyFile(BaseModel):
     """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
     """Partitions of each topic that ``pf topics create`` makes."""
+    guarantee: Guarantee = "effectively_once"
+    """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
 
 
 _ALLOWED = {
@@ -61,6 +64,7 @@ _ALLOWED = {
     "emits": "a list of module:Class",
     "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
+    "guarantee": "effectively_once or transactional",
 }
 
 
@@ -151,6 +155,7 @@ class _Reading:
         fields: dict[str, Any] = {
             "namespace": file.namespace,
             "partitions": file.partitions,
+            "guarantee": file.guarantee,
             "internal": file.internal,
             "emits": emits,
             "replies": file.replies,

@@ -115,6 +115,16 @@ TOTAL = "all"
 
 counts = Topology("counts", [Counts, Totals], internal=["totals"], replies=["replies", "answers.*"], partitions=2)
 
+exact = Topology(
+    "exact",
+    [Counts, Totals],
+    internal=["totals"],
+    replies=["replies", "answers.*"],
+    partitions=2,
+    guarantee="transactional",
+)
+"""The same, with a Kafka transaction for each unit."""
+
 
 class SpitefulError(Exception):
     """It cannot even be shown."""

@@ -89,7 +89,7 @@ def test_a_lane_whose_lease_was_taken_asks_the_group_and_goes_on(client: Client)
             link = await Link.connect(connection(client.bootstrap_servers))
             appender = Appender(link)
             try:
-                await acquire(link, appender, object(), (log, 0), "somebody else", now_ms())
+                await acquire(link, appender, (log, 0), "somebody else", now_ms())
             finally:
                 await appender.close()
                 await link.close()

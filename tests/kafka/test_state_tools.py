@@ -37,6 +37,7 @@ def ghost(client: Client, states: int) -> None:
     prefix = state_prefix("ghost")
     for number in range(states):
         client.send(state_key(prefix, b"%d" % number), pack_state(1, b"{}"), [], partition=0, topic=log(client))
+    client.send(changelog.timer_key("ghost", b"1", b"tea"), b"never decoded", [], partition=0, topic=log(client))
     position = changelog.WATERMARK_VALUE.pack(3, bytes(16))
     client.send(watermark_key("ghost", client.topic), position, [], partition=0, topic=log(client))
     client.flush()
@@ -92,7 +93,7 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     assert reactors(client) == {"counts", "totals", "ghost"}
 
     would = pf(client, "state", "drop", "ghost")
-    assert total(would) == (5, 1)
+    assert total(would) == (5, 1, 1)
     assert durable(client.bootstrap_servers, client.topology) == before
     forgotten(client)
     header = {"format": 1, "partitions": 2, "incarnation": "x", "reactors": {"counts": 1, "ghost": 1}}
@@ -101,7 +102,7 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     assert reactors(client) == {"counts", "totals"}
     headers = [r.value() for r in read_topic(client.bootstrap_servers, log(client)) if r.key() == changelog.HEADER]
     assert orjson.loads(headers[-1] or b"") == header | {"reactors": {"counts": 1}}
-    assert total(pf(client, "state", "drop", "ghost")) == (0, 0)
+    assert total(pf(client, "state", "drop", "ghost")) == (0, 0, 0)
     assert "nothing is kept of a reactor 'gost'; did you mean 'ghost'" in pf(client, "state", "drop", "gost", code=3)
     after = durable(client.bootstrap_servers, client.topology)
     assert after.states == {key: value for key, value in before.states.items() if key[0] != "ghost"}
@@ -112,9 +113,9 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
         wait_until(lambda: counted(worker, {name: 4}, 4))
 
 
-def total(rows: Any) -> tuple[int, int]:
-    """States and positions, of all lanes."""
-    return sum(row["states"] for row in rows), sum(row["positions"] for row in rows)
+def total(rows: Any) -> tuple[int, ...]:
+    """States, timers and positions, of all lanes."""
+    return tuple(sum(row[name] for row in rows) for name in ("states", "timers", "positions"))
 
 
 def test_a_reactor_that_the_topology_has_begins_anew(client: Client) -> None:

@@ -20,6 +20,7 @@ MODULES = sorted(
 
 NAMES = [
     "PUBLIC",
+    "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
@@ -30,6 +31,9 @@ NAMES = [
     "PFError",
     "Reactor",
     "Reply",
+    "RetryInPlace",
+    "RetryLater",
+    "Schedule",
     "State",
     "Topology",
     "on",

@@ -102,7 +102,7 @@ class TestShow:
     def test_keys_are_the_same_in_yaml(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "-o", "json").stdout)
         assert YAML(typ="safe").load(pf("show", FLIGHTS, "-o", "yaml").stdout) == said
-        assert list(said) == ["name", "namespace", "app", "partitions", "replies", "groups", "intents"]
+        assert list(said) == ["name", "namespace", "app", "partitions", "guarantee", "replies", "groups", "intents"]
         assert list(said["groups"][0]["reactors"][0]) == ["id", "class", "state", "state_version", "handles"]
 
     def test_the_namespace_comes_from_the_environment_unless_a_flag_says_it(self) -> None:

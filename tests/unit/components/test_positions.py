@@ -5,6 +5,7 @@ import pytest
 from pf_stream.components.changelogs import LaneLog
 from pf_stream.components.positions import BadTargetError, Target, parse_target
 from pf_stream.core import changelog
+from pf_stream.core.timers import held_key
 
 NOW_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z."""
@@ -66,10 +67,17 @@ class TestLaneLog:
                 (state, b"1"),
                 (gone, None),
                 (changelog.state_key(changelog.state_prefix("ab"), b"k"), b"1"),
-                (b"\x01u", b""),
+                (changelog.timer_key("a", b"k", b"tea"), b"1"),
+                (changelog.timer_key("a", b"k", b"gone"), b"1"),
+                (changelog.timer_key("a", b"k", b"gone"), None),
+                (changelog.timer_key("b", b"k", b"tea"), b"1"),
+                (changelog.UNIT, changelog.UNIT_VALUE.pack(8, 7)),
+                (b"\x01?", b""),
                 (b"", b""),
             ]
         )
+        assert log.timers == {changelog.timer_key("a", b"k", b"tea")}
+        assert log.closing() == [(changelog.UNIT, changelog.UNIT_VALUE.pack(8, 7))]
         assert log.header == {"partitions": 2}
         assert log.watermarks == {("a", "t"): (2, b"i" * 16)}
         assert log.marks == {"t": {"x": (4, 5)}}
@@ -80,3 +88,14 @@ class TestLaneLog:
         log = LaneLog()
         log.take([(changelog.state_key(changelog.state_prefix("a"), b"k"), b"1")])
         assert log.states == set()
+
+    def test_records_that_were_put_aside_and_what_was_suspected(self) -> None:
+        log = LaneLog("a")
+        log.take((held_key("t", offset), b"1") for offset in (3, 7, 5, 8))
+        log.take([(held_key("t", 8), None), (held_key("other", 9), b"1"), (changelog.SUSPECT, b"1")])
+        assert log.held_from("t", 5) == [(held_key("t", 5), None), (held_key("t", 7), None)]
+        assert log.held_from("none", 0) == []
+        assert log.timers == set()
+        assert log.closing() == [(changelog.UNIT, changelog.UNIT_VALUE.pack(0, 0)), (changelog.SUSPECT, None)]
+        log.take([(changelog.SUSPECT, None)])
+        assert len(log.closing()) == 1

@@ -136,7 +136,7 @@ def test_the_topics_id_is_kept_beside_the_watermark() -> None:
 def test_a_lane_keeps_its_name_for_ever() -> None:
     bench = walked()
     assert bench.lane.incarnation == "life1"
-    lane = Lane(bench.plan, 0, bench.lane.authority, bench.lane.limits)
+    lane = Lane(bench.plan, 0, bench.authority, bench.lane.limits)
     lane.restore(bench.changelog)
     lane.begin("another")
     assert lane.incarnation == "life1"

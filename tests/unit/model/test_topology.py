@@ -101,10 +101,19 @@ class TestNames:
 
 
 def test_within_another_namespace() -> None:
-    topology = Topology("t", [FIRST], internal=["bs"], emits=[C], replies=["r"], partitions=7)
+    topology = Topology(
+        "t", [FIRST], internal=["bs"], emits=[C], replies=["r"], partitions=7, guarantee="transactional"
+    )
     moved = topology.within("elsewhere")
     assert moved == Topology(
-        "t", [FIRST], namespace="elsewhere", internal=["bs"], emits=[C], replies=["r"], partitions=7
+        "t",
+        [FIRST],
+        namespace="elsewhere",
+        internal=["bs"],
+        emits=[C],
+        replies=["r"],
+        partitions=7,
+        guarantee="transactional",
     )
     assert moved.source_topics == ("elsewhere.bs", "elsewhere.intents")
     assert moved.within("t") == topology
@@ -146,6 +155,13 @@ class TestFaults:
     def test_partitions(self) -> None:
         assert faults("t", [FIRST], partitions=0) == ["partitions must be 1 or more, not 0"]
         assert Topology("t", [FIRST], partitions=1).partitions == 1
+
+    def test_guarantee(self) -> None:
+        wrong: Any = "exactly_once"
+        assert faults("t", [FIRST], guarantee=wrong) == [
+            "guarantee must be effectively_once or transactional, not 'exactly_once'"
+        ]
+        assert Topology("t", [FIRST]).guarantee == "effectively_once"
 
     def test_an_internal_topic_that_carries_nothing(self) -> None:
         assert faults("t", [FIRST], internal=["b"]) == ["internal topic 'b' carries no intent type; did you mean 'bs'?"]

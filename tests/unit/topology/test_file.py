@@ -28,12 +28,14 @@ class TestMeaning:
             folder.write(
                 "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
                 "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
+                "guarantee: transactional\n"
             )
         )
         module = sys.modules[folder.module]
         assert topology.reactors == (module.Watcher, module.Echo)
         assert topology.emits == (module.Pong,)
         assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
+        assert topology.guarantee == "transactional"
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
 
     def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
@@ -64,7 +66,7 @@ SHAPES = {
     ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, internal, name,"),
+        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, guarantee, internal, name,"),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -99,6 +101,10 @@ SHAPES = {
     "truth for a number": (
         GOOD + "partitions: yes\n",
         (4, "partitions", "found 'yes', a text; allowed: a whole number"),
+    ),
+    "guarantee": (
+        GOOD + "guarantee: exactly_once\n",
+        (4, "guarantee", "found 'exactly_once', a text; allowed: effectively_once or transactional"),
     ),
     "fraction": (GOOD + "partitions: 1.5\n", (4, "partitions", "1.5, a fraction; allowed: a whole number")),
 }
