@@ -100,7 +100,8 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     write(client, changelog.HEADER, orjson.dumps(header))
     assert pf(client, "state", "drop", "ghost", "--execute") == would
     assert reactors(client) == {"counts", "totals"}
-    headers = [r.value() for r in read_topic(client.bootstrap_servers, log(client)) if r.key() == changelog.HEADER]
+    kept = [r for r in read_topic(client.bootstrap_servers, log(client)) if r.partition() == 0]
+    headers = [r.value() for r in kept if r.key() == changelog.HEADER]
     assert orjson.loads(headers[-1] or b"") == header | {"reactors": {"counts": 1}}
     assert total(pf(client, "state", "drop", "ghost")) == (0, 0, 0)
     assert "nothing is kept of a reactor 'gost'; did you mean 'ghost'" in pf(client, "state", "drop", "gost", code=3)
