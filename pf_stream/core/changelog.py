@@ -14,7 +14,7 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     't'        reactor key name                      a timer, see below; deleted when it fires or is cancelled. Of a record that
                                                      was put aside: an empty reactor, its topic, its offset in digits
     'e'        -                                     int64 event clock, milliseconds since the epoch
-    'i'        type subject ce_id                    int64 end, int64 offset, topic: until when a second intent of that
+    'i'        type key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
                                                      subject and id is dropped, and the record of the first
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
                                                      ended again and again; a record as if it were put aside
@@ -129,6 +129,6 @@ def timer_key(reactor: str, key: bytes, name: bytes) -> bytes:
     return b"\x01t" + pack_name(reactor) + _LENGTH.pack(len(key)) + key + _LENGTH.pack(len(name)) + name
 
 
-def once_key(kind: bytes, subject: bytes, ce_id: bytes) -> bytes:
+def once_key(kind: bytes, key: bytes, subject: bytes, ce_id: bytes) -> bytes:
     """Changelog key of the mark of an intent that is handled once."""
-    return b"\x01i" + b"".join(_LENGTH.pack(len(part)) + part for part in (kind, subject, ce_id))
+    return b"\x01i" + b"".join(_LENGTH.pack(len(part)) + part for part in (kind, key, subject, ce_id))

@@ -280,7 +280,8 @@ def _once_key(delivery: Delivery) -> bytes:
     """Changelog key of the mark of an intent that is handled once."""
     headers = delivery.headers
     subject = "" if delivery.claims is None else delivery.claims.subject
-    return changelog.once_key(headers.get("ce_type") or b"", subject.encode(), headers.get("ce_id") or b"")
+    kind, ce_id = headers.get("ce_type") or b"", headers.get("ce_id") or b""
+    return changelog.once_key(kind, delivery.record.key or b"", subject.encode(), ce_id)
 
 
 def _trial_key(delivery: Delivery) -> bytes:
