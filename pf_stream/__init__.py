@@ -22,6 +22,8 @@ from pf_stream.model import (
     Topology,
     on,
     operation,
+    upcast,
+    upgrade,
 )
 
 __all__ = [
@@ -44,4 +46,6 @@ __all__ = [
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]

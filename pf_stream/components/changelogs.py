@@ -1,9 +1,7 @@
 """What tools read in changelogs beside states, and who has to be gone before they write there."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
-
-import orjson
+from typing import TypeVar
 
 from pf_stream.core import changelog
 from pf_stream.core.source import Mark, parse_origin
@@ -46,8 +44,8 @@ class LaneLog:
 
     def __init__(self, states_of: str | None = None) -> None:
         """*states_of* is a reactor whose states and timers are collected."""
-        self.header: dict[str, Any] | None = None
-        """The header record, if the lane ever lived."""
+        self.header: bytes | None = None
+        """Value of the header record, if the lane ever lived."""
         self.reactors: set[str] = set()
         """Every reactor of which there is or was something."""
         self.watermarks: dict[tuple[str, str], tuple[int, bytes]] = {}
@@ -86,7 +84,7 @@ class LaneLog:
                     else:
                         self.marks.setdefault(topic, {})[incarnation] = changelog.MARK_VALUE.unpack(value)
                 case b"h" if value is not None:
-                    self.header = orjson.loads(value)
+                    self.header = value
                 case b"s":
                     if self._prefix is not None and key.startswith(self._prefix):
                         _keep(self.states, key, value)

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
 from pf_stream.core import changelog
-from pf_stream.core.lane import PartitionCountError
+from pf_stream.core.header import Header
 from pf_stream.core.plan import GroupPlan, SourcePlan, plan
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
@@ -318,8 +318,8 @@ class Reset:
         at = group.changelog, number
         log = LaneLog()
         lease = await custody.take(at, log.take, clock.now_ms())
-        if log.header is not None and log.header["partitions"] != group.partitions:
-            raise PartitionCountError(group.changelog, log.header["partitions"], group.partitions)
+        if log.header is not None:
+            Header.parse(group.changelog, log.header).check_partitions(group)
         changes = self._changes(group, number, log)
         entries: list[Entry] = []
         for change in changes:

@@ -3,25 +3,18 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
-from pf_stream.core.changelog import (
-    FORMAT,
-    HEADER,
-    STATE_PREFIX,
-    parse_state_key,
-    state_key,
-    state_prefix,
-    watermark_key,
-)
+from pf_stream.core.changelog import HEADER, STATE_PREFIX, parse_state_key, state_key, state_prefix, watermark_key
+from pf_stream.core.header import Header
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, plan
-from pf_stream.core.store import StateUndecodableError, Store
+from pf_stream.core.store import StateUndecodableError, Store, current_json
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin
@@ -66,7 +59,9 @@ class StoredState:
     key: str
     """The key."""
     version: int
-    """Version of the stored shape."""
+    """Version of the shape that is shown: the reactor's own."""
+    stored_version: int
+    """Version in which it is stored; it is upgraded when it next changes."""
     state: Any
     """Its JSON."""
     topic: str
@@ -87,7 +82,7 @@ def read_state(settings: ConnectionSettings, topology: Topology, reactor: str, k
     Raises:
         StateNotFoundError: nothing is kept under the key.
         NotFoundError: the topology has no such reactor, or its changelog does not exist.
-        StateUndecodableError: the record has another format than this version reads.
+        StateUndecodableError: the record has a format or a version that is not known here, or an upgrade failed.
     """
     group, spec = _reactor(topology, reactor)
     changelog = topology.changelog(group)
@@ -103,14 +98,13 @@ def read_state(settings: ConnectionSettings, topology: Topology, reactor: str, k
             last = record
     if last is None or last.value is None:
         raise StateNotFoundError(reactor, key)
-    form, version = STATE_PREFIX.unpack_from(last.value) if len(last.value) >= STATE_PREFIX.size else (0, 0)
-    if form != FORMAT:
-        raise StateUndecodableError(reactor, record_key, f"it has format {form}, and this version reads {FORMAT}")
+    state = orjson.loads(current_json(spec, record_key, last.value))
     return StoredState(
         reactor=reactor,
         key=record_key.decode(),
-        version=version,
-        state=orjson.loads(last.value[STATE_PREFIX.size :]),
+        version=spec.state.version,
+        stored_version=STATE_PREFIX.unpack_from(last.value)[1],
+        state=state,
         topic=changelog,
         partition=partition,
         offset=last.offset,
@@ -324,9 +318,10 @@ class Drop:
         lease = await custody.take(at, log.take, clock.now_ms())
         entries: list[Entry] = [(watermark_key(self._reactor, topic), None) for topic in self._topics(log)]
         entries += await asyncio.to_thread(self._move_marks, group, number, log)
-        if log.header is not None and self._reactor in log.header["reactors"]:
-            rest = {name: version for name, version in log.header["reactors"].items() if name != self._reactor}
-            entries.append((HEADER, orjson.dumps({**log.header, "reactors": rest})))
+        if log.header is not None:
+            known = Header.parse(group.changelog, log.header)
+            rest = {name: version for name, version in known.reactors.items() if name != self._reactor}
+            entries.append((HEADER, replace(known, reactors=rest).encode()))
         states: list[Entry] = [(key, None) for key in (*log.states, *log.timers)]
         if not self._declared:
             # Nobody reads these, so they may go one batch after the other; the rest tells that there was something, so it is last.

@@ -13,13 +13,34 @@ from pf_stream.core.outputs import reply_topic
 from pf_stream.core.plan import GroupPlan, Route
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.core.source import parse_origin
+from pf_stream.errors import PFError
 from pf_stream.model.context import parse_time_ms
+from pf_stream.model.topology import Topology
+from pf_stream.model.versions import StepError
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "NewerVersionError"]
 
 _hops = re.compile(rb"[0-9]{1,9}").fullmatch
+_versioned = re.compile(rb"([a-z][a-z0-9_.]*)\.v([0-9]{1,9})").fullmatch
 _REPLY_TOPICS = 10_000
+
+
+class NewerVersionError(PFError):
+    """Raised when an internal topic holds an intent that only a newer version of the topology can have written.
+
+    Its lane stops and forgets what it had not committed: nothing is lost, since it is read again.
+    """
+
+    code = "newer_version"
+
+    def __init__(self, kind: str, known: int | None, topic: str, offset: int, topology: Topology) -> None:
+        here = "does not know it" if known is None else f"knows it up to version {known}"
+        super().__init__(
+            f"{topic} holds {kind} at offset {offset}, and this worker's version {topology.version} of topology "
+            f"{topology.name!r} {here}: a newer version wrote it. Upgrade this worker; if you take a version back, or took "
+            f"the type away, let the version that has the type empty the topic first"
+        )
 
 
 class Admission:
@@ -30,6 +51,10 @@ class Admission:
         self._authority = authority
         self._limits = limits
         self._reply_topics: dict[bytes, str | None] = {}
+        self._newest: dict[bytes, int] = {}
+        """Newest version of each intent name that the topology knows, on whatever topic."""
+        for spec in plan.topology.intents:
+            self._newest[spec.name.encode()] = max(spec.version, self._newest.get(spec.name.encode(), 0))
 
     def is_repeat(self, delivery: Delivery) -> bool | Refusal:
         """Whether a record of an internal topic was taken before."""
@@ -41,7 +66,7 @@ class Admission:
         return not delivery.source.take(delivery.record.offset, *origin)
 
     def admit(self, delivery: Delivery) -> Refusal | None:
-        """Complete *delivery*, or say why it is refused."""
+        """Complete *delivery*, or say why it is refused; raises :class:`NewerVersionError`."""
         record = delivery.record
         headers = delivery.headers
         source = delivery.source
@@ -119,7 +144,10 @@ class Admission:
         return None
 
     def _admit_unusual(self, delivery: Delivery) -> Refusal | None:
-        """A record that the quick way of :meth:`admit` does not cover: most are refused, some are just rare."""
+        """A record that the quick way of :meth:`admit` does not cover: most are refused, some are just rare.
+
+        Raises :class:`NewerVersionError`.
+        """
         record = delivery.record
         refusal = self._envelope_refusal(delivery)
         if refusal is not None:
@@ -141,14 +169,42 @@ class Admission:
         kind: bytes = headers["ce_type"]
         plan = delivery.source.plan
         route = plan.routes.get(kind)
-        if route is None:
-            name_, _, version = kind.rpartition(b".v")
-            if name_ in plan.names and version.isdigit():
-                return Refusal("unsupported_version", f"{kind!r} is not a version that this topology handles")
-            return Refusal("unknown_type", f"no reactor handles {kind!r:.200} on {plan.origin}")
+        older = plan.older.get(kind)
+        if route is None and older is None:
+            return self._unknown(delivery, kind)
         if value is None:
             return Refusal("null_value", "it has no value")
+        if route is None:
+            assert older is not None
+            route = older.route
+            try:
+                value = route.intent.upcasts.run(value, older.version)
+            except (StepError, ValueError) as error:
+                return Refusal("malformed_payload", str(error))
         return self._admit_payload(delivery, route, value)
+
+    def _unknown(self, delivery: Delivery, kind: bytes) -> Refusal:
+        plan = delivery.source.plan
+        match = _versioned(kind)
+        if match is not None:
+            name, version = match[1], int(match[2])
+            known = self._newest.get(name)
+            if self._is_ours(delivery, known=known is not None) and (known is None or version > known):
+                offset = delivery.record.offset
+                raise NewerVersionError(kind.decode(), known, plan.topic, offset, self._plan.topology)
+            if name in plan.names:
+                return Refusal("unsupported_version", f"{kind!r} is not a version that this topology handles")
+        return Refusal("unknown_type", f"no reactor handles {kind!r:.200} on {plan.origin}")
+
+    @staticmethod
+    def _is_ours(delivery: Delivery, *, known: bool) -> bool:
+        """Whether nobody but this topology can have written the record, and none of its versions could do without it."""
+        source, timer = delivery.source, delivery.timer
+        if timer is not None and timer.scheduled:
+            return known  # a type that was taken away may have timers for months, which nobody can wait for
+        if not source.plan.internal or source.plan.origin != source.plan.topic:
+            return False  # what was rerouted was written by anybody
+        return timer is not None or not any(delivery.record.offset < seen for seen in source.ahead.values())
 
     def _envelope_refusal(self, delivery: Delivery) -> Refusal | None:
         record = delivery.record

@@ -4,7 +4,8 @@ A lane's changelog partition holds everything the lane must know after a crash. 
 
     key        = 0x01 kind body
     kind       body                                  value
-    'h'        -                                     JSON: topology, partitions, incarnation, reactors (id: state version)
+    'h'        -                                     JSON: format, topology, version, partitions, incarnation,
+                                                     reactors (id: state version)
     'f'        -                                     JSON: worker, producer id, epoch; marks the start of a lease
     'u'        -                                     int64 unit sequence, int64 sequence up to which outputs were sent
     'w'        reactor topic                         int64 next offset, 16 bytes topic id
@@ -38,6 +39,7 @@ __all__ = [
     "EVENT_CLOCK_VALUE",
     "FENCE",
     "FORMAT",
+    "FORMAT_BYTE",
     "HEADER",
     "ONCE_VALUE",
     "SUSPECT",
@@ -58,6 +60,8 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
+FORMAT_BYTE: Final = b"\x01"
+"""First byte of every key."""
 HEADER: Final = b"\x01h"
 FENCE: Final = b"\x01f"
 UNIT: Final = b"\x01u"

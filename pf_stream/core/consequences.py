@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from pf_stream.core import changelog
+from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.limits import Limits
@@ -44,15 +45,24 @@ class Consequences:
         self.size = 0
         """Bytes that this adds to a unit, by estimate."""
 
+    def clear(self) -> None:
+        """Make it good for another delivery."""
+        self.outputs.clear()
+        self.timers.clear()
+        self.size = 0
+
 
 class Performer:
     """Makes effects into consequences, for one lane."""
 
-    def __init__(self, plan: GroupPlan, partition: int, authority: Authority, limits: Limits) -> None:
+    def __init__(
+        self, plan: GroupPlan, partition: int, authority: Authority, limits: Limits, admission: Admission
+    ) -> None:
         self._plan = plan
         self._partition = partition
         self._authority = authority
         self._limits = limits
+        self._admission = admission
         self._routes: dict[tuple[str, str], Route] = {
             (source.topic, route.intent.type): route
             for source in plan.sources
@@ -60,10 +70,8 @@ class Performer:
             for route in source.routes.values()
         }
 
-    def perform(
-        self, delivery: Delivery, reactor: ReactorPlan, result: object, reply_to: str | None, into: Consequences
-    ) -> None:
-        """Add what *result* asks for, which a handler of *reactor* returned; *reply_to* is the topic for replies.
+    def perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, into: Consequences) -> None:
+        """Add what *result* asks for, which a handler of *reactor* returned.
 
         Raises:
             BadEffectError: it is no effect, or one that cannot be made.
@@ -92,6 +100,7 @@ class Performer:
                     into.size += 512 + len(data)
                     if len(data) > limit:
                         raise BadEffectError(f"replied with {len(data)} bytes; the limit is {limit}")
+                    reply_to = self._reply_topic(delivery)
                     if reply_to is not None:
                         kind = f"{delivery.route.intent.name}.reply"
                         outputs.append(reply(delivery, data, kind, self._plan.topology, reply_to, None))
@@ -163,12 +172,18 @@ class Performer:
             return decided
         return None if claims.not_before_ms <= at_ms < claims.expires_ms else claims.valid_at(at_ms)
 
-    def refusal(self, delivery: Delivery, refusal: Refusal, reply_to: str | None) -> list[Output]:
+    def refusal(self, delivery: Delivery, refusal: Refusal) -> list[Output]:
         """The reply that tells the sender of a refusal, if there is somewhere to tell it."""
+        reply_to = self._reply_topic(delivery)
         if reply_to is None:
             return []
         data = orjson.dumps({"error": refusal.code, "message": refusal.reason})
         return [reply(delivery, data, "pf.refused", self._plan.topology, reply_to, refusal.code)]
+
+    def _reply_topic(self, delivery: Delivery) -> str | None:
+        """Where a reply goes: where it was asked for, by somebody who has proven who they are."""
+        raw = delivery.headers.get("pf-reply-to")
+        return None if raw is None or delivery.claims is None else self._admission.reply_topic(raw)
 
 
 def _due_ms(effect: Schedule, now_ms: int) -> int:

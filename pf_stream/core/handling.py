@@ -79,7 +79,8 @@ class Handling(Generic[O]):
         self._partition = partition
         self._authority = authority
         self._limits = limits
-        self._performer = Performer(plan, partition, authority, limits)
+        self._performer = Performer(plan, partition, authority, limits, self.admission)
+        self._consequences = Consequences()
         self._stores = stores
         self._timers = timers
         self._once = once
@@ -131,8 +132,7 @@ class Handling(Generic[O]):
             record.offset,
             record.timestamp,
             delivery.now_ms,
-            None if timer is None else timer.due_ms,
-            timer is not None and timer.scheduled,
+            timer,
         )
         consequences: Consequences | None = None
         done: list[tuple[Store, Entry]] = []
@@ -154,8 +154,9 @@ class Handling(Generic[O]):
                 result = binding.handle(intent, entry.state, context)
                 if result is not None:
                     if consequences is None:
-                        consequences = Consequences()
-                    self._performer.perform(delivery, reactor, result, self._reply_topic(delivery), consequences)
+                        consequences = self._consequences
+                        consequences.clear()
+                    self._performer.perform(delivery, reactor, result, consequences)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
                 store.undo(key, entry)
                 for other, other_entry in done:
@@ -175,13 +176,8 @@ class Handling(Generic[O]):
         if consequences is not None:
             self.unit.outputs.extend(consequences.outputs)
             self.unit.bytes += consequences.size
-            for timer_key, raw in consequences.timers:
-                if raw is None:
-                    self._timers.cancel(timer_key)
-                    continue
-                self._timers.set(timer_key, raw)
-                if raw[1] == EVENT:
-                    self._timers.move_event_clock(min(context.time_ms, delivery.at_ms))
+            if consequences.timers:
+                self._set_timers(consequences, min(context.time_ms, delivery.at_ms))
         return True
 
     def _failed(self, delivery: Delivery, binding: Binding, error: BaseException) -> bool:
@@ -227,6 +223,15 @@ class Handling(Generic[O]):
         if delivery.route.intent.once_ms is not None and timer is None:
             self._mark(delivery)
 
+    def _set_timers(self, consequences: Consequences, event_ms: int) -> None:
+        for key, raw in consequences.timers:
+            if raw is None:
+                self._timers.cancel(key)
+                continue
+            self._timers.set(key, raw)
+            if raw[1] == EVENT:
+                self._timers.move_event_clock(event_ms)
+
     def _mark(self, delivery: Delivery) -> None:
         """Note an intent that is handled once."""
         once_ms = delivery.route.intent.once_ms
@@ -261,14 +266,9 @@ class Handling(Generic[O]):
         ids = () if claims is None else claims.revocation_ids
         told = Refusal(code, reason)
         letter = dead_letter(delivery, self._partition, told, name, ids, self._limits.inline_bytes)
-        self.add([letter, *self._performer.refusal(delivery, told, self._reply_topic(delivery))])
+        self.add([letter, *self._performer.refusal(delivery, told)])
         if delivery.timer is not None and not delivery.timer.scheduled:
             self._once.discard(_once_key(delivery), source.plan.topic, record.offset)
-
-    def _reply_topic(self, delivery: Delivery) -> str | None:
-        """Where a reply goes: where it was asked for, by somebody who has proven who they are."""
-        raw = delivery.headers.get("pf-reply-to")
-        return None if raw is None or delivery.claims is None else self.admission.reply_topic(raw)
 
     def add(self, outputs: list[Output | Copy]) -> None:
         self.unit.outputs.extend(outputs)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Generic, cast
 
-import orjson
 from typing_extensions import TypeVar
 
 from pf_stream.core import changelog
 from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.handling import Handling, OpenUnit
+from pf_stream.core.header import ChangelogFormatError, Header
 from pf_stream.core.limits import Limits
 from pf_stream.core.once import Once
 from pf_stream.core.outbox import OutboxEntry, decode_entry
@@ -24,29 +24,16 @@ from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.source import Source
-from pf_stream.core.store import ENCODING_ERRORS, Entry, Store
+from pf_stream.core.store import ENCODING_ERRORS, Entry, Store, current_json
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
-from pf_stream.errors import PFError
 from pf_stream.model.state import strictly
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["Lane", "PartitionCountError"]
+__all__ = ["Lane"]
 
 O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - outputs
-
-
-class PartitionCountError(PFError):
-    """Raised when a changelog was written for another number of partitions: keys would be looked for in a wrong place."""
-
-    code = "partition_count"
-
-    def __init__(self, changelog_topic: str, was: int, now: int) -> None:
-        super().__init__(
-            f"{changelog_topic} was written for {was} partitions and the source topics have {now}: state lives where "
-            f"its key lives, so give the topics {was} partitions again, or start under a new topology name"
-        )
 
 
 class Lane(Generic[O]):
@@ -93,7 +80,7 @@ class Lane(Generic[O]):
         self._collect = collect
         self._room = limits.unit_records
         # what the changelog holds beside states and positions
-        self._header: dict[str, Any] | None = None
+        self._header: Header | None = None
         self._watermarks: dict[tuple[str, str], int] = {}
         self._outbox: dict[int, dict[int, bytes]] = {}
         self._deletions: list[bytes] = []
@@ -102,9 +89,11 @@ class Lane(Generic[O]):
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take changelog records, key and value, in the order of the log."""
+        """Take changelog records, key and value, in the order of the log. Raises :class:`ChangelogFormatError`."""
         stores = {store.reactor.spec.id: store.cold for store in self.stores}
         for key, value in records:
+            if key[:1] != changelog.FORMAT_BYTE:
+                raise ChangelogFormatError(self.plan.changelog, key[:1])
             match key[1:2]:
                 case b"s":
                     reactor, name, _ = changelog.parse_state_key(key)
@@ -150,10 +139,8 @@ class Lane(Generic[O]):
                 case b"p":
                     self.suspects.restore(value)
                 case b"h" if value is not None:
-                    self._header = orjson.loads(value)
-                    self.incarnation = self._header["incarnation"]
-                    if self._header["partitions"] != self.plan.partitions:
-                        raise PartitionCountError(self.plan.changelog, self._header["partitions"], self.plan.partitions)
+                    self._header = Header.parse(self.plan.changelog, value)
+                    self.incarnation = self._header.incarnation
                 case _:
                     pass
 
@@ -161,7 +148,10 @@ class Lane(Generic[O]):
         """End the recovery; *incarnation* is used if the lane never lived before.
 
         Returns the next offset of each source topic, ``None`` where no reactor has read the topic before.
+        Raises what :meth:`Header.check` raises: the changelog is not one that this topology may go on with.
         """
+        if self._header is not None:
+            self._header.check(self.plan)
         self.incarnation = self.incarnation or incarnation
         positions = {
             topic: source.begin(
@@ -352,9 +342,9 @@ class Lane(Generic[O]):
                     entries.append((changelog.watermark_key(reader.spec.id, topic), watermark))
                 for incarnation, mark in source.seal():
                     entries.append((changelog.mark_key(topic, incarnation.decode()), changelog.MARK_VALUE.pack(*mark)))
-        header = self._current_header()
+        header = Header.of(self.plan, self.incarnation, self._header)
         if header != self._header:
-            entries.append((changelog.HEADER, orjson.dumps(header)))
+            entries.append((changelog.HEADER, header.encode()))
             self._header = header
         self.dropped += self._once.dropped
         entries += self.timers.seal()
@@ -390,18 +380,6 @@ class Lane(Generic[O]):
                 entry.log = None
         return touched
 
-    def _current_header(self) -> dict[str, Any]:
-        return {
-            "format": changelog.FORMAT,
-            "topology": self.plan.topology.name,
-            "partitions": self.plan.partitions,
-            "incarnation": self.incarnation,
-            "reactors": {
-                **(self._header or {}).get("reactors", {}),
-                **{reactor.spec.id: reactor.spec.state.version for reactor in self.plan.reactors},
-            },
-        }
-
     def _take_back(self, code: str) -> Rewind:
         open_unit = self._unit
         alone = open_unit.count == 1
@@ -424,13 +402,21 @@ class Lane(Generic[O]):
 
     # -- what others may read ------------------------------------------------------------------------------------------
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the lane has never committed anything."""
+        return self._header is None
+
     def stored(self, reactor: str, key: bytes) -> bytes | None:
-        """JSON of the last sealed state of *reactor* under *key*, or ``None``."""
+        """JSON of the last sealed state of *reactor* under *key*, or ``None``; in the current version, whatever is stored.
+
+        Raises :class:`StateUndecodableError` if it is not to be had in that version.
+        """
         for store in self.stores:
             if store.reactor.spec.id == reactor:
                 entry = store.live.get(key)
                 raw = store.cold.get(key) if entry is None else entry.raw
-                return None if raw is None else raw[changelog.STATE_PREFIX.size :]
+                return None if raw is None else current_json(store.reactor.spec, key, raw)
         return None
 
     @property

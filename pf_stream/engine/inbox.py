@@ -46,10 +46,10 @@ class Inbox:
         self._feeds.append(feed)
         self._reader.add(feed)
 
-    def first(self, may_go_on: Callable[[str], bool]) -> tuple[str, Chunk] | None:
-        """A topic that may go on, and its first chunk; ``None`` if there is none."""
+    def first(self, paused_until_ms: Callable[[str], int], now_ms: int) -> tuple[str, Chunk] | None:
+        """A topic that is not paused, and its first chunk; ``None`` if there is none."""
         for topic, chunks in self._chunks.items():
-            if chunks and may_go_on(topic):
+            if chunks and paused_until_ms(topic) <= now_ms:
                 return topic, chunks[0]
         return None
 

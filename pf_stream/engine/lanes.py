@@ -21,6 +21,7 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
+from pf_stream.kafka.topics import PartitionsDisagreeError
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
 
@@ -165,6 +166,17 @@ class Lanes:
         runners, self._open = self._open, {}
         await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
         self._parked.update(runners)
+
+    def check_partitions(self) -> None:
+        """Whether the topics still have the partitions that the lanes were made for; raises :class:`PartitionsDisagreeError`.
+
+        Keys would be sent to partitions that nobody reads, and after the next start there would be a second state for each.
+        """
+        for plan in self._plans.values():
+            topics = (*(source.topic for source in plan.sources), plan.changelog)
+            counts = {topic: self._shared.control.partitions(topic) for topic in topics}
+            if max(counts.values()) > plan.partitions:
+                raise PartitionsDisagreeError({**counts, "(this worker)": plan.partitions})
 
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None)

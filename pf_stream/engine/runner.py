@@ -9,6 +9,8 @@ from typing import Any, Final
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 
+from pf_stream.core.changelog import HEADER
+from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.store import StateUndecodableError
@@ -113,6 +115,8 @@ class LaneRunner:
         if committer.fence != known + 1:
             self.lane = self._new_lane()
             self.recovered = await recover(shared.control, self._changelog, committer.fence, self.lane.restore)
+            if self.lane.is_new:
+                await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
@@ -127,6 +131,29 @@ class LaneRunner:
         for topic, source in self.lane.sources.items():
             self._inbox.read(topic, source.next, source.topic_id)
         self.open_time = asyncio.get_running_loop().time() - started
+
+    async def _check_partitions(self) -> None:
+        """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
+
+        A new lane has nothing of its own that could tell, and would give a second state to keys that moved here.
+        """
+        control = self._shared.control
+        others: list[Partition] = [(self.plan.changelog, number) for number in range(self.plan.partitions)]
+        begins = await control.offsets(others, end=False)
+        ends = await control.offsets(others, end=True)
+        for other in others:
+            position = begins[other]
+            while position < ends[other]:
+                result = await control.fetch_one(other, position)
+                if result.error is not None:
+                    raise result.error
+                if result.chunk is None:
+                    continue
+                for record in result.chunk:
+                    if record.key == HEADER and record.value is not None:
+                        Header.parse(self.plan.changelog, record.value).check_partitions(self.plan)
+                        return  # they all say the same
+                position = result.chunk.next_offset
 
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
         shared = self._shared
@@ -174,7 +201,7 @@ class LaneRunner:
             if lane.is_due(now_ms):
                 lane.fire(now_ms, SLICE)
             else:
-                found = inbox.first(lambda topic: lane.paused_until_ms(topic) <= now_ms)
+                found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
                     await self._wait(now_ms)
                     continue

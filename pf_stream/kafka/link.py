@@ -187,6 +187,10 @@ class Link:
         node = self._client.cluster.leader_for_partition(TopicPartition(*partition))
         return None if node in (None, -1) else node
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a watched topic has, as of the last metadata; at most a minute old."""
+        return len(self._client.cluster.partitions_for_topic(topic) or ())
+
     async def watch(self, topics: Sequence[str]) -> None:
         """Learn, and from now on keep up with, the leaders of *topics*."""
         cluster = self._client.cluster

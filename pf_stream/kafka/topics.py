@@ -35,6 +35,10 @@ _OURS = frozenset({REGISTRY, REPLAYS})
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CREATE_TIME = {"message.timestamp.type": "CreateTime"}
 _MIB = 1 << 20
+_NO_WAY_BACK = (
+    "Kafka adds partitions to a topic and takes none away: delete and create anew what holds nothing yet, or give the "
+    "topology another namespace, and with it topics of its own."
+)
 
 
 class Purpose(enum.StrEnum):
@@ -116,7 +120,7 @@ class PartitionsDisagreeError(KafkaError):
 
     code = "partitions_disagree"
 
-    def __init__(self, counts: Mapping[str, int], fix: str) -> None:
+    def __init__(self, counts: Mapping[str, int], fix: str = _NO_WAY_BACK) -> None:
         self.counts = dict(counts)
         by_count: dict[int, list[str]] = {}
         for name, count in sorted(counts.items()):
@@ -250,7 +254,5 @@ def _counts(spec: TopicSpec, there: Mapping[str, TopicInfo]) -> bool:
 def _common_count(specs: Iterable[TopicSpec], there: Mapping[str, TopicInfo]) -> int | None:
     counts = {spec.name: there[spec.name].partitions for spec in specs if _counts(spec, there)}
     if len(set(counts.values())) > 1:
-        raise PartitionsDisagreeError(
-            counts, "Delete and create anew what holds nothing yet, or give the topics of this topology other names."
-        )
+        raise PartitionsDisagreeError(counts)
     return next(iter(counts.values()), None)

@@ -9,6 +9,7 @@ from pf_stream.model.reactor import Reactor, ReactorSpec, on
 from pf_stream.model.scope import Scope
 from pf_stream.model.state import State, StateSpec
 from pf_stream.model.topology import Group, Topology
+from pf_stream.model.versions import upcast, upgrade
 
 __all__ = [
     "PUBLIC",
@@ -37,4 +38,6 @@ __all__ = [
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]

@@ -28,6 +28,15 @@ ANONYMOUS: Final[Caller] = _Anonymous()
 """The caller of an intent that requires nothing and came without a context."""
 
 
+class Waited(Protocol):
+    """The timer that brought an intent."""
+
+    @property
+    def due_ms(self) -> int: ...
+    @property
+    def scheduled(self) -> bool: ...
+
+
 class Context:
     """What a handler may know beside the intent and its state.
 
@@ -37,12 +46,11 @@ class Context:
 
     __slots__ = (
         "_caller",
-        "_due_ms",
         "_headers",
         "_now_ms",
         "_offset",
         "_partition",
-        "_scheduled",
+        "_timer",
         "_timestamp_ms",
         "_topic",
     )
@@ -56,8 +64,7 @@ class Context:
         offset: int,
         timestamp_ms: int,
         now_ms: int,
-        due_ms: int | None = None,
-        scheduled: bool = False,
+        timer: Waited | None = None,
     ) -> None:
         self._caller = caller
         self._headers = headers
@@ -66,8 +73,7 @@ class Context:
         self._offset = offset
         self._timestamp_ms = timestamp_ms
         self._now_ms = now_ms
-        self._due_ms = due_ms
-        self._scheduled = scheduled
+        self._timer = timer
 
     @property
     def subject(self) -> str:
@@ -102,7 +108,7 @@ class Context:
     @property
     def due_ms(self) -> int | None:
         """When the timer that brought this intent was due, milliseconds since the epoch; ``None`` if it did not wait."""
-        return self._due_ms
+        return None if self._timer is None else self._timer.due_ms
 
     @property
     def intent_id(self) -> str:
@@ -122,7 +128,8 @@ class Context:
     def uuid(self, name: str = "") -> uuid.UUID:
         """A UUID (version 5) that is the same on every run of this intent; *name* tells several apart."""
         # A scheduled intent has no record of its own; its id is made of the one that scheduled it, and a number.
-        origin = self.intent_id if self._scheduled else f"{self._topic}:{self._partition}:{self._offset}"
+        scheduled = self._timer is not None and self._timer.scheduled
+        origin = self.intent_id if scheduled else f"{self._topic}:{self._partition}:{self._offset}"
         return uuid.uuid5(uuid.NAMESPACE_URL, f"pf:{origin}:{name}")
 
     def __repr__(self) -> str:

@@ -543,11 +543,18 @@ class ProcessWorker:
 
 @contextmanager
 def in_process(
-    bootstrap_servers: str, topology: Topology, folder: Path, *, worker_id: str = "w0", session_s: float | None = None
+    bootstrap_servers: str,
+    topology: Topology,
+    folder: Path,
+    *,
+    worker_id: str = "w0",
+    session_s: float | None = None,
+    module: str = __name__,
 ) -> Iterator[ProcessWorker]:
     """A worker process; killed after the block if it still runs.
 
-    *session_s* is how long its group waits for it when it has gone; a broker allows no less than six seconds.
+    *module* is where the topology stands, under its own name. *session_s* is how long its group waits for it when it has
+    gone; a broker allows no less than six seconds.
     """
     trust = folder / "issuer.pub"
     SIGNER.save(folder / "issuer", overwrite=True)
@@ -558,7 +565,7 @@ def in_process(
             "-c",
             f"from pf_stream import cli; from pf_stream.engine import app; app.SESSION_S = {session_s}; cli.main()",
         ]
-    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{__name__}:{topology.name}"]
+    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{module}:{topology.name}"]
     command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
     environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": bootstrap_servers}
     with log.open("wb") as output:

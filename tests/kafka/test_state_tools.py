@@ -96,7 +96,8 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     assert total(would) == (5, 1, 1)
     assert durable(client.bootstrap_servers, client.topology) == before
     forgotten(client)
-    header = {"format": 1, "partitions": 2, "incarnation": "x", "reactors": {"counts": 1, "ghost": 1}}
+    header = {"format": 1, "topology": "counts", "version": 1, "partitions": 2, "incarnation": "x"}
+    header |= {"reactors": {"counts": 1, "ghost": 1}}
     write(client, changelog.HEADER, orjson.dumps(header))
     assert pf(client, "state", "drop", "ghost", "--execute") == would
     assert reactors(client) == {"counts", "totals"}

@@ -38,6 +38,8 @@ NAMES = [
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]
 """What the author of a reactor types."""
 

@@ -78,7 +78,7 @@ class TestLaneLog:
         )
         assert log.timers == {changelog.timer_key("a", b"k", b"tea")}
         assert log.closing() == [(changelog.UNIT, changelog.UNIT_VALUE.pack(8, 7))]
-        assert log.header == {"partitions": 2}
+        assert log.header == b'{"partitions":2}'
         assert log.watermarks == {("a", "t"): (2, b"i" * 16)}
         assert log.marks == {"t": {"x": (4, 5)}}
         assert log.states == {state}

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pf_stream import PUBLIC, Capability, DefinitionError, Intent, Key, operation
 from pf_stream.model import IntentSpec
+from pf_stream.model.versions import Steps
 
 
 class DocCap(Capability):
@@ -66,6 +67,7 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
         decode=spec.decode,
         encode=spec.encode,
         key_of=spec.key_of,
+        upcasts=Steps("upcast", 3),
         once_ms=None,
     )
     assert spec.type == "docs.write.v3"

@@ -28,7 +28,7 @@ class TestMeaning:
             folder.write(
                 "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
                 "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
-                "guarantee: transactional\n"
+                "guarantee: transactional\nversion: 3\nretired: [old, older]\n"
             )
         )
         module = sys.modules[folder.module]
@@ -37,12 +37,14 @@ class TestMeaning:
         assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
         assert topology.guarantee == "transactional"
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
+        assert (topology.version, topology.retired) == (3, frozenset({"old", "older"}))
 
     def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
         topology = read_topology_file(folder.write(GOOD))
         assert (topology.namespace, topology.partitions, topology.replies) == ("pings", 4, ())
         assert not topology.internal
         assert not topology.emits
+        assert (topology.version, topology.retired) == (1, frozenset())
 
     def test_every_field_is_explained(self) -> None:
         assert all(field.description for field in TopologyFile.model_fields.values())
@@ -93,6 +95,14 @@ SHAPES = {
     "number in a list": (
         GOOD + "internal:\n  - pongs\n  - 3\n",
         (6, "internal[1]", "found 3, a number; allowed: topics within the namespace"),
+    ),
+    "text for a version": (
+        GOOD + "version: v2\n",
+        (4, "version", "found 'v2', a text; allowed: a whole number, 1 or more"),
+    ),
+    "number for a retired reactor": (
+        GOOD + "retired: [7]\n",
+        (4, "retired[0]", "found 7, a number; allowed: reactor ids"),
     ),
     "text for a number": (
         GOOD + "partitions: four\n",
