@@ -72,7 +72,7 @@ def test_what_cannot_be_decoded_is_found(client: Client) -> None:
     assert {(fault["reactor"], fault["topic"], fault["partition"]) for fault in found["faults"]} == {
         ("counts", log(client), 0)
     }
-    assert "it has format 1 and version 7" in found["faults"][0]["reason"]
+    assert "it has version 7, and Count is version 1 here" in found["faults"][0]["reason"]
     assert pf(client, "state", "check", "totals") == {"keys": {"totals": 1}, "undeclared": {}, "faults": []}
     assert "did you mean 'totals'" in pf(client, "state", "check", "totls", code=3)
 
