@@ -59,7 +59,9 @@ class Targets:
         if absent:
             needed = sorted(topic for topic in absent if not self.is_optional(topic))
             if needed:
-                raise TopicMissingError(needed, "Create them with: pf topics create")
+                raise await self._link.why_absent(needed[0]) or TopicMissingError(
+                    needed, "They were away for a moment."
+                )
             log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
         return unit.outputs.entries(without=absent)
 

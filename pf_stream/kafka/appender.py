@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 
-from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError, TopicMissingError
+from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError
 from pf_stream.kafka.link import BACKOFF_S, Link, Partition, Produced, is_transient
 
 __all__ = ["Appender"]
@@ -123,12 +123,12 @@ class Appender:
             missing = topics - (await self._link.describe(sorted(topics))).keys()
             await self._wait("no leader", lost)
             # Twice, and not at once: a broker may learn of a topic later than its producer.
-            if missing:
-                missing -= (await self._link.describe(sorted(missing))).keys()
+            absent = {topic: await self._link.why_absent(topic) for topic in missing}
             for partition in lost:
-                if partition[0] in missing:
+                why = absent.get(partition[0])
+                if why is not None:
                     for item in list(self._queues[partition]):
-                        self._fail(partition, item, TopicMissingError([partition[0]], "It was deleted while in use."))
+                        self._fail(partition, item, why)
         self._in_flight.difference_update(partitions)
         self._pump()
 

@@ -48,6 +48,8 @@ class NotAuthorisedError(KafkaError):
     code = "kafka_not_authorised"
 
     def __init__(self, action: str, reason: object) -> None:
+        self.action = action
+        self.reason = str(reason)
         super().__init__(f"Kafka does not allow this principal to {action}: {reason}")
 
 

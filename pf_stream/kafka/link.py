@@ -20,9 +20,10 @@ from aiokafka.protocol.produce import ProduceRequest
 
 from pf_stream.kafka._metadata import TopicsRequest
 from pf_stream.kafka.batch import Chunk
-from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, TopicMissingError
+from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError, TopicMissingError
 
 __all__ = [
+    "NOT_AUTHORISED",
     "ConnectionSettings",
     "Described",
     "FetchResult",
@@ -32,6 +33,7 @@ __all__ = [
     "Produced",
     "error_of",
     "is_transient",
+    "refusal",
 ]
 
 log = structlog.get_logger(__name__)
@@ -164,7 +166,24 @@ class Link:
     # -- metadata ------------------------------------------------------------------------------------------------------
 
     async def describe(self, topics: Sequence[str]) -> dict[str, Described]:
-        """Those of *topics* that exist. Makes none, whatever the brokers' settings; waits until a broker answers."""
+        """Those of *topics* that exist, as far as this principal may see them; waits until a broker answers."""
+        return {
+            name: Described(topic_id, len(partitions))
+            for code, name, topic_id, _, partitions, *_ in await self._topics(topics)
+            if code in {0, kafka_errors.LeaderNotAvailableError.errno}
+        }
+
+    async def why_absent(self, topic: str) -> KafkaError | None:
+        """Why a topic is not among those that :meth:`describe` finds; None if it is there after all."""
+        code = (await self._topics([topic]))[0][0]
+        if code == kafka_errors.TopicAuthorizationFailedError.errno:
+            return NotAuthorisedError(f"see {topic}", error_of(code, topic))
+        if code in {0, kafka_errors.LeaderNotAvailableError.errno}:
+            return None
+        return TopicMissingError([topic], "Create it with: pf topics create")
+
+    async def _topics(self, topics: Sequence[str]) -> Sequence[Any]:
+        """What the brokers say of *topics*. Makes none, whatever their settings."""
         pause = Pause(self)
         while True:
             node = self._client.get_random_node()
@@ -175,11 +194,8 @@ class Link:
                     if not is_transient(error):
                         raise
                 else:
-                    return {
-                        name: Described(topic_id, len(partitions))
-                        for code, name, topic_id, _, partitions, *_ in response.topics
-                        if code in {0, kafka_errors.LeaderNotAvailableError.errno}
-                    }
+                    found: Sequence[Any] = response.topics
+                    return found
             await pause()
 
     def leader(self, partition: Partition) -> int | None:
@@ -273,7 +289,7 @@ class Link:
         while position < end:
             result = await self.fetch_one(partition, position)
             if result.error is not None:
-                raise KafkaError(f"cannot read {partition[0]}-{partition[1]} from {position}: {result.error!r}")
+                raise refusal(f"read {partition[0]}", result.error)
             if result.chunk is None:
                 break
             records.extend(record for record in result.chunk if position <= record.offset < end)
@@ -328,7 +344,7 @@ class Link:
                         if error_ is None:
                             found[topic, row[0]] = row[3]
                         elif not is_transient(error_):
-                            raise KafkaError(f"cannot read offsets of {topic}-{row[0]}: {error_!r}")
+                            raise refusal(f"read {topic}", error_)
             if len(found) < len(partitions):
                 await pause()
         return found
@@ -361,8 +377,8 @@ class Link:
             if node is not None:
                 return node
             await self.watch([partition[0]])
-            if self.leader(partition) is None and partition[0] not in await self.describe([partition[0]]):
-                raise TopicMissingError([partition[0]], "Create it with: pf topics create")
+            if self.leader(partition) is None and (why := await self.why_absent(partition[0])) is not None:
+                raise why
             await pause()
 
 
@@ -398,6 +414,22 @@ _TRANSIENT = (
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     return isinstance(error, _TRANSIENT) or bool(getattr(error, "retriable", False))
+
+
+NOT_AUTHORISED: Final = (
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+)
+"""A broker does not let this principal do it."""
+
+
+def refusal(action: str, error: BaseException) -> KafkaError:
+    """What it means that a broker has refused *action* for good."""
+    if isinstance(error, NOT_AUTHORISED):
+        return NotAuthorisedError(action, error)
+    return KafkaError(f"cannot {action}: {error!r}")
 
 
 PRODUCER_FENCED: Final = 90

@@ -19,7 +19,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from pf_stream.kafka.errors import FencedError, KafkaError, NotAuthorisedError, TopicMissingError, TransactionError
-from pf_stream.kafka.link import Link, Partition, Pause, error_of, is_transient
+from pf_stream.kafka.link import NOT_AUTHORISED, Link, Partition, Pause, error_of, is_transient
 
 __all__ = ["Transactions", "init_producer_id", "transactional_id"]
 
@@ -33,12 +33,6 @@ _FENCED = (
     kafka_errors.InvalidProducerEpoch,
     kafka_errors.InvalidProducerIdMapping,
     kafka_errors.ProducerFenced,
-)
-_NOT_AUTHORISED = (
-    kafka_errors.ClusterAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.TransactionalIdAuthorizationFailed,
 )
 _MOVED = (
     kafka_errors.CoordinatorNotAvailableError,
@@ -65,7 +59,7 @@ async def init_producer_id(link: Link, name: str) -> tuple[int, int]:
             InitProducerIdRequest(name, TIMEOUT_MS),
             lambda answer: [error_of(answer.error_code, name)],
         )
-    except _NOT_AUTHORISED as error:
+    except NOT_AUTHORISED as error:
         raise NotAuthorisedError(f"use transactional id {name!r}", error) from error
     except kafka_errors.KafkaError as error:
         raise KafkaError(f"no producer id for {name!r}: {error!r}") from error
@@ -174,7 +168,7 @@ class Transactions:
             await _ask(self._link, coordinator or (CoordinationType.TRANSACTION, self.id), request, errors)
         except _FENCED as error:
             raise FencedError(*self._lane) from error
-        except _NOT_AUTHORISED as error:
+        except NOT_AUTHORISED as error:
             raise NotAuthorisedError(f"write in a transaction of {self.id!r}", error) from error
         except kafka_errors.KafkaError as error:
             raise TransactionError(self.id, action, repr(error)) from error

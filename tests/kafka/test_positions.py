@@ -1,6 +1,7 @@
 """Positions moved on a real broker: what is counted again, what is not, and lanes that go on after they had to stop."""
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from pf_stream.clock import WallClock
 from pf_stream.components.changelogs import LaneLog
 from pf_stream.components.positions import OutOfRangeError, Reset, StaleReaderError, Target, positions
 from pf_stream.core import changelog
-from pf_stream.engine import app
 from pf_stream.errors import NotFoundError
 from pf_stream.kafka.admin import Admin
 from tests.kafka._support import (
@@ -36,10 +36,7 @@ from tests.kafka._support import (
 
 
 @pytest.fixture
-def client(bootstrap_servers: str, unique: str, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(
-        app, "SESSION_S", 6.0
-    )  # the shortest that a broker allows: a stopped worker is forgotten sooner
+def client(bootstrap_servers: str, unique: str) -> Client:
     topology = counts.within(unique)
     make_topics(bootstrap_servers, topology)
     return Client(bootstrap_servers, topology)
@@ -66,6 +63,11 @@ def forgotten(client: Client) -> None:
     wait_until(none, within=20)
 
 
+def short_session(client: Client) -> AbstractContextManager[ThreadWorker]:
+    """A worker that its group forgets as soon after its end as a broker allows."""
+    return in_thread(client.bootstrap_servers, client.topology, session_s=6)
+
+
 def reset(client: Client, *args: str) -> Any:
     """Move positions, once the group has forgotten the workers."""
     forgotten(client)
@@ -74,7 +76,7 @@ def reset(client: Client, *args: str) -> Any:
 
 def work(client: Client, expected: dict[str, int], total: int) -> None:
     """Run a worker until counts and total are as they should be."""
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, expected, total))
 
 
@@ -88,7 +90,7 @@ def test_what_is_read_again_is_counted_again(client: Client) -> None:
     client.add(zero, 10)
     client.add(one, 5)
     client.flush()
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, {zero: 10, one: 5}, 15))
         said = pf(client, "offsets", "reset", "--to", "start", "--execute", code=1)
         assert "error (workers_running): topology 'counts' has running workers" in said
@@ -167,7 +169,7 @@ def test_lanes_that_stopped_go_on(client: Client) -> None:
 
 def stopped(client: Client) -> dict[str, str]:
     """Code of what stops the lanes of a worker, and the command that each names."""
-    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology):
+    with capture_logs() as logs, short_session(client):
         pass
     told = {entry["code"]: entry["reason"] for entry in logs if entry["event"].startswith("lane stopped")}
     return {

@@ -151,7 +151,7 @@ def test_a_second_worker_comes_is_paused_is_refused_and_leaves(client: Client, t
     servers, topology = client.bootstrap_servers, client.topology
     with in_thread(servers, topology, worker_id="first") as first, load(client, names) as sent:
         assert len(first.lanes) == 4
-        with in_process(servers, topology, tmp_path, worker_id="second", session_s=6.0) as second:
+        with in_process(servers, topology, tmp_path, worker_id="second", session_s=2.0) as second:
             second.wait_for("worker ready")
             wait_until(lambda: shared(first))
 

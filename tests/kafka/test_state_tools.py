@@ -8,16 +8,12 @@ import pytest
 from pf_stream.components import state
 from pf_stream.core import changelog
 from pf_stream.core.changelog import pack_state, state_key, state_prefix, watermark_key
-from pf_stream.engine import app
-from tests.kafka._support import Client, counts, durable, in_thread, make_topics, name_in, read_topic, wait_until
-from tests.kafka.test_positions import counted, forgotten, pf
+from tests.kafka._support import Client, counts, durable, make_topics, name_in, read_topic, wait_until
+from tests.kafka.test_positions import counted, forgotten, pf, short_session
 
 
 @pytest.fixture
-def client(bootstrap_servers: str, unique: str, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setattr(
-        app, "SESSION_S", 6.0
-    )  # the shortest that a broker allows: a stopped worker is forgotten sooner
+def client(bootstrap_servers: str, unique: str) -> Client:
     topology = counts.within(unique)
     make_topics(bootstrap_servers, topology)
     return Client(bootstrap_servers, topology)
@@ -54,7 +50,7 @@ def test_what_cannot_be_decoded_is_found(client: Client) -> None:
     for name in names:
         client.add(name, 2)
     client.flush()
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, dict.fromkeys(names, 2), 4))
     ghost(client, 2)
     good = {"keys": {"counts": 2, "totals": 1}, "undeclared": {"ghost": 2}, "faults": []}
@@ -85,7 +81,7 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     name = name_in(0, client.topology)
     client.add(name, 3)
     client.flush()
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, {name: 3}, 3))
         ghost(client, 5)
         assert "error (workers_running)" in pf(client, "state", "drop", "ghost", "--execute", code=1)
@@ -111,7 +107,7 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
 
     client.add(name, 1)
     client.flush()
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, {name: 4}, 4))
 
 
@@ -126,13 +122,13 @@ def test_a_reactor_that_the_topology_has_begins_anew(client: Client) -> None:
     for name in names:
         client.add(name, 3)
     client.flush()
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         wait_until(lambda: counted(worker, dict.fromkeys(names, 3), 6))
     assert "error (declared_reactor)" in pf(client, "state", "drop", "totals", "--execute", code=1)
     forgotten(client)
     assert total(pf(client, "state", "drop", "totals", "--force", "--execute"))[0] == 1
     assert reactors(client) == {"counts"}
-    with in_thread(client.bootstrap_servers, client.topology) as worker:
+    with short_session(client) as worker:
         client.add(names[0])
         client.flush()
         wait_until(lambda: counted(worker, {names[0]: 4, names[1]: 3}, 7))
