@@ -1,6 +1,7 @@
 """All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,12 +12,14 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
+from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
@@ -72,6 +75,8 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._starting: dict[LaneKey, LaneRunner] = {}
+        self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
         self._denied: dict[LaneKey, str] = {}
@@ -156,6 +161,7 @@ class Lanes:
             self._forget(self._parked.pop(key))
         self.hints.clear()
         self.ready.clear()
+        self._stopped.clear()
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
@@ -164,6 +170,7 @@ class Lanes:
     async def revoke(self, seconds: float | None = None) -> None:
         """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
         seconds = self._revoke_s if seconds is None else seconds
+        self.ready.clear()
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
@@ -193,6 +200,7 @@ class Lanes:
             self._forget(runner)  # its lane may be made anew
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        self._starting[key] = runner
         try:
             while True:
                 try:
@@ -220,6 +228,8 @@ class Lanes:
                 seconds=round(runner.open_time, 3),
                 position=dict(runner.lane.positions),
             )
+        finally:
+            self._starting.pop(key, None)
         self._opening.pop(key, None)
         if not self._opening:
             self.ready.set()
@@ -231,11 +241,12 @@ class Lanes:
         self._lost(runner, error)
 
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
-        self._forget(runner)
         if isinstance(error, NotAuthorisedError):
+            self._forget(runner)
             self._wait_until_allowed(runner, error)
             return
         self._report(runner, error)
+        self._forget(runner)
         if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
             key = runner.plan.name, runner.partition
@@ -257,6 +268,7 @@ class Lanes:
         self._denied[key] = error.action
         if key in self._waiting:
             self._waiting[key].cancel()
+        self._note_stopped(runner, error.code, str(error))
         self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
 
     def _allowed(self, key: LaneKey) -> None:
@@ -272,9 +284,15 @@ class Lanes:
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
+        self._note_stopped(runner, code, str(error))
         if isinstance(error, StateUndecodableError):
             task = asyncio.create_task(self._report_location(runner, error))
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    def _note_stopped(self, runner: LaneRunner, code: str, reason: str) -> None:
+        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+            runner.status, state=LaneState.stopped, progress=None, code=code, reason=reason
+        )
 
     async def _report_location(self, runner: LaneRunner, error: StateUndecodableError) -> None:
         log.error(
@@ -302,6 +320,24 @@ class Lanes:
         self._gone = handled + runner.lane.handled, refused + runner.lane.refused
         runner.lane.handled = 0
         runner.lane.refused.clear()
+
+    @property
+    def statuses(self) -> list[LaneStatus]:
+        """Every lane that the group has assigned, by group and partition; one that has stopped stays until it is anew."""
+        runners = {**self._starting, **self._open}
+        found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def all_run(self) -> bool:
+        """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
+        well = {LaneState.running, LaneState.paused}
+        return self.ready.is_set() and all(status.state in well for status in self.statuses)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """The step that is being done."""
+        return self._shared.whereabouts
 
     @property
     def runners(self) -> list[LaneRunner]:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -13,6 +14,7 @@ from pf_stream.core.changelog import HEADER
 from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import Rewind
 from pf_stream.engine.commit import Committer, Events
@@ -83,6 +85,8 @@ class LaneRunner:
         self.open_time = 0.0
         self.recovered = 0
         """Changelog records read at the last recovery."""
+        self._state = LaneState.opening
+        self._progress: float | None = None
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -107,13 +111,16 @@ class LaneRunner:
         started = asyncio.get_running_loop().time()
         known = self._last_offset
         self.stopped = False
+        self._state = LaneState.opening
         events = Events(sent=self._sent, failed=self._fail)
         committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
         self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
         if committer.fence != known + 1:
             self.lane = self._new_lane()
+            self._state = LaneState.recovering
             await self._recover(committer.fence)
+            self._state, self._progress = LaneState.opening, None
             if self.lane.is_new:
                 await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
@@ -129,12 +136,14 @@ class LaneRunner:
         ]
         for topic, source in self.lane.sources.items():
             self._inbox.read(topic, source.next, source.topic_id)
+        self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _recover(self, fence: int) -> None:
         shared = self._shared
-        position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
+        begin = position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
         while position < fence:
+            self._progress = (position - begin) / (fence - begin)
             result = await shared.control.fetch_one(self._changelog, position)
             if result.error is not None:
                 raise refusal(f"read {self._changelog[0]}", result.error)
@@ -215,14 +224,17 @@ class LaneRunner:
                 continue
             inbox.arrived.clear()
             if lane.is_due(now_ms):
-                lane.fire(now_ms, SLICE)
+                with self._shared.whereabouts.at(self._at_timers):
+                    lane.fire(now_ms, SLICE)
             else:
                 found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
                     await self._wait(now_ms)
                     continue
                 topic, chunk = found
-                if lane.step(topic, chunk, now_ms, SLICE):
+                with self._shared.whereabouts.at(partial(self._at_record, topic)):
+                    exhausted = lane.step(topic, chunk, now_ms, SLICE)
+                if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
             if lane.has_work:
                 self._work.set()
@@ -339,6 +351,7 @@ class LaneRunner:
     def _abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
+        self._state = LaneState.stopped
         self._inbox.clear()
         self._end_trial()
         if self._committer is not None:
@@ -370,6 +383,43 @@ class LaneRunner:
         self._abandon()
         self.void()
         self._failed(self, error)
+
+    # -- what others may read ------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> LaneStatus:
+        """The lane as it is now."""
+        state = self._state
+        lane = self.lane
+        feeds = self._inbox.feeds
+        away = [f"{feed.partition[0]}-{feed.partition[1]}" for feed in feeds if feed.doubtful]
+        until_ms = max(lane.paused_until_ms(topic) for topic in lane.sources)
+        if state is LaneState.running and away:
+            state = LaneState.waiting
+        elif state is LaneState.running and until_ms > self._shared.clock.now_ms():
+            state = LaneState.paused
+        ends = {feed.partition[0]: feed.high_watermark for feed in feeds if feed.high_watermark >= 0}
+        return LaneStatus(
+            group=self.plan.name,
+            changelog=self.plan.changelog,
+            partition=self.partition,
+            state=state,
+            progress=self._progress,
+            until_ms=until_ms if state is LaneState.paused else None,
+            reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
+            positions=dict(lane.positions) if state.is_open else None,
+            lag=sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None,
+            handled=lane.handled,
+            refused=sum(lane.refused.values()),
+        )
+
+    def _at_record(self, topic: str) -> dict[str, object]:
+        """The record that is being handled; called from the watchdog's thread."""
+        offset = self.lane.sources[topic].next - 1
+        return {"lane": repr(self), "topic": topic, "partition": self.partition, "offset": offset}
+
+    def _at_timers(self) -> dict[str, object]:
+        return {"lane": repr(self), "firing": "timers"}
 
     async def locate(self, error: StateUndecodableError) -> int | None:
         """Offset of the changelog record that holds a state that cannot be decoded."""

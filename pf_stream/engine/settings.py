@@ -1,12 +1,15 @@
 """What a worker is told."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.security.keys import TrustRoots
 
-__all__ = ["WorkerSettings"]
+__all__ = ["SESSION_S", "WorkerSettings"]
+
+SESSION_S: Final = 10.0
+"""How long a group waits for a worker by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class WorkerSettings:
     """``low`` fetches what is there at once, at the price of a busy core; ``balanced`` lets the broker gather for 8 ms."""
     drain_s: float = 20.0
     """How long a stop waits for what is under way."""
-    session_s: float = 10.0
+    session_s: float = SESSION_S
     """How long the group waits for a worker that is not heard of, before others take its partitions over."""
 
     @property

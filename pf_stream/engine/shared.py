@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.reader import Reader
+from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.link import Link, Partition
 from pf_stream.model.topology import Guarantee
@@ -46,3 +47,5 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    """The step that is being done."""

@@ -49,6 +49,7 @@ class NotAuthorisedError(KafkaError):
 
     def __init__(self, action: str, reason: object) -> None:
         self.action = action
+        self.reason = str(reason)
         super().__init__(f"Kafka does not allow this principal to {action}: {reason}")
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "TopicSpec",
     "check_topics",
     "create_topics",
+    "differences",
     "list_topics",
     "missing_topics",
     "required_topics",
@@ -228,18 +229,19 @@ def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTo
 def _created(spec: TopicSpec, found: TopicInfo | None) -> CreatedTopic:
     if found is None:
         return CreatedTopic(spec, Status.created, ())
-    differences = tuple(_differences(spec, found))
-    return CreatedTopic(spec, Status.differs if differences else Status.exists, differences)
+    differing = tuple(text for _, text in differences(spec, found))
+    return CreatedTopic(spec, Status.differs if differing else Status.exists, differing)
 
 
-def _differences(spec: TopicSpec, found: TopicInfo) -> Iterable[str]:
+def differences(spec: TopicSpec, found: TopicInfo) -> Iterable[tuple[str, str]]:
+    """How a topic is not as it should be: the setting, or ``partitions``, and a text."""
     for name, wanted in spec.config.items():
         has = found.config.get(name, "")
         enough = name == "max.message.bytes" and has.isdecimal() and int(has) >= int(wanted)
         if has != wanted and not enough:
-            yield f"{name} is {has or 'unknown'} instead of {wanted}"
+            yield name, f"{name} is {has or 'unknown'} instead of {wanted}"
     if spec.purpose is Purpose.registry and found.partitions != spec.partitions:
-        yield f"it has {found.partitions} partitions instead of {spec.partitions}"
+        yield "partitions", f"it has {found.partitions} partitions instead of {spec.partitions}"
 
 
 def _counts(spec: TopicSpec, there: Mapping[str, TopicInfo]) -> bool:

@@ -6,6 +6,7 @@ made on both sides.
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -144,6 +145,10 @@ def misbehave(intent: Added, state: Count) -> Any:
             raise SpitefulError
         case "exits":
             sys.exit("enough")
+        case "hangs":
+            threading.Event().wait()
+        case "runs away":
+            re.match("(n+)+$", "n" * 40 + "!")  # keeps the interpreter's lock
         case "returns a number":
             return 42
         case "returns text in a list":
@@ -555,12 +560,12 @@ def in_process(
     bootstrap_servers: str,
     topology: Topology,
     folder: Path,
-    *,
+    *options: str,
     worker_id: str = "w0",
     session_s: float | None = None,
     module: str = __name__,
 ) -> Iterator[ProcessWorker]:
-    """A worker process; killed after the block if it still runs.
+    """A worker process; killed after the block if it still runs. *options* are further ones of the command.
 
     *module* is where the topology stands, under its own name. *session_s* is how long its group waits for it when it has
     gone.
@@ -569,7 +574,7 @@ def in_process(
     SIGNER.save(folder / "issuer", overwrite=True)
     log = folder / f"{worker_id}-{secrets.token_hex(3)}.log"
     command = [sys.executable, "-W", "error", "-m", "pf_stream", "worker", "run", f"{module}:{topology.name}"]
-    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
+    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust), *options]
     if session_s is not None:
         command += ["--session", str(session_s)]
     environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": bootstrap_servers}

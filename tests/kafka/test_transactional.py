@@ -1,6 +1,5 @@
 """``guarantee: transactional`` on a real Kafka: state, outputs and group offsets of a unit, together or not at all."""
 
-import secrets
 from collections import Counter
 
 import pytest
@@ -9,8 +8,6 @@ from confluent_kafka.admin import AdminClient
 
 from tests.kafka._support import (
     Client,
-    connection,
-    counts,
     durable,
     exact,
     headers_of,
