@@ -295,7 +295,7 @@ class LaneRunner:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
-        """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
+        """Finish what is fetched and decided; ``False`` if that failed or took too long: the lane's memory is void then."""
         committer = self._committer
         assert committer is not None
         self._inbox.read_no_more()
@@ -320,6 +320,10 @@ class LaneRunner:
                     assert not isinstance(unit, Rewind)
                     self._last_offset = await committer.commit(unit)
         except TimeoutError:
+            return False
+        except (PFError, AnyKafkaError) as error:
+            # It is being closed anyway; who opens it next recovers.
+            log.warning("lane not left cleanly", lane=repr(self), reason=str(error))
             return False
         return not self.stopped
 
