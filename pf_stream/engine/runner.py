@@ -6,6 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -154,7 +155,12 @@ class LaneRunner:
         )
         for sequence, entries in self.lane.unsent():
             sender.send(sequence, entries)
-        work = {"process": self._process(sender), "commit": self._commit(lease, sender), "send": sender.run()}
+        # Not yet called: a task that is cancelled before its first turn would leave a coroutine behind that nobody awaits.
+        work = {
+            "process": partial(self._process, sender),
+            "commit": partial(self._commit, lease, sender),
+            "send": sender.run,
+        }
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
@@ -276,6 +282,7 @@ class LaneRunner:
             outbox = await self._outbox(unit)
             batch = encode_unit(unit, outbox, shared.clock.now_ms())
             offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))
+            lane.acknowledged()
             self._last_offset = offset + record_count(batch) - 1
             for topic, position in unit.positions.items():
                 shared.committed((topic, self.partition), position)
@@ -373,9 +380,9 @@ class LaneRunner:
         self._idle.set()
         return tasks
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except (PFError, AnyKafkaError) as error:

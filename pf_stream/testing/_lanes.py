@@ -138,6 +138,7 @@ class MemoryLane:
         entries = dict(enumerate(self._outbox(unit)))
         self.changelog.extend(unit.entries)
         self.changelog.extend((outbox_key(unit.sequence, at), encode_entry(entry)) for at, entry in entries.items())
+        self.lane.acknowledged()
         if entries:
             self._unsent.append((unit.sequence, tuple(entries), entries))
 
