@@ -23,7 +23,7 @@ from pf_stream.kafka.link import ConnectionSettings, Link
 from tests.simulation.broker import Broker, Code
 from tests.simulation.virtual import Process
 
-__all__ = ["Client", "Network", "Trouble"]
+__all__ = ["INIT_PRODUCER_ID", "PRODUCE", "Client", "Network", "Trouble"]
 
 PRODUCE: Final = 0
 FETCH: Final = 1
@@ -112,8 +112,10 @@ class Network:
     ) -> None:
         self.broker = broker
         self.trouble = Trouble()
-        self.cut: set[Process | None] = set()
-        """Processes that reach no broker."""
+        self._cut: set[Process | None] = set()
+        self._connections: dict[Process | None, list[_Connection]] = {}
+        self.sending: Callable[[Any], bool] = lambda request: False
+        """Told of each request that a process is about to send; whether it must wait a turn."""
         self.carried: Callable[[Any], None] = lambda request: None
         """Told of each request that a broker carries out."""
         self._closed = False
@@ -135,13 +137,27 @@ class Network:
     # -- from the client to the broker ---------------------------------------------------------------------------------
 
     def connection(self, node: int) -> _Connection:
-        """A new connection."""
-        return _Connection(self, node)
+        """A new connection of the process that asks for it."""
+        connection = _Connection(self, node)
+        self._connections.setdefault(Process.current(), []).append(connection)
+        return connection
+
+    def cut(self, process: Process) -> None:
+        """Let a process reach no broker. What it has sent may arrive, but no answer."""
+        self._cut.add(process)
+        for connection in self._connections.pop(process, ()):
+            connection.shut()
+
+    def mend(self, process: Process) -> None:
+        """Let it reach the brokers again."""
+        self._cut.discard(process)
 
     async def send(self, connection: _Connection, body: Any) -> Any:
         """Send a request and wait for its answer; raises :class:`KafkaConnectionError`."""
         dice, trouble = self._dice, self.trouble
-        if self._closed or Process.current() in self.cut:
+        if self.sending(body):
+            await asyncio.sleep(0)
+        if self._closed or Process.current() in self._cut:
             await asyncio.sleep(0.05)
             raise kafka_errors.KafkaConnectionError("cut off")
         answer: asyncio.Future[Any] = self._loop.create_future()

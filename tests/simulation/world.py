@@ -27,7 +27,7 @@ from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.link import ConnectionSettings, Link
 from pf_stream.kafka.topics import Purpose, required_topics
 from tests.simulation.broker import Broker, Partition
-from tests.simulation.network import Client, Network, Trouble
+from tests.simulation.network import INIT_PRODUCER_ID, PRODUCE, Client, Network, Trouble
 from tests.simulation.virtual import Process, VirtualLoop
 from tests.simulation.workload import LIMITS, PARTITIONS, ROOTS, START_MS, Sender, topology
 
@@ -100,7 +100,7 @@ class Group:
     def __init__(self, simulation: "Simulation") -> None:
         self._simulation = simulation
         self._asked = asyncio.Event()
-        self.committed: dict[tuple[str, int], int] = {}
+        self._rebalancing = False
 
     def ask(self) -> None:
         """Somebody joined, left, or wants another assignment."""
@@ -113,7 +113,14 @@ class Group:
             await self._asked.wait()
             await asyncio.sleep(simulation.dice.random())  # until the members hear of it with their heartbeats
             self._asked.clear()
+            self._rebalancing = True
             await self._rebalance()
+            self._rebalancing = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all members have been told what is theirs."""
+        return not (self._rebalancing or self._asked.is_set())
 
     def expel(self, worker: Worker) -> None:
         """Go on without a member."""
@@ -204,6 +211,12 @@ class Simulation:
         self._started = 0
         self._calm = False
         """Whether misfortune is over."""
+        self._on_commit: dict[Process | None, Callable[[], None]] = {}
+        """What happens when a process next sends a commit."""
+        self._on_taking: dict[Worker, Callable[[], object]] = {}
+        """What happens when somebody takes a lane of a worker."""
+        self.network.sending = self._sending
+        self.network.carried = self._carried
         self.broker.appended.append(self._watch)
         for spec in required_topics(topology, PARTITIONS):
             if spec.purpose is not Purpose.registry:
@@ -384,26 +397,59 @@ class Simulation:
         self._later(worker, die)
 
     def _act_freeze(self, worker: Worker) -> None:
+        """Stop a worker for a while: between any two callbacks, or with a commit in its hands."""
         seconds = self.dice.choice([0.01, 1.0, 14.0, 25.0])
+        until_taken = self.dice.random() < 0.5
 
         def freeze() -> None:
-            if not worker.gone.done():
-                self.note(f"{worker.name} is frozen for {seconds} s")
-                worker.process.frozen = True
-                self._hush(worker, seconds, lambda: setattr(worker.process, "frozen", False))
+            if worker.gone.done() or worker.process.frozen or self._calm:
+                return
+            self.note(f"{worker.name} is frozen for {seconds} s{', or until its lanes are taken' * until_taken}")
+            worker.process.frozen = True
+            thaw = self._hush(worker, seconds, lambda: setattr(worker.process, "frozen", False))
+            if until_taken:
+                # The moment that matters: its successor has the lease, and has not yet written under it.
+                self._on_taking[worker] = lambda: self.network.at(0.03 * self.dice.random(), thaw)
 
-        self._later(worker, freeze)
+        if self.dice.random() < 0.5:
+            self._later(worker, freeze)
+        else:
+            self._on_commit[worker.process] = freeze
+
+    def _sending(self, request: Any) -> bool:
+        """A worker is about to send a request; whether it must wait a turn, in which it may freeze."""
+        process = Process.current()
+        if process not in self._on_commit or request.API_KEY != PRODUCE:
+            return False
+        if not any(topic in self.changelogs for topic, _ in request.topics):
+            return False
+        self._on_commit.pop(process)()
+        return True
+
+    def _carried(self, request: Any) -> None:
+        """A broker carries out a request."""
+        if request.API_KEY == INIT_PRODUCER_ID:
+            for worker, taken in list(self._on_taking.items()):
+                if any(request.transactional_id == f"{self.plans[name].changelog}-{n}" for name, n in worker.assigned):
+                    del self._on_taking[worker]
+                    taken()
 
     def _act_cut(self, worker: Worker) -> None:
         seconds = self.dice.choice([0.2, 2.0, 15.0])
         self.note(f"{worker.name} is cut off for {seconds} s")
-        self.network.cut.add(worker.process)
-        self._hush(worker, seconds, lambda: self.network.cut.discard(worker.process))
+        self.network.cut(worker.process)
+        self._hush(worker, seconds, lambda: self.network.mend(worker.process))
 
-    def _hush(self, worker: Worker, seconds: float, end: Callable[[], None]) -> None:
+    def _hush(self, worker: Worker, seconds: float, end: Callable[[], None]) -> Callable[[], None]:
+        """Let a worker not be heard for a while; returns what ends that early."""
         worker.silent += 1
+        done = False
 
         def over() -> None:
+            nonlocal done
+            if done:
+                return
+            done = True
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
@@ -416,8 +462,9 @@ class Simulation:
                 self.group.ask()
 
         if seconds > SESSION_S:
-            self.network.at(SESSION_S, lambda: self.group.expel(worker) if not worker.gone.done() else None)
+            self.network.at(SESSION_S, lambda: self.group.expel(worker) if not done else None)
         self.network.at(seconds, over)
+        return over
 
     def _act_start(self, _: Worker | None) -> None:
         if len(self.workers) < 4:
@@ -480,6 +527,8 @@ class Simulation:
 
     def _left(self) -> str:
         """What is not done yet."""
+        if not self.group.is_settled:
+            return "the group is rebalancing"
         for worker in self.workers:
             if worker.silent or not worker.member:
                 return f"{worker.name} is no member"
@@ -577,8 +626,10 @@ class Simulation:
         while True:
             await asyncio.sleep(0.1 * dice.random())
             for worker in self._alive():
-                for runner in worker.lanes.runners if worker.member else ():
-                    self._check_read(runner.plan, runner.partition, runner.lane.stored)
+                if worker.member:
+                    self.check_hints(worker)
+                    for runner in worker.lanes.runners:
+                        self._check_read(runner.plan, runner.partition, runner.lane.stored)
 
     def _check_read(self, group: GroupPlan, number: int, stored: Callable[[str, bytes], bytes | None]) -> None:
         log = self._logs.get((group.changelog, number), _Log())

@@ -1,0 +1,192 @@
+"""The engine broken on purpose, one line at a time: the simulation must notice.
+
+A mutant is the engine's own source with a line changed, so that nothing else differs. Where the line is not there any more
+the mutant fails loudly, and has to be brought up to date with the engine.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from pf_stream.core import changelog
+from pf_stream.core.lane import Lane
+from pf_stream.core.source import Source
+from pf_stream.engine import runner as runner_module
+from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.runner import LaneRunner
+from pf_stream.engine.sender import OutputSender
+from pf_stream.kafka.appender import Appender
+from tests.simulation.broker import Header
+from tests.simulation.world import BrokenError, Simulation
+
+SEEDS: Final = range(1000)
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def rewrite(
+    patch: pytest.MonkeyPatch, owner: type | ModuleType, name: str, *changes: tuple[str, str], **names: object
+) -> None:
+    """Change lines of a function; *names* are what the new lines use."""
+    function = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in changes:
+        assert source.count(old) == 1, f"bring this mutant up to date with {owner.__name__}.{name}: no {old!r}"
+        source = source.replace(old, new)
+    scope = {**function.__globals__, **names}
+    exec(compile(source, f"<mutant of {name}>", "exec"), scope)  # noqa: S102
+    patch.setattr(owner, name, scope[name])
+
+
+APPEND = "        offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))\n"
+SEND = "        if outbox:\n            sender.send(unit.sequence, outbox)\n"
+FENCE = "lease.fence = await appender.submit(owner, partition, lease.stamp(partition, builder.build()))"
+
+
+def outputs_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, LaneRunner, "_commit", (SEND, ""), (APPEND, SEND + APPEND))
+
+
+def offset_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    hint = "        for topic, position in unit.positions.items():\n            shared.committed((topic, self.partition), position)\n"
+    rewrite(patch, LaneRunner, "_commit", (hint, ""), (APPEND, hint + APPEND))
+
+
+def memory_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    """What is in memory counts as durable, although the append may not have been answered."""
+    rewrite(patch, LaneRunner, "_commit", (APPEND, "        self._last_offset += record_count(batch)\n" + APPEND))
+    rewrite(patch, LaneRunner, "close", ("    if not clean:\n        self.void()\n", ""))
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    """``InitProducerId`` alone: until the new owner's first append, the old one's is taken."""
+    end = "lease.fence = (await link.offsets([partition], end=True))[partition]"
+    rewrite(patch, runner_module, "acquire", (FENCE, end))
+
+
+def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
+    """The broker takes everything, and who reads the changelog passes over what came after a later fence."""
+    rewrite(
+        patch,
+        runner_module,
+        "acquire",
+        ('init_producer_id(f"{partition[0]}-{partition[1]}")', 'init_producer_id(f"{partition}-{worker_id}-{now_ms}")'),
+    )
+    rewrite(
+        patch,
+        LaneRunner,
+        "_recover",
+        (
+            "        records = [record for record in result.chunk if position <= record.offset < fence]\n",
+            "        records = believed(self._changelog, position, fence, result.chunk.next_offset)\n",
+        ),
+        believed=believed,
+    )
+
+
+def believed(at: tuple[str, int], start: int, fence: int, end: int) -> list[Any]:
+    """The records of a changelog whose writer's fence was the last one before them."""
+    partition = Running.simulation.broker.partition(*at)
+    assert partition is not None
+    writer = -1
+    records = []
+    for batch in partition.log:
+        header = Header.of(batch)
+        for record in partition.records(header.base, header.base + header.last_delta + 1):
+            if record.key == changelog.FENCE:
+                writer = orjson.loads(record.value or b"")["producer_id"]
+            if header.producer_id == writer and start <= record.offset < min(fence, end):
+                records.append(record)
+    return records
+
+
+def unordered_appends(patch: pytest.MonkeyPatch) -> None:
+    """The latest first, and without numbers by which the broker would notice."""
+    rewrite(patch, Appender, "submit", (".append(item)", ".insert(min(1, len(self._queues[partition])), item)"))
+    rewrite(patch, OutputSender, "_submit", ("unnumbered = target in self._unnumbered", "unnumbered = True"))
+
+
+def no_running_position(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Lane, "step", ("        if record.offset < source.next:\n            continue\n", ""))
+
+
+def acquire_again_when_fenced(patch: pytest.MonkeyPatch) -> None:
+    rewrite(
+        patch,
+        Lanes,
+        "_lane_failed",
+        (
+            "self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))",
+            "self._opening[key] = asyncio.create_task(self._open_lane(key))",
+        ),
+    )
+
+
+def watermark_without_state(patch: pytest.MonkeyPatch) -> None:
+    """Positions in a batch of their own, before the rest."""
+    apart = (
+        "        rest = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] != b'w'])\n"
+        "        first = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] == b'w'])\n"
+        "        if first.entries:\n"
+        "            batch = encode_unit(first, {}, shared.clock.now_ms())\n"
+        "            await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))\n"
+        "        batch = encode_unit(rest, outbox, shared.clock.now_ms())\n"
+    )
+    rewrite(patch, LaneRunner, "_commit", (APPEND, apart + APPEND), replace=replace)
+
+
+def dedupe_by_offset_alone(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Source, "take", ("    if last is not None and mark <= last:\n        return False\n", ""))
+
+
+@dataclass
+class _Running:
+    """The simulation that runs, for mutants that must look into the model."""
+
+    simulation: Simulation
+
+
+Running = _Running(None)  # type: ignore[arg-type]
+
+MUTANTS: Final[dict[Break, set[str]]] = {
+    outputs_before_the_acknowledgement: {"uncommitted output"},
+    offset_before_the_acknowledgement: {"uncommitted position"},
+    memory_before_the_acknowledgement: {"stuck", "wrong outputs", "wrong state"},
+    no_fence: {"wrong state"},
+    fence_by_readers: {"wrong state"},
+    unordered_appends: {"wrong state", "wrong outputs"},
+    no_running_position: {"wrong state"},
+    acquire_again_when_fenced: {"unassigned lease"},
+    watermark_without_state: {"wrong state", "wrong outputs"},
+    dedupe_by_offset_alone: {"wrong state"},
+}
+"""What each is caught by."""
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__.replace("_", " "))
+def test_it_is_caught(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        mutant(patch)
+        for seed in SEEDS:
+            caught = broken(seed)
+            if caught is not None:
+                break
+    assert caught is not None, f"{len(SEEDS)} seeds have not noticed it"
+    assert caught.kind in MUTANTS[mutant]
+    assert broken(seed) is None, "the engine itself keeps its promises under this seed"
+
+
+def broken(seed: int) -> BrokenError | None:
+    """What was noticed under a seed."""
+    Running.simulation = Simulation(seed)
+    try:
+        Running.simulation.run()
+    except BrokenError as error:
+        return error
+    return None
