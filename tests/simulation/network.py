@@ -166,17 +166,12 @@ class Network:
         back = dice.uniform(0.0002, 0.003)
         chance = dice.random()
         breaks = False
-        for limit, fate in (
-            (trouble.lost, "lost"),
-            (trouble.unanswered, "unanswered"),
-            (trouble.late, "late"),
-            (trouble.slow, "slow"),
-        ):
-            if chance < limit:
-                break
+        fate = ""
+        for name in ("lost", "unanswered", "late", "slow"):
+            limit = getattr(trouble, name)
+            if 0 <= chance < limit:
+                fate = name
             chance -= limit
-        else:
-            fate = ""
         match fate:
             case "lost":
                 self.at(delay, connection.shut)
@@ -256,7 +251,8 @@ class Network:
             return Code.unknown_topic_or_partition, b"", -1
         if partition.leader != node:
             return Code.not_leader, b"", -1
-        return *partition.read(offset, max_bytes), partition.end
+        code, data = partition.read(offset, max_bytes)
+        return code, data, partition.end if code == Code.none else -1
 
     def _offsets(self, node: int, request: Any) -> Any:
         topics = []

@@ -25,7 +25,7 @@ from pf_stream.kafka.appender import Appender
 from tests.simulation.broker import Header
 from tests.simulation.world import BrokenError, Simulation
 
-SEEDS: Final = range(1000)
+SEEDS: Final = range(200)
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -154,37 +154,54 @@ class _Running:
 
 Running = _Running(None)  # type: ignore[arg-type]
 
-MUTANTS: Final[dict[Break, set[str]]] = {
-    outputs_before_the_acknowledgement: {"uncommitted output"},
-    offset_before_the_acknowledgement: {"uncommitted position"},
-    memory_before_the_acknowledgement: {"stuck", "wrong outputs", "wrong state"},
-    no_fence: {"wrong state"},
-    fence_by_readers: {"wrong state"},
-    unordered_appends: {"wrong state", "wrong outputs"},
-    no_running_position: {"wrong state"},
-    acquire_again_when_fenced: {"unassigned lease"},
-    watermark_without_state: {"wrong state", "wrong outputs"},
-    dedupe_by_offset_alone: {"wrong state"},
-}
-"""What each is caught by."""
+
+@dataclass(frozen=True)
+class Mutant:
+    """A way to break the engine."""
+
+    change: Break
+    """Breaks it."""
+    caught_by: frozenset[str]
+    """Promises that are seen to be broken."""
+    misfortunes: tuple[str, ...] = ()
+    """What must happen for it to matter, where that is rare; all kinds if empty."""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__.replace("_", " "))
-def test_it_is_caught(mutant: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+MUTANTS: Final = [
+    Mutant(outputs_before_the_acknowledgement, frozenset({"uncommitted output"})),
+    Mutant(offset_before_the_acknowledgement, frozenset({"uncommitted position"})),
+    Mutant(
+        memory_before_the_acknowledgement,
+        frozenset({"uncommitted read", "stuck", "wrong outputs", "wrong state"}),
+        ("cut",),
+    ),
+    Mutant(no_fence, frozenset({"wrong outputs", "wrong state"}), ("freeze",)),
+    Mutant(fence_by_readers, frozenset({"wrong state", "wrong outputs", "stuck"})),
+    Mutant(unordered_appends, frozenset({"wrong outputs", "wrong state"})),
+    Mutant(no_running_position, frozenset({"uncommitted position", "wrong state", "wrong outputs", "stuck"})),
+    Mutant(acquire_again_when_fenced, frozenset({"unassigned lease"}), ("freeze",)),
+    Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.change.__name__.replace("_", "-"))
+def test_it_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the engine as it is keeps its promises under the very seed that shows that the mutant does not."""
     with monkeypatch.context() as patch:
-        mutant(patch)
+        mutant.change(patch)
         for seed in SEEDS:
-            caught = broken(seed)
+            caught = broken(seed, mutant.misfortunes)
             if caught is not None:
                 break
     assert caught is not None, f"{len(SEEDS)} seeds have not noticed it"
-    assert caught.kind in MUTANTS[mutant]
-    assert broken(seed) is None, "the engine itself keeps its promises under this seed"
+    assert caught.kind in mutant.caught_by, str(caught)
+    assert broken(seed, mutant.misfortunes) is None
 
 
-def broken(seed: int) -> BrokenError | None:
+def broken(seed: int, misfortunes: tuple[str, ...]) -> BrokenError | None:
     """What was noticed under a seed."""
-    Running.simulation = Simulation(seed)
+    Running.simulation = Simulation(seed, misfortunes)
     try:
         Running.simulation.run()
     except BrokenError as error:

@@ -35,7 +35,7 @@ __all__ = ["BrokenError", "Simulation"]
 
 SESSION_S: Final = 10.0
 """How long the group waits for a member that is silent."""
-SETTLE_S: Final = 400.0
+SETTLE_S: Final = 120.0
 """How long after the last misfortune everything must be done: longer than the longest pause between two rejoins."""
 
 LaneKey = tuple[str, int]
@@ -71,6 +71,8 @@ class Worker:
         """Done when the process is dead."""
         self.member = False
         """Whether the group counts it in."""
+        self.expelled = False
+        """Whether the group did so, and gave it up."""
         self.silent = 0
         """For how many reasons the group does not hear of it."""
         self.assigned: frozenset[LaneKey] = frozenset()
@@ -127,6 +129,7 @@ class Group:
         if worker.member:
             self._simulation.note(f"{worker.name} is expelled")
             worker.member = False
+            worker.expelled = True
             self.ask()
 
     async def _rebalance(self) -> None:
@@ -149,16 +152,15 @@ class Group:
         """As the consumer does when a rebalance begins: let go, then commit the hints."""
         simulation = self._simulation
         task = simulation.loop.start(worker.process, worker.lanes.revoke())
-        while True:
-            done, _ = await asyncio.wait({task, worker.gone}, timeout=SESSION_S, return_when=asyncio.FIRST_COMPLETED)
-            if task in done:
-                task.result()
-                if not worker.silent:
-                    simulation.check_hints(worker)
-                    return
-            if worker.gone in done or not done or task in done:
-                self.expel(worker)
-                return
+        await asyncio.wait({task, worker.gone}, timeout=SESSION_S, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(100):
+            if worker.silent and not worker.gone.done():
+                await asyncio.sleep(SESSION_S / 100)  # it has let go, and cannot say so
+        if not task.done() or worker.silent or worker.gone.done():
+            self.expel(worker)
+            return
+        task.result()
+        simulation.check_hints(worker)
 
     def _assign(self, worker: Worker, share: frozenset[LaneKey]) -> None:
         """What a member is told, when it gets to hear it. Runs in the worker."""
@@ -186,8 +188,10 @@ class _Log:
 class Simulation:
     """A run."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, misfortunes: Collection[str] = ()) -> None:
+        """*misfortunes* are the kinds that may happen, all of them unless told otherwise."""
         self.seed = seed
+        self.kinds = [(kind, act) for kind, act in self._acts if not misfortunes or kind in misfortunes]
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self.loop = VirtualLoop(random.Random(seed + 1))  # noqa: S311
         self.broker = Broker(self.dice.choice([1, 2]))
@@ -199,6 +203,8 @@ class Simulation:
         self.workers: list[Worker] = []
         self.repeated = 0
         """Records that were written more than once."""
+        self.fenced = 0
+        """Lanes that found out from a broker that they belong to another worker."""
         self.happened: Counter[str] = Counter()
         """Misfortunes, by kind."""
         self.trace: deque[str] = deque(maxlen=80)
@@ -209,6 +215,8 @@ class Simulation:
         self._broken: asyncio.Future[NoReturn] = self.loop.create_future()
         self._dead: list[asyncio.Task[Any]] = []
         self._started = 0
+        self._planned = 0
+        """Batches that are yet to be sent."""
         self._calm = False
         """Whether misfortune is over."""
         self._on_commit: dict[Process | None, Callable[[], None]] = {}
@@ -265,6 +273,7 @@ class Simulation:
 
     async def _story(self) -> None:
         group = asyncio.ensure_future(self.group.run())
+        group.add_done_callback(lambda task: task.cancelled() or task.result())
         for _ in range(self.dice.choice([1, 2, 2, 3])):
             self.begin_worker()
         reading = asyncio.ensure_future(self._read_states())
@@ -304,6 +313,7 @@ class Simulation:
         process = Process.current()
         rest = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
         self.note(f"{'?' if process is None else process.name} says: {event['event']} {rest}")
+        self.fenced += event.get("code") == "fenced"
         if method == "error" and event.get("code") not in {"fenced", "append_refused"}:
             self.fail("lane stopped", f"{event['event']} {rest}")
         raise structlog.DropEvent
@@ -362,12 +372,19 @@ class Simulation:
         while left:
             count = dice.randint(1, min(left, 12))
             left -= count
-            number = dice.randrange(PARTITIONS)
-            batch = self.sender.batch(number, count, self.now_ms() - dice.choice([0, 5000]))
-            answer = self.broker.append(f"{topology.namespace}.intents", number, batch, self.now_ms())
-            assert answer.code == 0, answer
-            self.sender.appended(number, answer.offset)
+            self._send_batch(count)
             await asyncio.sleep(dice.choice([0.0, 0.01, 0.3]) * dice.random())
+
+    def _send_late(self) -> None:
+        self._planned -= 1
+        self._send_batch(self.dice.randint(1, 3))
+
+    def _send_batch(self, count: int) -> None:
+        number = self.dice.randrange(PARTITIONS)
+        batch = self.sender.batch(number, count, self.now_ms() - self.dice.choice([0, 5000]))
+        answer = self.broker.append(f"{topology.namespace}.intents", number, batch, self.now_ms())
+        assert answer.code == 0, answer
+        self.sender.appended(number, answer.offset)
 
     async def _misfortune(self) -> None:
         dice = self.dice
@@ -375,7 +392,7 @@ class Simulation:
         self.network.trouble = Trouble(*(bad * dice.random() for _ in range(5)))
         for _ in range(dice.choice([0, 2, 5, 9])):
             await asyncio.sleep(dice.choice([0.003, 0.03, 0.3, 2.0]) * dice.random())
-            kind, act = dice.choice(self._acts)
+            kind, act = dice.choice(self.kinds)
             workers = self._alive()
             if kind == "start" or workers:
                 self.happened[kind] += 1
@@ -409,7 +426,9 @@ class Simulation:
             thaw = self._hush(worker, seconds, lambda: setattr(worker.process, "frozen", False))
             if until_taken:
                 # The moment that matters: its successor has the lease, and has not yet written under it.
-                self._on_taking[worker] = lambda: self.network.at(0.03 * self.dice.random(), thaw)
+                self._on_taking[worker] = lambda: self.network.at(
+                    self.dice.choice([0.03, 0.3]) * self.dice.random(), thaw
+                )
 
         if self.dice.random() < 0.5:
             self._later(worker, freeze)
@@ -435,10 +454,23 @@ class Simulation:
                     taken()
 
     def _act_cut(self, worker: Worker) -> None:
-        seconds = self.dice.choice([0.2, 2.0, 15.0])
-        self.note(f"{worker.name} is cut off for {seconds} s")
-        self.network.cut(worker.process)
-        self._hush(worker, seconds, lambda: self.network.mend(worker.process))
+        """Take a worker's network away, perhaps with a commit on its way."""
+        seconds = self.dice.choice([0.2, 2.0, 7.0, 15.0])
+        regroup = self.dice.random() < 0.5
+
+        def cut() -> None:
+            if worker.gone.done() or worker.silent or self._calm:
+                return
+            self.note(f"{worker.name} is cut off for {seconds} s")
+            self.network.cut(worker.process)
+            self._hush(worker, seconds, lambda: self.network.mend(worker.process))
+            if regroup:
+                self.group.ask()
+
+        if self.dice.random() < 0.5:
+            cut()
+        else:
+            self._on_commit[worker.process] = lambda: self.network.at(0.005 * self.dice.random(), cut)
 
     def _hush(self, worker: Worker, seconds: float, end: Callable[[], None]) -> Callable[[], None]:
         """Let a worker not be heard for a while; returns what ends that early."""
@@ -453,11 +485,16 @@ class Simulation:
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
-            # It hears with its next heartbeat that it was given up, if it was, and joins again.
+            # It hears with its next heartbeat that it was given up, if it was, and joins again. Until then it may meet its
+            # successor over new records.
             self.network.at(self.dice.random(), back)
+            for _ in range(self.dice.choice([0, 2, 5])):
+                self._planned += 1
+                self.network.at(0.1 * self.dice.random(), self._send_late)
 
         def back() -> None:
-            if not (worker.gone.done() or worker.silent or worker.member):
+            if worker.expelled and not (worker.gone.done() or worker.silent):
+                worker.expelled = False
                 worker.member = True
                 self.group.ask()
 
@@ -529,6 +566,8 @@ class Simulation:
         """What is not done yet."""
         if not self.group.is_settled:
             return "the group is rebalancing"
+        if self._planned:
+            return "not everything was sent"
         for worker in self.workers:
             if worker.silent or not worker.member:
                 return f"{worker.name} is no member"
