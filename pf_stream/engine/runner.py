@@ -156,7 +156,7 @@ class LaneRunner:
         for sequence, entries in self.lane.unsent():
             sender.send(sequence, entries)
         # Not yet called: a task that is cancelled before its first turn would leave a coroutine behind that nobody awaits.
-        work = {
+        work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "process": partial(self._process, sender),
             "commit": partial(self._commit, lease, sender),
             "send": sender.run,

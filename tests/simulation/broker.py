@@ -56,7 +56,7 @@ class Header(NamedTuple):
     producer_id: int
     epoch: int
     sequence: int
-    count: int
+    records: int
 
     @classmethod
     def of(cls, batch: bytes) -> "Header":
@@ -136,7 +136,7 @@ class Partition:
 
     def _check_producer(self, header: Header, now_ms: int) -> Appended | None:
         known = self.producers.get(header.producer_id)
-        last = (header.sequence + header.count - 1) & SEQUENCE_MASK
+        last = (header.sequence + header.records - 1) & SEQUENCE_MASK
         if known is not None:
             # A repeat is recognised before its epoch is looked at, but only among the batches of the current epoch.
             for batch in known.batches:
@@ -194,7 +194,7 @@ class Partition:
                 for record in Chunk(batch, (), str(self))
                 if last[record.key] == record.offset and not (tombstones and record.value is None)
             ]
-            if len(records) == header.count:
+            if len(records) == header.records:
                 kept.append(batch)
             elif records or newest[header.producer_id] == header.base:
                 kept.append(_rebuilt(header, records))
@@ -215,7 +215,7 @@ def _rebuilt(header: Header, records: list[Record]) -> bytes:
     raw = bytes(builder.build())
     made = Header.of(raw)
     return header._replace(
-        length=made.length, attributes=header.attributes & ~7, first_time=made.first_time, count=len(records)
+        length=made.length, attributes=header.attributes & ~7, first_time=made.first_time, records=len(records)
     ).onto(raw)
 
 

@@ -209,9 +209,9 @@ class Network:
                 raise NotImplementedError(f"the model has no answer to api key {unknown}")
 
     def _produce(self, node: int, request: Any) -> Any:
-        topics = []
+        topics: list[Any] = []
         for topic, partitions in request.topics:
-            rows = []
+            rows: list[Any] = []
             for number, batch in partitions:
                 code, offset = self.broker.append(topic, number, batch, self._now_ms(), node)
                 rows.append((number, code, offset, -1, 0))
@@ -221,9 +221,9 @@ class Network:
     def _fetch(self, node: int, request: Any, deadline: float, done: Callable[[Any], None]) -> None:
         size = 0
         failed = False
-        topics = []
+        topics: list[Any] = []
         for topic, partitions in request.topics:
-            rows = []
+            rows: list[Any] = []
             for number, offset, max_bytes in partitions:
                 code, data, end = self._read(node, topic, number, offset, max_bytes)
                 failed = failed or code != Code.none
@@ -255,9 +255,9 @@ class Network:
         return code, data, partition.end if code == Code.none else -1
 
     def _offsets(self, node: int, request: Any) -> Any:
-        topics = []
+        topics: list[Any] = []
         for topic, partitions in request.topics:
-            rows = []
+            rows: list[Any] = []
             for number, when in partitions:
                 partition = self.broker.partition(topic, number)
                 if partition is None:
@@ -270,13 +270,13 @@ class Network:
         return request.RESPONSE_TYPE(0, topics)
 
     def _metadata(self, request: Any) -> Any:
-        topics = []
+        topics: list[Any] = []
         for _, name, _ in request.topics:
             topic = self.broker.topics.get(name)
             if topic is None:
                 topics.append((Code.unknown_topic_or_partition, name, bytes(16), False, [], 0, {}))
             else:
-                rows = [
+                rows: list[Any] = [
                     (Code.none, partition.number, partition.leader, 0, [], [], [], {}) for partition in topic.partitions
                 ]
                 topics.append((Code.none, name, topic.id, False, rows, 0, {}))

@@ -219,7 +219,7 @@ class Simulation:
         """Batches that are yet to be sent."""
         self._calm = False
         """Whether misfortune is over."""
-        self._on_commit: dict[Process | None, Callable[[], None]] = {}
+        self._on_commit: dict[Process | None, Callable[[], object]] = {}
         """What happens when a process next sends a commit."""
         self._on_taking: dict[Worker, Callable[[], object]] = {}
         """What happens when somebody takes a lane of a worker."""
@@ -266,7 +266,8 @@ class Simulation:
 
     async def _run(self) -> None:
         main = asyncio.ensure_future(self._story())
-        await asyncio.wait({main, self._broken}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {main, self._broken}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._broken.done():
             self._broken.result()
         main.result()
@@ -356,6 +357,10 @@ class Simulation:
 
         started.add_done_callback(join, context=None)
 
+    def _begin_successor(self) -> None:
+        if not self._calm:
+            self.begin_worker()
+
     def _kill(self, worker: Worker) -> None:
         self.workers.remove(worker)
         self._dead += self.loop.kill(worker.process)
@@ -409,7 +414,7 @@ class Simulation:
             self.note(f"{worker.name} is killed")
             self._kill(worker)
             self.network.at(self.dice.choice([0.1, SESSION_S]), self.group.expel, worker)
-            self.network.at(self.dice.choice([0.05, 1.0, 15.0]), lambda: self._calm or self.begin_worker())
+            self.network.at(self.dice.choice([0.05, 1.0, 15.0]), self._begin_successor)
 
         self._later(worker, die)
 
