@@ -10,7 +10,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.pf-stream-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test check unit simulate bench clean
+# How long `make chaos` and `make soak` last, and what decides the course of the former; another each time by default.
+MINUTES ?=
+SEED ?=
+
+.PHONY: help demo demo-stop test check unit simulate bench chaos soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +42,12 @@ simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 
 
 bench: $(INSTALLED) ## Measure the throughput of the flights topology
 	@$(BIN)/python bench/flights.py
+
+chaos: $(INSTALLED) ## Kill, pause and cut off workers and brokers for MINUTES=5, then count; SEED=n replays
+	@$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+soak: $(INSTALLED) ## Run at half load for MINUTES=30 and see whether memory, files or latency grow
+	@$(BIN)/python bench/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 clean: ## Delete caches and what was built; the virtual environment stays
 	@if [ -d .pf/demo ]; then $(BIN)/python topologies/flights/demo.py --stop; fi

@@ -6,6 +6,7 @@ What a reactor's author types is here; everything else is imported from its pack
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model import (
     PUBLIC,
+    Cancel,
     Capability,
     Context,
     Effects,
@@ -14,14 +15,20 @@ from pf_stream.model import (
     Key,
     Reactor,
     Reply,
+    RetryInPlace,
+    RetryLater,
+    Schedule,
     State,
     Topology,
     on,
     operation,
+    upcast,
+    upgrade,
 )
 
 __all__ = [
     "PUBLIC",
+    "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
@@ -32,8 +39,13 @@ __all__ = [
     "PFError",
     "Reactor",
     "Reply",
+    "RetryInPlace",
+    "RetryLater",
+    "Schedule",
     "State",
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]

@@ -1,6 +1,7 @@
 """The ``pf`` command: noun, verb.
 
-Each noun is a module of this package with a typer app called ``app``. Modules import only what parsing needs;
+Each noun is a module of this package with a typer app called ``app``. A few commands concern all nouns and stand alone: a
+module with a function of its name. Modules import only what parsing needs;
 Kafka clients, Faust and the user's code are imported inside the commands, so ``pf --help`` stays quick.
 """
 
@@ -24,6 +25,7 @@ NOUNS = {
     "schema": "JSON Schemas of intents.",
     "registry": "Components that are running.",
 }
+ALONE = ("status", "doctor")
 
 
 def _build() -> typer.Typer:
@@ -37,6 +39,9 @@ def _build() -> typer.Typer:
     for noun, text in NOUNS.items():
         module = importlib.import_module(f"pf_stream.cli.{noun}")
         root.add_typer(module.app, name=noun, help=text, no_args_is_help=True)
+    for name in ALONE:
+        module = importlib.import_module(f"pf_stream.cli.{name}")
+        root.command(name=name, epilog=module.EPILOG)(getattr(module, name))
     return root
 
 

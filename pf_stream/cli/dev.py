@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pf_stream.cli._errors import EXIT_NOT_FOUND, EXIT_UNHEALTHY, exit_on_error
-from pf_stream.cli._output import Output, OutputOption, note, show
+from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 from pf_stream.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from pf_stream.kafka.dev import Step
+    from pf_stream.kafka.dev import DevBroker, DevCluster, Step
 
 app = typer.Typer()
 
@@ -37,6 +37,7 @@ DataDirOption = Annotated[
 
 @app.command(
     epilog="Examples:\n\npf dev up\n\npf dev up --port 9092 --data-dir ./kafka\n\n"
+    "pf dev up --brokers 3 --data-dir ./cluster\n\n"
     "export PF_BOOTSTRAP_SERVERS=$(pf dev up -o json | jq -r .bootstrap_servers)"
 )
 def up(
@@ -47,8 +48,17 @@ def up(
             envvar="PF_DEV_PORT",
             min=1,
             max=65535,
-            help="Port on 127.0.0.1.",
+            help="Port on 127.0.0.1; of several brokers, the first one's, and the others follow.",
             show_default="the last one, or a free one",
+        ),
+    ] = None,
+    brokers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=5,
+            help="How many. Of three, any one may be lost without a record lost or refused.",
+            show_default="as many as the folder has, or 1",
         ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it must be ready, downloads not counted.")] = 60,
@@ -60,13 +70,18 @@ def up(
     jars.
     """
     with exit_on_error():
-        from pf_stream.kafka.dev import DevBroker
+        from pf_stream.kafka.dev import BrokerInfo, ClusterInfo, DevBroker, DevCluster
 
         # As Ctrl-C: a start that is broken off leaves no broker.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        broker = DevBroker(data_dir, port)
+        cluster = DevCluster(data_dir, brokers, port)
+        several = cluster.exists or (brokers or 1) > 1
+        info: BrokerInfo | ClusterInfo
         with _Reporter() as reporter:
-            info = broker.up(progress=reporter, timeout=timeout)
+            info = (cluster if several else DevBroker(data_dir, port)).up(progress=reporter, timeout=timeout)
+        if isinstance(info, ClusterInfo) and output is Output.table:
+            show({name: value for name, value in _plain(info).items() if name != "brokers"}, output)
+            return
         show(_plain(info), output)
 
 
@@ -74,9 +89,9 @@ def up(
 def down(data_dir: DataDirOption = None) -> None:
     """Stop Kafka. Its data stay; `pf dev up` goes on with them."""
     with exit_on_error():
-        from pf_stream.kafka.dev import BrokerState, DevBroker
+        from pf_stream.kafka.dev import BrokerState
 
-        match DevBroker(data_dir).down():
+        match _found(data_dir).down():
             case BrokerState.stopped:
                 note("no broker is running")
             case BrokerState.stale:
@@ -92,9 +107,13 @@ def status(data_dir: DataDirOption = None, output: OutputOption = Output.table) 
     Exit code 0: it does. 5: its process does not answer, or has gone without being stopped. 3: there is none.
     """
     with exit_on_error():
-        from pf_stream.kafka.dev import BrokerState, DevBroker
+        from pf_stream.kafka.dev import BrokerState, DevCluster
 
-        found = DevBroker(data_dir).status()
+        place = _found(data_dir)
+        if isinstance(place, DevCluster):
+            _show_cluster(place, output)
+            return
+        found = place.status()
         broker: dict[str, Any] = _plain(found.broker) if found.broker else {}
         if output is Output.table:
             uptime = None if found.uptime_s is None else str(dt.timedelta(seconds=found.uptime_s))
@@ -116,12 +135,14 @@ def logs(
     data_dir: DataDirOption = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    node: Annotated[int, typer.Option(min=1, help="Whose, where there are several brokers.")] = 1,
 ) -> None:
     """Print the end of Kafka's log."""
     with exit_on_error():
-        from pf_stream.kafka.dev import DevBroker
+        from pf_stream.kafka.dev import DevCluster
 
-        path = DevBroker(data_dir).log_path
+        place = _found(data_dir)
+        path = place.log_path(node) if isinstance(place, DevCluster) else place.log_path
         if not path.exists():
             raise NotFoundError(f"no log at {path}: no broker has been started there")
         _print_log(path, lines, follow=follow)
@@ -134,13 +155,43 @@ def reset(
 ) -> None:
     """Stop Kafka and delete all its topics and records."""
     with exit_on_error():
-        from pf_stream.kafka.dev import DevBroker
-
-        broker = DevBroker(data_dir)
+        broker = _found(data_dir)
         if not yes:
             typer.confirm(f"Delete all topics and records in {broker.data_dir}?", abort=True, err=True)
         broker.reset()
         note("deleted what was in {}", broker.data_dir)
+
+
+def _found(data_dir: Path | None) -> "DevBroker | DevCluster":
+    """What the folder holds."""
+    from pf_stream.kafka.dev import DevBroker, DevCluster
+
+    cluster = DevCluster(data_dir)
+    return cluster if cluster.exists else DevBroker(data_dir)
+
+
+def _show_cluster(cluster: "DevCluster", output: Output) -> None:
+    """Print a line for each node; the exit code as of ``status``: 5 if some run and others do not."""
+    from pf_stream.kafka.dev import BrokerState
+
+    rows: list[dict[str, Any]] = []
+    for node, found in enumerate(cluster.status(), 1):
+        broker: dict[str, Any] = _plain(found.broker) if found.broker else {}
+        names = ("bootstrap_servers", "pid", "version", "started_at")
+        rows.append(
+            {"node": node, "state": found.state.value}
+            | {name: broker.get(name) for name in names}
+            | {"uptime_s": found.uptime_s, "rss_bytes": found.rss_bytes}
+        )
+    states = {row["state"] for row in rows}
+    if output is Output.table:
+        show_rows(rows, output, list(rows[0]))
+    else:
+        state = states.pop() if len(states) == 1 else BrokerState.unhealthy.value
+        show({"state": state, "data_dir": str(cluster.data_dir), "brokers": rows}, output)
+        states = {state}
+    if states != {BrokerState.running.value}:
+        raise typer.Exit(EXIT_NOT_FOUND if states == {BrokerState.stopped.value} else EXIT_UNHEALTHY)
 
 
 class _Reporter:
@@ -200,7 +251,14 @@ class _Reporter:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    return {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(value).items()}
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain(item) for name, item in dataclasses.asdict(value).items()}
 
 
 def _print_log(path: Path, lines: int, *, follow: bool) -> None:

@@ -32,6 +32,7 @@ def list_components(bootstrap_servers: BootstrapOption = None, output: OutputOpt
         for component in components(connection(bootstrap_servers)):
             row = dataclasses.asdict(component)
             row |= {name: list(row[name]) for name in ("intents", "capabilities")}
+            del row["lanes"]  # pf status shows them
             row |= {"started": utc(row.pop("started_ms")), "heartbeat": utc(row.pop("heartbeat_ms"))}
             rows.append(row | {"status": "lost" if component.is_lost(now_ms) else "running"})
         show_rows(rows, output, ("app", "kind", "name", "version", "worker", "status", "heartbeat"))

@@ -68,10 +68,13 @@ def show_topology(
         typer.echo()
         rows = [
             {"type": intent.type, "topic": f"{intent.topic}{' (internal)' if intent.internal else ''}"}
+            | {"also accepts": intent.also_accepts or None}
             | {"key": intent.key, "requires": intent.requires or ("PUBLIC",), "handled by": intent.handled_by or None}
             for intent in description.intents
         ]
-        show_rows(rows, output, ("type", "topic", "key", "requires", "handled by"))
+        # A column that says nothing for most topologies makes the others narrow.
+        also = ("also accepts",) if any(intent.also_accepts for intent in description.intents) else ()
+        show_rows(rows, output, ("type", *also, "topic", "key", "requires", "handled by"))
 
 
 def _plain(description: Any) -> Any:

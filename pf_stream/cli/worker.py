@@ -2,13 +2,14 @@
 
 import enum
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pf_stream.cli._errors import exit_on_error
-from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyArgument, connection, load
+from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyArgument, connection, load, seconds
 
 app = typer.Typer()
 
@@ -27,7 +28,8 @@ def _group() -> None:
 
 @app.command(
     epilog="Examples:\n\npf worker run topologies/flights/topology.yaml --trust issuer.pub\n\n"
-    "PF_TRUST_ROOTS=issuer.pub pf worker run flights:flights --id flights-0"
+    "PF_TRUST_ROOTS=issuer.pub pf worker run flights:flights --id flights-0 --health-port 8081\n\n"
+    "pf worker run flights:flights --trust issuer.pub --processes 4"
 )
 def run(
     topology: TopologyArgument,
@@ -51,16 +53,51 @@ def run(
     latency: Annotated[
         Latency, typer.Option(help="low: handle what is there at once, with a busy core; balanced: gather for 8 ms.")
     ] = Latency.balanced,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Workers, each a process, started again when it dies; named ID-0, ID-1, ...")
+    ] = 1,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="PF_HEALTH_PORT",
+            min=0,
+            max=65535,
+            help="Answer /live and /ready on this port of 127.0.0.1; 0 takes a free one. Each further process has the "
+            "next port.",
+            show_default="no port",
+        ),
+    ] = None,
+    hang_after: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION", help="End the process, and say where it was, if it does not answer for so long."
+        ),
+    ] = "30s",
+    session: Annotated[
+        float,
+        typer.Option(
+            envvar="PF_WORKER_SESSION",
+            min=1,
+            max=60,
+            help="Seconds without a sign of life after which other workers take its partitions over; most clusters allow "
+            "no less than 6.",
+        ),
+    ] = 10.0,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
 ) -> None:
-    """Run a topology until SIGTERM or Ctrl-C; then finish what is under way."""
+    """Run a topology until SIGTERM or Ctrl-C; then finish what is under way. A second one ends it at once.
+
+    Exit code 1 if it cannot start or go on, 75 if it hung and was ended.
+    """
+    hang_after_s = seconds(hang_after, "--hang-after")
     with exit_on_error():
         from pf_stream.engine import WorkerSettings
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import TrustRoots
         from pf_stream.topology.process import run_worker
+        from pf_stream.topology.supervisor import Child, supervise
 
         loaded = load(topology, namespace)
         settings = WorkerSettings(
@@ -68,7 +105,24 @@ def run(
             trust_roots=TrustRoots.load(trust),
             worker_id=id_ or f"{loaded.name}-{socket.gethostname()}",
             latency=latency.value,
+            session_s=session,
         )
         check_topics(Admin(settings.connection), loaded)
-        code = run_worker(loaded, settings)
+        if processes == 1:
+            code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
+        else:
+            options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
+            options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
+            options += ["--namespace", namespace] if namespace is not None else []
+            options += [word for file in trust for word in ("--trust", str(file))]
+            command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-P", "-m", "pf_stream"]
+            command += ["worker", "run", topology, *options]
+            children = []
+            for number in range(processes):
+                name = f"{settings.worker_id}-{number}"
+                own = ["--id", name, "--processes", "1"]
+                if health_port is not None:
+                    own += ["--health-port", str(health_port and health_port + number)]
+                children.append(Child(name, (*command, *own)))
+            code = supervise(children, settings.drain_s)
     raise typer.Exit(code)

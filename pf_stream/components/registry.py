@@ -10,7 +10,7 @@ worker's own record is refreshed while it runs; its reactors live as long as it 
 """
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
@@ -18,6 +18,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from pf_stream.clock import Clock
+from pf_stream.core.status import LaneStatus
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.reader import read_topic
@@ -27,7 +28,7 @@ from pf_stream.model import Topology
 __all__ = ["HEARTBEAT_S", "Component", "Registry", "RegistrySender", "components", "records_for"]
 
 HEARTBEAT_S: Final = 10.0
-"""How often a worker is expected to call :meth:`Registry.heartbeat`; one that missed three is counted as lost."""
+"""How often a worker is expected to call :meth:`Registry.report`; one that missed three is counted as lost."""
 
 Kind = Literal["worker", "reactor"]
 
@@ -56,6 +57,8 @@ class Component:
     """When it was announced, milliseconds since the epoch."""
     heartbeat_ms: int
     """When its worker was last heard of, likewise."""
+    lanes: tuple[LaneStatus, ...] = ()
+    """Of a worker, its lanes at that time."""
 
     def is_lost(self, now_ms: int) -> bool:
         """Whether its worker has not been heard of for too long."""
@@ -96,22 +99,27 @@ class Registry:
         self._topology = topology
         self._worker = worker
         self._clock = clock
-        self._started_ms = clock.now_ms()
+        self._started_ms: int | None = None
 
-    async def announce(self) -> None:
-        """Say that the worker and its reactors run."""
-        self._started_ms = self._clock.now_ms()
-        for key, value in records_for(self._topology, self._worker, self._started_ms):
-            await self._sender.send(REGISTRY, key, value)
+    async def report(self, lanes: Sequence[LaneStatus] = ()) -> None:
+        """Say that the worker runs and how its lanes do; to be called every :data:`HEARTBEAT_S` seconds.
 
-    async def heartbeat(self) -> None:
-        """Say that the worker still runs; to be called every :data:`HEARTBEAT_S` seconds."""
-        own = replace(_worker(self._topology, self._worker, self._started_ms), heartbeat_ms=self._clock.now_ms())
+        The first time the reactors are announced with it.
+        """
+        now_ms = self._clock.now_ms()
+        started_ms = now_ms if self._started_ms is None else self._started_ms
+        if self._started_ms is None:
+            for key, value in records_for(self._topology, self._worker, now_ms)[1:]:
+                await self._sender.send(REGISTRY, key, value)
+        own = replace(
+            _worker(self._topology, self._worker, started_ms), heartbeat_ms=self._clock.now_ms(), lanes=tuple(lanes)
+        )
         await self._sender.send(REGISTRY, _key(own), orjson.dumps(asdict(own)))
+        self._started_ms = started_ms
 
     async def withdraw(self) -> None:
         """Say that the worker has stopped."""
-        for key, _ in records_for(self._topology, self._worker, self._started_ms):
+        for key, _ in records_for(self._topology, self._worker, 0):
             await self._sender.send(REGISTRY, key, None)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from pf_stream.core.changelog import FORMAT, STATE_PREFIX, state_key, state_prefix
+from pf_stream.core.changelog import STATE_PREFIX, state_key, state_prefix
 from pf_stream.core.partition import partition_of
-from pf_stream.core.store import StateUndecodableError
+from pf_stream.core.store import current_json
 from pf_stream.errors import NotFoundError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import TopicMissingError
@@ -37,7 +37,9 @@ class StoredState:
     key: str
     """The key."""
     version: int
-    """Version of the stored shape."""
+    """Version of the shape that is shown: the reactor's own."""
+    stored_version: int
+    """Version in which it is stored; it is upgraded when it next changes."""
     state: Any
     """Its JSON."""
     topic: str
@@ -58,7 +60,7 @@ def read_state(settings: ConnectionSettings, topology: Topology, reactor: str, k
     Raises:
         StateNotFoundError: nothing is kept under the key.
         NotFoundError: the topology has no such reactor, or its changelog does not exist.
-        StateUndecodableError: the record has another format than this version reads.
+        StateUndecodableError: the record has a format or a version that is not known here, or an upgrade failed.
     """
     group, spec = _reactor(topology, reactor)
     changelog = topology.changelog(group)
@@ -74,14 +76,13 @@ def read_state(settings: ConnectionSettings, topology: Topology, reactor: str, k
             last = record
     if last is None or last.value is None:
         raise StateNotFoundError(reactor, key)
-    form, version = STATE_PREFIX.unpack_from(last.value) if len(last.value) >= STATE_PREFIX.size else (0, 0)
-    if form != FORMAT:
-        raise StateUndecodableError(reactor, record_key, f"it has format {form}, and this version reads {FORMAT}")
+    state = orjson.loads(current_json(spec, record_key, last.value))
     return StoredState(
         reactor=reactor,
         key=record_key.decode(),
-        version=version,
-        state=orjson.loads(last.value[STATE_PREFIX.size :]),
+        version=spec.state.version,
+        stored_version=STATE_PREFIX.unpack_from(last.value)[1],
+        state=state,
         topic=changelog,
         partition=partition,
         offset=last.offset,

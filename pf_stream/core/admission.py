@@ -6,20 +6,41 @@ from collections import Counter
 from pydantic import ValidationError
 
 from pf_stream.core.authorise import Authority
-from pf_stream.core.delivery import Delivery, Headers
+from pf_stream.core.delivery import Delivery
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.limits import Limits
 from pf_stream.core.outputs import reply_topic
 from pf_stream.core.plan import GroupPlan, Route
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.core.source import parse_origin
+from pf_stream.errors import PFError
 from pf_stream.model.context import parse_time_ms
+from pf_stream.model.topology import Topology
+from pf_stream.model.versions import StepError
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "NewerVersionError"]
 
 _hops = re.compile(rb"[0-9]{1,9}").fullmatch
+_versioned = re.compile(rb"([a-z][a-z0-9_.]*)\.v([0-9]{1,9})").fullmatch
 _REPLY_TOPICS = 10_000
+
+
+class NewerVersionError(PFError):
+    """Raised when an internal topic holds an intent that only a newer version of the topology can have written.
+
+    Its lane stops and forgets what it had not committed: nothing is lost, since it is read again.
+    """
+
+    code = "newer_version"
+
+    def __init__(self, kind: str, known: int | None, topic: str, offset: int, topology: Topology) -> None:
+        here = "does not know it" if known is None else f"knows it up to version {known}"
+        super().__init__(
+            f"{topic} holds {kind} at offset {offset}, and this worker's version {topology.version} of topology "
+            f"{topology.name!r} {here}: a newer version wrote it. Upgrade this worker; if you take a version back, or took "
+            f"the type away, let the version that has the type empty the topic first"
+        )
 
 
 class Admission:
@@ -30,6 +51,10 @@ class Admission:
         self._authority = authority
         self._limits = limits
         self._reply_topics: dict[bytes, str | None] = {}
+        self._newest: dict[bytes, int] = {}
+        """Newest version of each intent name that the topology knows, on whatever topic."""
+        for spec in plan.topology.intents:
+            self._newest[spec.name.encode()] = max(spec.version, self._newest.get(spec.name.encode(), 0))
 
     def is_repeat(self, delivery: Delivery) -> bool | Refusal:
         """Whether a record of an internal topic was taken before."""
@@ -41,7 +66,7 @@ class Admission:
         return not delivery.source.take(delivery.record.offset, *origin)
 
     def admit(self, delivery: Delivery) -> Refusal | None:
-        """Complete *delivery*, or say why it is refused."""
+        """Complete *delivery*, or say why it is refused; raises :class:`NewerVersionError`."""
         record = delivery.record
         headers = delivery.headers
         source = delivery.source
@@ -76,7 +101,11 @@ class Admission:
         internal = delivery.source.plan.internal
         # Judged when the broker appended it, so that a backlog does not expire and nobody can back-date; on internal
         # topics when the causing intent was judged, which the engine wrote as the record's time.
-        at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
+        timer = delivery.timer
+        if timer is not None:
+            at_ms = timer.judged_ms
+        else:
+            at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
         token = headers.get("pf-context")
         claims = None
         if token is not None:
@@ -96,12 +125,13 @@ class Admission:
             code = "null_key" if record.key is None else "key_mismatch"
             return Refusal(code, f"its payload says {key!r}, the key is {record.key!r}")
         hops = 0
+        delivery.due_ms = None
         if internal:
             hops = int(headers.get("pf-hops") or 0)
             if hops > self._limits.hops:
                 return Refusal("too_many_hops", f"it was emitted onward {hops} times")
         if "pf-deadline" in headers or "pf-not-before" in headers or "pf-reply-to" in headers:
-            refusal = self._demands(headers, delivery.now_ms)
+            refusal = self._demands(delivery, at_ms)
             if refusal is not None:
                 return refusal
         delivery.route = route
@@ -114,7 +144,10 @@ class Admission:
         return None
 
     def _admit_unusual(self, delivery: Delivery) -> Refusal | None:
-        """A record that the quick way of :meth:`admit` does not cover: most are refused, some are just rare."""
+        """A record that the quick way of :meth:`admit` does not cover: most are refused, some are just rare.
+
+        Raises :class:`NewerVersionError`.
+        """
         record = delivery.record
         refusal = self._envelope_refusal(delivery)
         if refusal is not None:
@@ -136,14 +169,42 @@ class Admission:
         kind: bytes = headers["ce_type"]
         plan = delivery.source.plan
         route = plan.routes.get(kind)
-        if route is None:
-            name_, _, version = kind.rpartition(b".v")
-            if name_ in plan.names and version.isdigit():
-                return Refusal("unsupported_version", f"{kind!r} is not a version that this topology handles")
-            return Refusal("unknown_type", f"no reactor handles {kind!r:.200} on {plan.origin}")
+        older = plan.older.get(kind)
+        if route is None and older is None:
+            return self._unknown(delivery, kind)
         if value is None:
             return Refusal("null_value", "it has no value")
+        if route is None:
+            assert older is not None
+            route = older.route
+            try:
+                value = route.intent.upcasts.run(value, older.version)
+            except (StepError, ValueError) as error:
+                return Refusal("malformed_payload", str(error))
         return self._admit_payload(delivery, route, value)
+
+    def _unknown(self, delivery: Delivery, kind: bytes) -> Refusal:
+        plan = delivery.source.plan
+        match = _versioned(kind)
+        if match is not None:
+            name, version = match[1], int(match[2])
+            known = self._newest.get(name)
+            if self._is_ours(delivery, known=known is not None) and (known is None or version > known):
+                offset = delivery.record.offset
+                raise NewerVersionError(kind.decode(), known, plan.topic, offset, self._plan.topology)
+            if name in plan.names:
+                return Refusal("unsupported_version", f"{kind!r} is not a version that this topology handles")
+        return Refusal("unknown_type", f"no reactor handles {kind!r:.200} on {plan.origin}")
+
+    @staticmethod
+    def _is_ours(delivery: Delivery, *, known: bool) -> bool:
+        """Whether nobody but this topology can have written the record, and none of its versions could do without it."""
+        source, timer = delivery.source, delivery.timer
+        if timer is not None and timer.scheduled:
+            return known  # a type that was taken away may have timers for months, which nobody can wait for
+        if not source.plan.internal or source.plan.origin != source.plan.topic:
+            return False  # what was rerouted was written by anybody
+        return timer is not None or not any(delivery.record.offset < seen for seen in source.ahead.values())
 
     def _envelope_refusal(self, delivery: Delivery) -> Refusal | None:
         record = delivery.record
@@ -158,16 +219,26 @@ class Admission:
                 return Refusal("duplicate_header", f"header {name!r} appears {times} times")
         return None
 
-    def _demands(self, headers: Headers, now_ms: int) -> Refusal | None:
+    def _demands(self, delivery: Delivery, at_ms: int) -> Refusal | None:
         """What is wrong with what the sender asks for beside the handling itself."""
-        for name, code in (("pf-deadline", "deadline_passed"), ("pf-not-before", "not_before")):
+        headers = delivery.headers
+        times = {}
+        for name in ("pf-deadline", "pf-not-before"):
             raw = headers.get(name)
             if raw is not None:
                 time_ms = parse_time_ms(raw)
                 if time_ms is None:
                     return Refusal("malformed_envelope", f"{name} {raw!r:.80} is no RFC 3339 time with a zone")
-                if now_ms > time_ms if code == "deadline_passed" else now_ms < time_ms:
-                    return Refusal(code, f"{name} is {raw.decode()}")
+                times[name] = time_ms
+        not_before = times.get("pf-not-before", delivery.now_ms)
+        deadline = times.get("pf-deadline")
+        if deadline is not None and deadline < max(not_before, delivery.now_ms):
+            return Refusal("deadline_passed", f"pf-deadline is {headers['pf-deadline'].decode()}")
+        if not_before > delivery.now_ms:
+            if not_before - at_ms > self._limits.timer_ms:
+                days = self._limits.timer_ms // 86_400_000
+                return Refusal("not_before", f"pf-not-before lies more than {days} days ahead")
+            delivery.due_ms = not_before
         raw = headers.get("pf-reply-to")
         if raw is not None and self.reply_topic(raw) is None:
             return Refusal("bad_reply_topic", f"replies may not go to {raw!r:.200}")

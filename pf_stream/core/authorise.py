@@ -1,6 +1,6 @@
 """Who may do what: the decision, and the memory of decisions."""
 
-from typing import Any
+from typing import Any, Final
 
 from pf_stream.core.plan import Requirement, Route
 from pf_stream.model.capability import Field
@@ -35,24 +35,41 @@ class Authority:
         claims = self.verifier.verify(token)
         if isinstance(claims, Refusal):
             return claims
-        if not route.requirements:
-            misuse = claims.misuse(route.intent.type, route.topic)
-            if misuse is not None:
-                return misuse
-        row = values if route.width > 1 else (values,)
-        kind = route.intent.type
-        for requirement in route.requirements:
-            resource = _resource(requirement, row)
-            if isinstance(resource, Refusal):
-                return resource
-            refusal = claims.refusal(requirement.operations, resource, kind, route.topic, at_ms)
-            if refusal is not None:
-                return refusal
+        first: Refusal | None = None
+        for kind in route.types:
+            refusal = _refusal(claims, route, values, kind, at_ms)
+            if refusal is None:
+                break
+            first = first or refusal
+            if refusal.code not in _ABOUT_THE_TYPE:
+                return first
+        else:
+            assert first is not None
+            return first
         if claims.closed:
             if len(self.decisions) >= MAX_DECISIONS:
                 self.decisions.clear()
             self.decisions[claims.token, route, values] = claims
         return claims
+
+
+_ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})
+"""Codes that another type may not have."""
+
+
+def _refusal(claims: Claims, route: Route, values: Any, kind: str, at_ms: int) -> Refusal | None:
+    """Why *claims* do not grant what *route* requires to an intent of type *kind*."""
+    if not route.requirements:
+        return claims.misuse(kind, route.topic)
+    row = values if route.width > 1 else (values,)
+    for requirement in route.requirements:
+        resource = _resource(requirement, row)
+        if isinstance(resource, Refusal):
+            return resource
+        refusal = claims.refusal(requirement.operations, resource, kind, route.topic, at_ms)
+        if refusal is not None:
+            return refusal
+    return None
 
 
 def _resource(requirement: Requirement, row: tuple[Any, ...]) -> str | Refusal:

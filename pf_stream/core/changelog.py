@@ -4,15 +4,29 @@ A lane's changelog partition holds everything the lane must know after a crash. 
 
     key        = 0x01 kind body
     kind       body                                  value
-    'h'        -                                     JSON: topology, partitions, incarnation, reactors (id: state version)
+    'h'        -                                     JSON: format, topology, version, partitions, incarnation,
+                                                     reactors (id: state version)
     'f'        -                                     JSON: worker, producer id, epoch; marks the start of a lease
     'u'        -                                     int64 unit sequence, int64 sequence up to which outputs were sent
     'w'        reactor topic                         int64 next offset, 16 bytes topic id
     's'        reactor key [subkey]                  0x01, uint16 state version, JSON
     'd'        topic incarnation                     int64 unit sequence, int32 index: the last record taken from it
     'o'        int64 unit sequence, uint16 index     one output, see pf_stream.core.outbox; deleted once sent
+    't'        reactor key name                      a timer, see below; deleted when it fires or is cancelled. Of a record that
+                                                     was put aside: an empty reactor, its topic, its offset in digits
+    'e'        -                                     int64 event clock, milliseconds since the epoch
+    'i'        type key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
+                                                     subject and id is dropped, and the record of the first
+    'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
+                                                     ended again and again; a record as if it were put aside
 
-``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key`` is a uint32 length and bytes. Integers are
+    timer      = 0x01 clock due judged offset timestamp timestamp_type scheduled failed topic blob blob (blob blob)*
+    clock      uint8: 0 wall, 1 event; due, judged, timestamp: int64, milliseconds since the epoch; offset: int64
+    scheduled  uint8: 0 if it was put aside, 1 if a handler made it; failed: uint16, attempts that failed
+    blob       int32 length and bytes, -1 for none: the record's key and value, then name and value of each header
+
+``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``type``, ``subject`` and ``ce_id`` are a
+uint32 length and bytes. Integers are
 big-endian. Everything that one micro-batch decides is one record batch, which Kafka appends whole or not at all; the
 topic is compacted, which keeps the last value of each key.
 """
@@ -21,35 +35,51 @@ import struct
 from typing import Final
 
 __all__ = [
+    "EVENT_CLOCK",
+    "EVENT_CLOCK_VALUE",
     "FENCE",
     "FORMAT",
+    "FORMAT_BYTE",
     "HEADER",
+    "ONCE_VALUE",
+    "SUSPECT",
     "UNIT",
     "UNIT_VALUE",
     "WATERMARK_VALUE",
     "mark_key",
+    "once_key",
     "outbox_key",
+    "pack_name",
     "pack_state",
     "parse_name",
     "parse_state_key",
     "state_key",
+    "state_prefix",
+    "timer_key",
     "watermark_key",
 ]
 
 FORMAT: Final = 1
+FORMAT_BYTE: Final = b"\x01"
+"""First byte of every key."""
 HEADER: Final = b"\x01h"
 FENCE: Final = b"\x01f"
 UNIT: Final = b"\x01u"
+EVENT_CLOCK: Final = b"\x01e"
+SUSPECT: Final = b"\x01p"
 
 UNIT_VALUE = struct.Struct(">qq")
 WATERMARK_VALUE = struct.Struct(">q16s")
 MARK_VALUE = struct.Struct(">qi")
+EVENT_CLOCK_VALUE = struct.Struct(">q")
+ONCE_VALUE = struct.Struct(">qq")  # and the topic
 OUTBOX_KEY = struct.Struct(">2sqH")
 STATE_PREFIX = struct.Struct(">BH")
 _LENGTH = struct.Struct(">I")
 
 
-def _name(text: str) -> bytes:
+def pack_name(text: str) -> bytes:
+    """A length byte and UTF-8."""
     raw = text.encode()
     return bytes((len(raw),)) + raw
 
@@ -62,7 +92,7 @@ def parse_name(data: bytes, at: int) -> tuple[str, int]:
 
 def state_prefix(reactor: str) -> bytes:
     """First bytes of every state key of a reactor."""
-    return b"\x01s" + _name(reactor)
+    return b"\x01s" + pack_name(reactor)
 
 
 def state_key(prefix: bytes, key: bytes) -> bytes:
@@ -85,14 +115,24 @@ def pack_state(version: int, json: bytes) -> bytes:
 
 def watermark_key(reactor: str, topic: str) -> bytes:
     """Changelog key of the next offset that *reactor* has not yet seen of *topic*."""
-    return b"\x01w" + _name(reactor) + _name(topic)
+    return b"\x01w" + pack_name(reactor) + pack_name(topic)
 
 
 def mark_key(topic: str, incarnation: str) -> bytes:
     """Changelog key of the last record taken from an upstream lane."""
-    return b"\x01d" + _name(topic) + _name(incarnation)
+    return b"\x01d" + pack_name(topic) + pack_name(incarnation)
 
 
 def outbox_key(sequence: int, index: int) -> bytes:
     """Changelog key of an output that waits to be sent."""
     return OUTBOX_KEY.pack(b"\x01o", sequence, index)
+
+
+def timer_key(reactor: str, key: bytes, name: bytes) -> bytes:
+    """Changelog key of the timer of that name which *reactor* set for *key*."""
+    return b"\x01t" + pack_name(reactor) + _LENGTH.pack(len(key)) + key + _LENGTH.pack(len(name)) + name
+
+
+def once_key(kind: bytes, key: bytes, subject: bytes, ce_id: bytes) -> bytes:
+    """Changelog key of the mark of an intent that is handled once."""
+    return b"\x01i" + b"".join(_LENGTH.pack(len(part)) + part for part in (kind, key, subject, ce_id))

@@ -5,6 +5,7 @@ from typing import Any
 from pf_stream.core.plan import Route
 from pf_stream.core.records import Record
 from pf_stream.core.source import Source
+from pf_stream.core.timers import Timer
 from pf_stream.model.intent import Intent
 from pf_stream.security.verify import Claims
 
@@ -17,7 +18,22 @@ Headers = dict[str, Any]
 class Delivery:
     """A record and what has been found out about it. From *route* on the fields are set once it is admitted."""
 
-    __slots__ = ("at_ms", "claims", "headers", "hops", "intent", "key", "now_ms", "record", "route", "source", "value")
+    __slots__ = (
+        "at_ms",
+        "claims",
+        "due_ms",
+        "headers",
+        "hops",
+        "intent",
+        "key",
+        "now_ms",
+        "record",
+        "route",
+        "source",
+        "timer",
+        "timer_key",
+        "value",
+    )
 
     route: Route
     """Its type on its topic."""
@@ -34,8 +50,31 @@ class Delivery:
     hops: int
     """How often it was emitted onward."""
 
-    def __init__(self, source: Source, record: Record, headers: Headers, now_ms: int) -> None:
+    due_ms: int | None
+    """When it is to be handled, if that is not now."""
+
+    def __init__(
+        self,
+        source: Source,
+        record: Record,
+        headers: Headers,
+        now_ms: int,
+        timer: Timer | None = None,
+        timer_key: bytes = b"",
+    ) -> None:
         self.source = source
         self.record = record
         self.headers = headers
         self.now_ms = now_ms
+        self.timer = timer
+        """The timer that brought it; ``None`` if it was read just now."""
+        self.timer_key = timer_key
+        """The timer's changelog key."""
+
+    @property
+    def failed(self) -> int:
+        """Attempts at which its handler raised."""
+        if self.timer is not None:
+            return self.timer.failed
+        offset, failed = self.source.failing
+        return failed if offset == self.record.offset else 0

@@ -6,68 +6,42 @@ same unit, which is what makes a crash between any two actions harmless.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Generic, cast
+from itertools import chain
+from typing import Any, Generic, cast
 
-import orjson
 from typing_extensions import TypeVar
 
 from pf_stream.core import changelog
-from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
+from pf_stream.core.handling import Handling, OpenUnit
+from pf_stream.core.header import ChangelogFormatError, Header
 from pf_stream.core.limits import Limits
+from pf_stream.core.once import Once
 from pf_stream.core.outbox import OutboxEntry, decode_entry
-from pf_stream.core.outputs import (
-    EMITTED_SIZE,
-    BadEffectError,
-    Emitter,
-    dead_letter,
-    output_size,
-    reply,
-    reply_data,
-    rerouted,
-)
+from pf_stream.core.outputs import overdue
 from pf_stream.core.partition import partition_of
-from pf_stream.core.plan import GroupPlan, ReactorPlan
+from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.source import Source
-from pf_stream.core.store import ENCODING_ERRORS, Entry, Store
+from pf_stream.core.store import ENCODING_ERRORS, Entry, Store, current_json
+from pf_stream.core.suspect import Suspects
+from pf_stream.core.timers import WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
-from pf_stream.errors import PFError
-from pf_stream.model.context import ANONYMOUS, Context
-from pf_stream.model.effect import Emit, Reply
 from pf_stream.model.state import strictly
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims
 
-__all__ = ["Lane", "PartitionCountError"]
+__all__ = ["Lane"]
 
 O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - outputs
-
-_BY_HANDLING: Final = frozenset({"handler_failed", "bad_effect", "bad_state", "unit_too_large"})
-"""Codes that depend on what the reactors do, not on the record alone."""
-
-_LONGEST_REASON: Final = 1_000
-"""In characters. A reason may quote what the sender chose; it must not make a dead letter that no topic takes."""
-
-
-class PartitionCountError(PFError):
-    """Raised when a changelog was written for another number of partitions: keys would be looked for in a wrong place."""
-
-    code = "partition_count"
-
-    def __init__(self, changelog_topic: str, was: int, now: int) -> None:
-        super().__init__(
-            f"{changelog_topic} was written for {was} partitions and the source topics have {now}: state lives where "
-            f"its key lives, so give the topics {was} partitions again, or start under a new topology name"
-        )
 
 
 class Lane(Generic[O]):
     """One partition of one group.
 
-    Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`step`, :meth:`seal` and
-    :meth:`acknowledged` in turn; :meth:`sent` tells which outputs need not be kept. After any failed append the object is thrown away.
+    Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`fire`, :meth:`step`,
+    :meth:`seal` and :meth:`acknowledged` in turn; :meth:`sent` tells which outputs need not be kept. After any failed
+    append the object is thrown away.
     """
 
     def __init__(
@@ -88,29 +62,27 @@ class Lane(Generic[O]):
         """Of the last sealed unit."""
         self.sent_sequence = 0
         """Unit up to which outputs are known to be in Kafka."""
-        self.count = 0
-        """Source records in the open unit."""
-        self.bytes = 0
-        """Size of the open unit, by estimate."""
         self.handled = 0
         """Intents handled since the process started, the open unit's not included."""
         self.refused: Counter[str] = Counter()
         """Records refused since the process started, by code, the open unit's not included."""
+        self.dropped = 0
+        """Intents dropped since the process started because they are repeats, the open unit's not included."""
         self.sources = {source.topic: Source(source) for source in plan.sources}
         self.stores = [Store(reactor) for reactor in plan.reactors]
-        self.authority = authority
-        self._admission = Admission(plan, authority, limits)
+        self.timers = Timers()
+        self.suspects = Suspects(limits.poison_attempts)
+        self._once = Once()
+        self._unit = OpenUnit(collect("", 0))
+        self._handling = Handling(
+            plan, partition, authority, limits, self.stores, self.timers, self._once, self.suspects, self._unit
+        )
         self._collect = collect
         self._room = limits.unit_records
-        # the open unit
-        self._dirty: list[tuple[Store, bytes, Entry]] = []
-        self._outputs = collect("", 0)
-        self._handled = 0
-        self._refused: Counter[str] = Counter()
         self._replaced: dict[tuple[int, bytes], bytes | None] = {}
         """What the sealed unit replaces, by reactor and key, until it is acknowledged."""
         # what the changelog holds beside states and positions
-        self._header: dict[str, Any] | None = None
+        self._header: Header | None = None
         self._watermarks: dict[tuple[str, str], int] = {}
         self._outbox: dict[int, dict[int, bytes]] = {}
         self._deletions: list[bytes] = []
@@ -119,9 +91,11 @@ class Lane(Generic[O]):
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take changelog records, key and value, in the order of the log."""
+        """Take changelog records, key and value, in the order of the log. Raises :class:`ChangelogFormatError`."""
         stores = {store.reactor.spec.id: store.cold for store in self.stores}
         for key, value in records:
+            if key[:1] != changelog.FORMAT_BYTE:
+                raise ChangelogFormatError(self.plan.changelog, key[:1])
             match key[1:2]:
                 case b"s":
                     reactor, name, _ = changelog.parse_state_key(key)
@@ -151,11 +125,20 @@ class Lane(Generic[O]):
                         self._outbox.setdefault(sequence, {})[index] = value
                 case b"u" if value is not None:
                     self.sequence, self.sent_sequence = changelog.UNIT_VALUE.unpack(value)
+                    self.suspects.committed()
+                case b"f":
+                    self.suspects.opened()
+                case b"t":
+                    self.timers.restore(key, value)
+                case b"e" if value is not None:
+                    self.timers.restore_clock(changelog.EVENT_CLOCK_VALUE.unpack(value)[0])
+                case b"i":
+                    self._once.restore(key, value)
+                case b"p":
+                    self.suspects.restore(value)
                 case b"h" if value is not None:
-                    self._header = orjson.loads(value)
-                    self.incarnation = self._header["incarnation"]
-                    if self._header["partitions"] != self.plan.partitions:
-                        raise PartitionCountError(self.plan.changelog, self._header["partitions"], self.plan.partitions)
+                    self._header = Header.parse(self.plan.changelog, value)
+                    self.incarnation = self._header.incarnation
                 case _:
                     pass
 
@@ -163,7 +146,10 @@ class Lane(Generic[O]):
         """End the recovery; *incarnation* is used if the lane never lived before.
 
         Returns the next offset of each source topic, ``None`` where no reactor has read the topic before.
+        Raises what :meth:`Header.check` raises: the changelog is not one that this topology may go on with.
         """
+        if self._header is not None:
+            self._header.check(self.plan)
         self.incarnation = self.incarnation or incarnation
         positions = {
             topic: source.begin(
@@ -174,6 +160,11 @@ class Lane(Generic[O]):
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
+        self.timers.begin()
+        self._once.begin()
+        self.suspects.begin()
+        if self.suspects.careful:
+            self._room = 1
         self._open_unit()
         return positions
 
@@ -194,183 +185,113 @@ class Lane(Generic[O]):
     # -- the step ------------------------------------------------------------------------------------------------------
 
     @property
+    def count(self) -> int:
+        """Source records and timers that the open unit decides."""
+        return self._unit.count
+
+    @property
     def is_full(self) -> bool:
-        """Whether the open unit takes no more records until it is sealed."""
-        return self.count >= self._room or self.bytes >= self.limits.unit_bytes
+        """Whether the open unit takes no more until it is sealed."""
+        unit = self._unit
+        return unit.count >= self._room or unit.bytes >= self.limits.unit_bytes or self.suspects.marking
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the open unit has anything that must be committed."""
+        return self._unit.count > 0 or self.suspects.marking
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When :meth:`fire` has something to do by the wall clock, milliseconds since the epoch; ``None`` if no timer waits."""
+        return self.timers.next_due_ms(WALL)
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether :meth:`fire` has something to do."""
+        return self.timers.is_due(now_ms)
+
+    def paused_until_ms(self, topic: str) -> int:
+        """Before when nothing is taken from a source topic, milliseconds since the epoch; 0 if it was never paused."""
+        return self.sources[topic].paused_until_ms
 
     def step(self, topic: str, records: Iterable[Record], now_ms: int, at_most: int = 1 << 30) -> bool:
         """Take up to *at_most* records of a source topic, in order, into the open unit; what is decided is passed over.
 
-        Returns whether *records* is exhausted. If not, call again with the same iterator, after :meth:`seal` if the unit
-        :attr:`is_full`.
+        Returns whether *records* is exhausted. If not, call :meth:`fire` and this again with the same iterator, after
+        :meth:`seal` if the unit :attr:`is_full`, and not before :meth:`paused_until_ms`.
         """
-        if self.is_full:
-            return False
         source = self.sources[topic]
+        if self.is_full or now_ms < source.paused_until_ms:
+            return False
+        if source.deferred is not None:
+            records, source.deferred = chain((source.deferred,), records), None
         internal = source.plan.internal
-        admission = self._admission
+        handling, unit = self._handling, self._unit
+        admission = handling.admission
         max_bytes = self.limits.unit_bytes
-        room = min(self._room, self.count + at_most)
+        room = min(self._room, unit.count + at_most)
+        careful = self.suspects.careful
         for record in records:
             if record.offset < source.next:
                 continue
+            if careful and not self.suspects.may_try(held_key(topic, record.offset)):
+                source.deferred = record
+                return False
             source.next = record.offset + 1
-            self.count += 1
             delivery = Delivery(source, record, dict(record.headers), now_ms)
             decided = admission.is_repeat(delivery) if internal else False
             if decided is False:
                 refusal = admission.admit(delivery)
-                if refusal is None:
-                    self._handle(delivery)
-                else:
-                    self._refuse(delivery, refusal)
+                if refusal is not None:
+                    handling.refuse(delivery, refusal)
+                elif not handling.accept(delivery):
+                    source.put_back(record)
+                    return False
             elif decided is not True:
-                self._refuse(delivery, decided)
-            if self.count >= room or self.bytes >= max_bytes:
+                handling.refuse(delivery, decided)
+            unit.count += 1
+            if unit.count >= room or unit.bytes >= max_bytes:
                 return False
         return True
 
-    def _handle(self, delivery: Delivery) -> None:
-        """Run the handlers of an admitted intent: all of them, or nothing of it remains."""
-        source, record, key = delivery.source, delivery.record, delivery.key
-        claims = delivery.claims
-        context = Context(
-            ANONYMOUS if claims is None else claims,
-            delivery.headers,
-            source.plan.topic,
-            self.partition,
-            record.offset,
-            record.timestamp,
-            delivery.now_ms,
+    def fire(self, now_ms: int, at_most: int = 1 << 30) -> bool:
+        """Take up to *at_most* timers that are due into the open unit, the earliest first.
+
+        Returns whether none is due any more. If not, call again, after :meth:`seal` if the unit :attr:`is_full`.
+        """
+        for _ in range(at_most):
+            if self.is_full:
+                return False
+            due = self.timers.take_due(now_ms)
+            if due is None:
+                return True
+            key, timer = due
+            if self.suspects.careful and not self.suspects.may_try(key):
+                self.timers.set(key, encode_timer(timer))
+                return False
+            self._unit.count += 1
+            self._unit.bytes += 64
+            self._unit.fired = key
+            self._fire(key, timer, now_ms)
+        return False
+
+    def _fire(self, key: bytes, timer: Timer, now_ms: int) -> None:
+        handling = self._handling
+        source = self.sources.get(timer.topic)
+        here = not timer.scheduled or partition_of(timer.record.key or b"", self.plan.partitions) == self.partition
+        if source is None or not here:
+            handling.add([overdue(timer, self.plan)])
+            return
+        delivery = Delivery(source, timer.record, dict(timer.record.headers), now_ms, timer, key)
+        poisoned = self.timers.poisoned.get(key)
+        refusal = (
+            handling.admission.admit(delivery)
+            if poisoned is None
+            else Refusal(poisoned, "alone in its unit, it could not be committed")
         )
-        outputs: list[Output | Copy] = []
-        done: list[tuple[Store, Entry]] = []
-        size = 0
-        for binding in delivery.route.bindings:
-            reactor = binding.reactor
-            if source.ahead and source.has_seen(reactor.index, record.offset):
-                continue
-            store = self.stores[reactor.index]
-            entry = store.live.get(key) or store.load(key)
-            if entry is None:
-                # A key already in the state needs no such check: it was made when the key was first seen.
-                if partition_of(key, self.plan.partitions) != self.partition:
-                    self._reroute(delivery)
-                    return
-                entry = store.create(key)
-            try:
-                # Each reactor gets an intent of its own, since it may keep a list of it in its state.
-                intent = binding.decode(delivery.value) if done else delivery.intent
-                result = binding.handle(intent, entry.state, context)
-                if result is not None:
-                    size += self._perform(delivery, reactor, result, outputs)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises makes a dead letter
-                store.undo(key, entry)
-                for other, other_entry in done:
-                    assert other_entry.log is not None
-                    other_entry.log.pop()
-                    other.undo(key, other_entry)
-                code = "bad_effect" if isinstance(error, BadEffectError) else "handler_failed"
-                where = f"{reactor.spec.id}.{getattr(binding.handle, '__name__', 'handler')}"
-                self._refuse(delivery, Refusal(code, f"{where}: {_text(error)}"), type(error))
-                return
-            if entry.log is None:
-                entry.log = []
-                self._dirty.append((store, key, entry))
-                self.bytes += 128 + len(entry.raw or b"")
-            entry.log.append((binding, delivery.value, context))
-            done.append((store, entry))
-        self._handled += 1
-        if outputs:
-            self._outputs.extend(outputs)
-            self.bytes += size
-
-    def _perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, outputs: list[Output | Copy]) -> int:
-        """Add the records of what a handler returned to *outputs*; returns their size. Raises :class:`BadEffectError`."""
-        emitter: Emitter | None = None
-        token_size = 0 if delivery.claims is None else len(delivery.claims.token)
-        limit = self.limits.output_bytes
-        size = 0
-        for effect in result if isinstance(result, list | tuple) else (result,):
-            if isinstance(effect, Emit):
-                plan = self.plan.emits.get(type(effect.intent))
-                if plan is None:
-                    raise BadEffectError(
-                        f"emitted {type(effect.intent).__name__}, which the topology does not know: handle it, or list "
-                        f"it in emits"
-                    )
-                if emitter is None:
-                    emitter = Emitter(delivery, self.partition, reactor)
-                output = emitter.emit(effect.intent, plan, len(outputs))
-                outputs.append(output)
-                length = len(output.value or b"")
-                size += EMITTED_SIZE + length + token_size
-                if length > limit:
-                    raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
-            elif isinstance(effect, Reply):
-                if "pf-reply-to" in delivery.headers:
-                    data = reply_data(effect)
-                    size += 512 + len(data)
-                    if len(data) > limit:
-                        raise BadEffectError(f"replied with {len(data)} bytes; the limit is {limit}")
-                    self._reply(delivery, delivery.claims, data, f"{delivery.route.intent.name}.reply", None, outputs)
-            else:
-                raise BadEffectError(
-                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, a list of them, or None"
-                )
-        return size
-
-    # -- what is not the rule ------------------------------------------------------------------------------------------
-
-    def _reroute(self, delivery: Delivery) -> None:
-        """Send a record of a misplaced key to where its key lives."""
-        source, record = delivery.source, delivery.record
-        topic = source.plan.reroute
-        if topic is None:
-            self._refuse(delivery, Refusal("wrong_partition", f"key {record.key!r:.200} does not belong here"))
-        elif not any(source.has_seen(binding.reactor.index, record.offset) for binding in delivery.route.bindings):
-            # else it was sent on when another reactor saw it, and must not be seen twice there
-            self._add([rerouted(topic, delivery, self.partition, self.limits.inline_bytes)])
-
-    def _refuse(self, delivery: Delivery, refusal: Refusal, error: type[BaseException] | None = None) -> None:
-        """Make the record a dead letter, and tell the sender if they are known and asked to be told."""
-        source, record = delivery.source, delivery.record
-        code = refusal.code
-        self._refused[code] += 1
-        if code not in _BY_HANDLING and any(record.offset < seen for seen in source.ahead.values()):
-            return  # a new reactor reads from the start: what the others saw refused is a dead letter already
-        reason = refusal.reason[:_LONGEST_REASON].encode(errors="replace").decode()
-        token = delivery.headers.get("pf-context")
-        known = None if token is None else self.authority.verifier.verify(token)
-        claims = None if isinstance(known, Refusal) else known
-        name = "pf_stream.Refused" if error is None else f"{error.__module__}.{error.__qualname__}"
-        ids = () if claims is None else claims.revocation_ids
-        outputs: list[Output | Copy] = [
-            dead_letter(delivery, self.partition, Refusal(code, reason), name, ids, self.limits.inline_bytes)
-        ]
-        data = orjson.dumps({"error": code, "message": reason})
-        self._reply(delivery, claims, data, "pf.refused", code, outputs)
-        self._add(outputs)
-
-    def _reply(
-        self,
-        delivery: Delivery,
-        claims: Claims | None,
-        data: bytes,
-        kind: str,
-        code: str | None,
-        outputs: list[Output | Copy],
-    ) -> None:
-        """Add a reply, if one was asked for by somebody who has proven who they are."""
-        raw = delivery.headers.get("pf-reply-to")
-        topic = None if raw is None or claims is None else self._admission.reply_topic(raw)
-        if topic is not None:
-            outputs.append(reply(delivery, data, kind, self.plan.topology, topic, code))
-
-    def _add(self, outputs: list[Output | Copy]) -> None:
-        self._outputs.extend(outputs)
-        for output in outputs:
-            self.bytes += output_size(output)
+        if refusal is None:
+            handling.handle(delivery)
+        else:
+            handling.refuse(delivery, refusal)
 
     # -- the unit ------------------------------------------------------------------------------------------------------
 
@@ -395,8 +316,9 @@ class Lane(Generic[O]):
         A unit that cannot be made durable is taken back instead, and the caller feeds its records again into smaller
         units, until the one intent that is to blame stands alone and becomes a dead letter.
         """
-        dirty = self._dirty = self._touched()
-        size = self.bytes
+        open_unit = self._unit
+        dirty = open_unit.dirty = self._touched()
+        size = open_unit.bytes
         entries: list[tuple[bytes, bytes | None]] = []
         try:
             with strictly():
@@ -423,10 +345,14 @@ class Lane(Generic[O]):
                     entries.append((changelog.watermark_key(reader.spec.id, topic), watermark))
                 for incarnation, mark in source.seal():
                     entries.append((changelog.mark_key(topic, incarnation.decode()), changelog.MARK_VALUE.pack(*mark)))
-        header = self._current_header()
+        header = Header.of(self.plan, self.incarnation, self._header)
         if header != self._header:
-            entries.append((changelog.HEADER, orjson.dumps(header)))
+            entries.append((changelog.HEADER, header.encode()))
             self._header = header
+        self.dropped += self._once.dropped
+        entries += self.timers.seal()
+        entries += self._once.seal()
+        entries += self.suspects.seal(decided=open_unit.count > 0)
         entries.extend((key, None) for key in self._deletions)
         self._deletions.clear()
         self._marked_sequence = self.sent_sequence
@@ -435,20 +361,20 @@ class Lane(Generic[O]):
             sequence=self.sequence,
             incarnation=self.incarnation,
             entries=entries,
-            outputs=self._outputs,
+            outputs=open_unit.outputs,
             positions={topic: source.sealed for topic, source in self.sources.items()},
-            count=self.count,
+            count=open_unit.count,
         )
-        self.handled += self._handled
-        self.refused += self._refused
+        self.handled += open_unit.handled
+        self.refused += open_unit.refused
         self._open_unit()
-        self._room = min(self.limits.unit_records, self._room * 2)
+        self._room = 1 if self.suspects.careful else min(self.limits.unit_records, self._room * 2)
         return unit
 
     def _touched(self) -> list[tuple[Store, bytes, Entry]]:
         """The entries that the unit changes; those whose changes were all undone are put back."""
         touched = []
-        for store, key, entry in self._dirty:
+        for store, key, entry in self._unit.dirty:
             if not store.is_untouched(entry):
                 touched.append((store, key, entry))
             elif entry.raw is None:
@@ -457,41 +383,38 @@ class Lane(Generic[O]):
                 entry.log = None
         return touched
 
-    def _current_header(self) -> dict[str, Any]:
-        return {
-            "format": changelog.FORMAT,
-            "topology": self.plan.topology.name,
-            "partitions": self.plan.partitions,
-            "incarnation": self.incarnation,
-            "reactors": {
-                **(self._header or {}).get("reactors", {}),
-                **{reactor.spec.id: reactor.spec.state.version for reactor in self.plan.reactors},
-            },
-        }
-
     def _take_back(self, code: str) -> Rewind:
+        open_unit = self._unit
+        alone = open_unit.count == 1
+        if alone and open_unit.fired:
+            self.timers.poisoned[open_unit.fired] = code
         for source in self.sources.values():
-            if self.count == 1 and source.next != source.sealed:
+            if alone and not open_unit.fired and source.next != source.sealed:
                 source.poisoned[source.next - 1] = code
             source.rewind()
-        for store, key, entry in self._dirty:
+        self.timers.rewind()
+        self._once.rewind()
+        for store, key, entry in open_unit.dirty:
             store.forget(key, entry)
-        self._room = max(1, self.count // 2)
+        self._room = max(1, open_unit.count // 2)
         self._open_unit()
         return Rewind({topic: source.sealed for topic, source in self.sources.items()})
 
     def _open_unit(self) -> None:
-        self._dirty = []
-        self._outputs = self._collect(self.incarnation, self.sequence + 1)
-        self._handled = 0
-        self._refused = Counter()
-        self.count = 0
-        self.bytes = 0
+        self._unit = self._handling.unit = OpenUnit(self._collect(self.incarnation, self.sequence + 1))
 
     # -- what others may read ------------------------------------------------------------------------------------------
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the lane has never committed anything."""
+        return self._header is None
+
     def stored(self, reactor: str, key: bytes) -> bytes | None:
-        """JSON of the last acknowledged state of *reactor* under *key*, or ``None``."""
+        """JSON of the last acknowledged state of *reactor* under *key*, or ``None``; in the current version.
+
+        Raises :class:`StateUndecodableError` if it is not to be had in that version.
+        """
         for store in self.stores:
             if store.reactor.spec.id == reactor:
                 at = store.reactor.index, key
@@ -500,18 +423,10 @@ class Lane(Generic[O]):
                 else:
                     entry = store.live.get(key)
                     raw = store.cold.get(key) if entry is None else entry.raw
-                return None if raw is None else raw[changelog.STATE_PREFIX.size :]
+                return None if raw is None else current_json(store.reactor.spec, key, raw)
         return None
 
     @property
     def positions(self) -> Mapping[str, int]:
         """Next offset of each source topic, the open unit included."""
         return {topic: source.next for topic, source in self.sources.items()}
-
-
-def _text(error: BaseException) -> str:
-    """What an exception says of itself, if it can."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - it is the handler's own class, and may raise anything
-        return f"{type(error).__name__}, which cannot be shown"

@@ -21,6 +21,10 @@ class Limits:
     """Size at which a unit stops growing: outputs as they are, states as they were before."""
     unit_bytes_hard: int = 6 << 20
     """Size that a unit may not exceed, states as they became; before compression."""
+    timer_ms: int = 366 * 86_400_000
+    """How long after the judgement of its context an intent may wait as a timer, in milliseconds."""
+    poison_attempts: int = 5
+    """How often an intent that ends its worker is tried again, once it is known which one it is."""
     output_bytes: int = 900_000
     """Largest value of an emitted intent or a reply: fits into a topic with Kafka's default ``max.message.bytes``."""
     inline_bytes: int = 64 << 10

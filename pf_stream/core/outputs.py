@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
+from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
 from pf_stream.model.effect import Reply
 from pf_stream.model.intent import Intent
@@ -23,6 +24,7 @@ __all__ = [
     "Emitter",
     "dead_letter",
     "output_size",
+    "overdue",
     "reply",
     "reply_data",
     "reply_topic",
@@ -62,7 +64,10 @@ class Emitter:
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
         self._source = reactor.source
-        self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
+        if delivery.timer is not None and delivery.timer.scheduled:
+            self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
+        else:
+            self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
         self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
         self._trace: tuple[Header, ...] = ()
@@ -72,7 +77,7 @@ class Emitter:
         self._at_ms = delivery.at_ms
 
     def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
-        """The record of the *index*-th effect."""
+        """The record of an effect; *index* tells it from the others of one record."""
         spec = plan.intent
         token = self._token
         return Output(
@@ -144,6 +149,21 @@ def reply_topic(raw: bytes, plan: GroupPlan) -> str | None:
     return topic if any(fnmatchcase(topic, pattern) for pattern in topology.reply_patterns) else None
 
 
+def overdue(timer: Timer, plan: GroupPlan) -> Output:
+    """The record of an intent that waited and is not of this lane: it goes to its topic."""
+    record = timer.record
+    if not timer.scheduled:
+        return Output(timer.topic, None, record.key, record.value, timer.judged_ms, list(record.headers), None)
+    headers = dict(record.headers)
+    token = headers.pop("pf-context", None)
+    emit = next(
+        (emit for emit in plan.emits.values() if emit.type[1] == headers["ce_type"] and emit.topic == timer.topic), None
+    )
+    # A type that this version of the topology does not emit goes without a context, and is refused where it arrives.
+    context = None if token is None or emit is None else Narrowing(token, emit.bounds)
+    return Output(timer.topic, None, record.key, record.value, timer.judged_ms, list(headers.items()), context)
+
+
 def rerouted(topic: str, delivery: Delivery, partition: int, inline: int) -> Output | Copy:
     """The record of a misplaced key, on its way to the partition where its state lives."""
     record = delivery.record
@@ -174,7 +194,8 @@ def dead_letter(
     if revocation_ids:
         extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
     now_ms = delivery.now_ms
-    if _size(record) > inline:
+    # What waited as a timer may be gone from its topic, and a scheduled intent was never there.
+    if delivery.timer is None and _size(record) > inline:
         return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, DROPPED)
     kept = [header for header in record.headers if header[0] not in DROPPED]
     return Output(target, partition, record.key, record.value, now_ms, kept + extra, None)

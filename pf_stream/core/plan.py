@@ -1,7 +1,7 @@
 """What a lane needs to know of its topology, compiled once."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -9,6 +9,7 @@ from pf_stream.core.changelog import state_prefix
 from pf_stream.core.records import Header
 from pf_stream.model.capability import Grant, HeldGrant
 from pf_stream.model.context import Context
+from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import State
@@ -20,6 +21,7 @@ __all__ = [
     "Binding",
     "EmitPlan",
     "GroupPlan",
+    "OlderType",
     "ReactorPlan",
     "Requirement",
     "Route",
@@ -57,6 +59,8 @@ class Binding:
     """The bound method."""
     decode: Callable[[bytes], Intent]
     """The intent type's decoder: a handler gets an intent of its own, since it may keep a list of it in its state."""
+    on_error: OnError
+    """What happens to an intent at which it raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class Route:
 
     intent: IntentSpec
     """The type."""
+    types: tuple[str, ...]
+    """A token that is limited to intent types must name one of these."""
     topic: str
     """The topic for which it is authorised: the one that the producer wrote to."""
     requirements: tuple[Requirement, ...]
@@ -87,6 +93,16 @@ class Route:
     """How many fields that are."""
     bindings: tuple[Binding, ...]
     """Handlers, in the order of the reactors."""
+
+
+@dataclass(frozen=True, slots=True)
+class OlderType:
+    """An older version of an intent type, that is upcast before anything else is decided."""
+
+    version: int
+    """Its version."""
+    route: Route
+    """The current one, for tokens of those who send the older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,8 @@ class SourcePlan:
     """The topic that producers wrote to: the topic itself, or the one from which records are rerouted to it."""
     routes: Mapping[bytes, Route]
     """By ``ce_type``."""
+    older: Mapping[bytes, OlderType]
+    """By ``ce_type``, what is not among *routes* and is upcast to one of them."""
     names: frozenset[bytes]
     """Intent names, without version, that are known on this topic."""
     readers: tuple[ReactorPlan, ...]
@@ -159,7 +177,9 @@ def _emits(topology: Topology) -> dict[type[Intent], EmitPlan]:
     the topology, whoever reads it on its way. Any other is narrowed to the one type that it goes with.
     """
     public = {topic for topic in topology.source_topics if not topology.is_internal(topic)}
-    onward = _bounds(topology, [spec for spec in topology.intents if topology.topic_name(spec.topic) not in public])
+    following = [spec for spec in topology.intents if topology.topic_name(spec.topic) not in public]
+    # In a rolling upgrade, a worker of the version before may emit an older type because of what this one emits.
+    onward = _bounds(topology, following, {older for spec in following for older in spec.older_types})
     return {
         spec.model: EmitPlan(
             intent=spec,
@@ -171,11 +191,11 @@ def _emits(topology: Topology) -> dict[type[Intent], EmitPlan]:
     }
 
 
-def _bounds(topology: Topology, specs: Sequence[IntentSpec]) -> Bounds:
+def _bounds(topology: Topology, specs: Sequence[IntentSpec], more_types: Set[str] = frozenset()) -> Bounds:
     grants = {HeldGrant.of(grant.widest()) for spec in specs for grant in spec.requires}
     return Bounds(
         capabilities=tuple(sorted(grants, key=str)),
-        intent_types=frozenset(spec.type for spec in specs),
+        intent_types=frozenset(spec.type for spec in specs) | more_types,
         topics=frozenset(topology.topic_name(spec.topic) for spec in specs),
     )
 
@@ -198,20 +218,27 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         for handler in spec.handlers:
             at = topology.topic_name(handler.intent.topic), handler.intent.type
             specs[at] = handler.intent
-            bindings.setdefault(at, []).append(Binding(reactor, getattr(instance, handler.name), handler.intent.decode))
+            bound = Binding(reactor, getattr(instance, handler.name), handler.intent.decode, handler.on_error)
+            bindings.setdefault(at, []).append(bound)
     sources = []
     for topic in group.topics:
+        internal = topology.is_internal(topic)
         routes = {
-            kind.encode(): _route(specs[name, kind], topic, tuple(bound))
-            for (name, kind), bound in bindings.items()
+            kind.encode(): _route(specs[name, kind], topic, tuple(handlers), internal=internal)
+            for (name, kind), handlers in bindings.items()
             if name == topic
         }
-        internal = topology.is_internal(topic)
+        older = {
+            kind.encode(): OlderType(version, route if internal else replace(route, types=(kind,)))
+            for route in routes.values()
+            for kind, version in route.intent.older_types.items()
+        }
         direct = SourcePlan(
             topic=topic,
             internal=internal,
             origin=topic,
             routes=routes,
+            older=older,
             names=frozenset(route.intent.name.encode() for route in routes.values()),
             readers=tuple(
                 reactor
@@ -230,6 +257,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
                     internal=True,
                     origin=topic,
                     routes=routes,
+                    older=older,
                     names=direct.names,
                     readers=direct.readers,
                     reroute=None,
@@ -247,10 +275,12 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
     )
 
 
-def _route(intent: IntentSpec, topic: str, bindings: tuple[Binding, ...]) -> Route:
+def _route(intent: IntentSpec, topic: str, bindings: tuple[Binding, ...], *, internal: bool) -> Route:
     fields = list(dict.fromkeys(field for grant in intent.requires for field in grant.fields))
     return Route(
         intent=intent,
+        # On an internal topic the engine chose the type, and the token may have been narrowed by another version of it.
+        types=(intent.type, *intent.older_types) if internal else (intent.type,),
         topic=topic,
         requirements=tuple(
             Requirement(

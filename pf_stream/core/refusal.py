@@ -21,7 +21,7 @@ CODES: Final[dict[str, str]] = {
     "bad_reply_topic": "pf-reply-to names a topic that the topology's replies do not allow",
     # time
     "deadline_passed": "pf-deadline lies before the processing time",
-    "not_before": "pf-not-before lies after the processing time",
+    "not_before": "pf-not-before lies further ahead than a timer may wait",
     # who may do what
     "missing_context": "the intent requires a context and the record has none",
     "token_too_large": "the token is larger than 8 KiB",
@@ -44,6 +44,7 @@ CODES: Final[dict[str, str]] = {
     "too_many_hops": "the intent has been emitted onward too often",
     # the handler
     "handler_failed": "the handler raised; nothing of the intent remains",
+    "poison": "its handler ended the worker again and again",
     "bad_effect": "the handler returned something that is no effect, or an effect that cannot be made",
     "bad_state": "the handler left the state with a value of a wrong type",
     "unit_too_large": "what this one intent changes and emits does not fit into one commit",

@@ -1,8 +1,13 @@
 """Where a lane stands in one of its source topics."""
 
 import re
+from typing import TYPE_CHECKING
 
 from pf_stream.core.plan import SourcePlan
+from pf_stream.core.records import Record
+
+if TYPE_CHECKING:
+    from pf_stream.core.delivery import Delivery
 
 __all__ = ["Mark", "Source", "parse_origin"]
 
@@ -28,8 +33,12 @@ class Source:
         "_marks",
         "_moved",
         "_sealed_marks",
+        "_taken",
         "ahead",
+        "deferred",
+        "failing",
         "next",
+        "paused_until_ms",
         "plan",
         "poisoned",
         "sealed",
@@ -47,6 +56,14 @@ class Source:
         """Reactors that have seen more than *next*, because another one is new: index to next offset."""
         self.poisoned: dict[int, str] = {}
         """Offsets whose intent alone made a unit that could not be sealed: offset to code."""
+        self.deferred: Record | None = None
+        """A record that was put back: it comes first when the step goes on."""
+        self.paused_until_ms = 0
+        """Nothing is taken from the topic before; milliseconds since the epoch."""
+        self.failing: tuple[int, int] = (-1, 0)
+        """The record whose handler raises and is run again: offset, and how often it raised."""
+        self._taken: tuple[bytes, Mark | None, bool] | None = None
+        """What the last :meth:`take` changed: incarnation, its mark before, whether that had moved."""
         self._marks: dict[bytes, Mark] = {}
         """Last record taken from each upstream lane, by incarnation."""
         self._moved: set[bytes] = set()
@@ -81,6 +98,14 @@ class Source:
         """Whether a reactor, by index, is past *offset* although the lane is not."""
         return offset < self.ahead.get(reactor, 0)
 
+    def passes_over(self, reactor: int, delivery: "Delivery") -> bool:
+        """Whether a reactor, by index, must not see a delivery while another one catches up: it has seen it or will."""
+        timer, offset = delivery.timer, delivery.record.offset
+        if timer is None:
+            return self.has_seen(reactor, offset)
+        # What waited as a timer comes to all. Who has not read its record yet reads it still, and would have it twice.
+        return not timer.scheduled and offset >= max(self.next, self.ahead.get(reactor, 0))
+
     def take(self, offset: int, incarnation: bytes, mark: Mark) -> bool:
         """Note a record of an internal topic; ``False`` if it was taken before: a lane repeats itself after a crash."""
         last = self._marks.get(incarnation)
@@ -88,13 +113,29 @@ class Source:
             last = max(last or (0, 0), self._known_marks[incarnation])
         if last is not None and mark <= last:
             return False
+        self._taken = incarnation, self._marks.get(incarnation), incarnation in self._moved
         self._marks[incarnation] = mark
         self._moved.add(incarnation)
         return True
 
+    def put_back(self, record: Record) -> None:
+        """Take back that *record*, the last one, was taken: the step goes on with it."""
+        self.next = record.offset
+        self.deferred = record
+        if self.plan.internal and self._taken is not None:
+            incarnation, before, moved = self._taken
+            if before is None:
+                del self._marks[incarnation]
+            else:
+                self._marks[incarnation] = before
+            if not moved:
+                self._moved.discard(incarnation)
+            self._taken = None
+
     def seal(self) -> list[tuple[bytes, Mark]]:
         """Make the open positions the sealed ones; returns the marks that moved, to be stored."""
         self.sealed = self.next
+        self._taken = None
         if self.poisoned:
             self.poisoned = {offset: code for offset, code in self.poisoned.items() if offset >= self.next}
         if self.ahead:
@@ -109,5 +150,7 @@ class Source:
     def rewind(self) -> None:
         """Go back to the sealed positions."""
         self.next = self.sealed
+        self.deferred = None
+        self._taken = None
         self._marks = dict(self._sealed_marks)
         self._moved.clear()

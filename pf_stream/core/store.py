@@ -3,16 +3,17 @@
 import struct
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from pf_stream.core import changelog
 from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.errors import PFError
 from pf_stream.model.context import Context
+from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import strictly
+from pf_stream.model.versions import StepError
 
-__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store"]
+__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store", "current_json"]
 
 _PREFIX = changelog.STATE_PREFIX
 
@@ -29,6 +30,34 @@ class StateUndecodableError(PFError):
         self.reactor = reactor
         self.key = key
         super().__init__(f"state of reactor {reactor!r} under key {key!r} cannot be decoded: {reason}")
+
+
+def current_json(spec: ReactorSpec, key: bytes, raw: bytes) -> bytes:
+    """JSON of a stored state, upgraded to the version of its class; it may still not fit the class.
+
+    Raises :class:`StateUndecodableError`.
+    """
+    name = spec.state_type.__name__
+    upgrades = spec.state.upgrades
+    try:
+        form, version = _PREFIX.unpack_from(raw)
+        if form != changelog.FORMAT:
+            reason = f"it has format {form}, and this worker reads format {changelog.FORMAT}"
+        elif version > spec.state.version:
+            reason = (
+                f"it has version {version}, and {name} is version {spec.state.version} here: a newer version of the "
+                f"reactor wrote it. Upgrade this worker, or drop the reactor's state to begin without it"
+            )
+        elif version < upgrades.oldest:
+            reason = (
+                f"it has version {version}, and {name}, version {spec.state.version}, has no step from there: add "
+                f"@upgrade(from_version={version})"
+            )
+        else:
+            return upgrades.run(raw[_PREFIX.size :], version)
+    except (StepError, ValueError, struct.error) as error:
+        raise StateUndecodableError(spec.id, key, str(error)) from error
+    raise StateUndecodableError(spec.id, key, reason)
 
 
 class Entry:
@@ -113,15 +142,8 @@ class Store:
 
     def _decode(self, key: bytes, raw: bytes) -> Any:
         spec = self.reactor.spec
+        json = current_json(spec, key, raw)
         try:
-            form, version = _PREFIX.unpack_from(raw)
-            if form != changelog.FORMAT or version != spec.state.version:
-                raise StateUndecodableError(
-                    spec.id,
-                    key,
-                    f"it has format {form} and version {version}, and {spec.state_type.__name__} is format "
-                    f"{changelog.FORMAT} and version {spec.state.version}",
-                )
-            return spec.state.decode(raw[_PREFIX.size :])
-        except (ValidationError, ValueError, struct.error) as error:
+            return spec.state.decode(json)
+        except ValueError as error:  # pydantic's is one
             raise StateUndecodableError(spec.id, key, str(error)) from error

@@ -32,8 +32,8 @@ __all__ = ["LaneConsumer", "build_app"]
 
 log = structlog.get_logger(__name__)
 
-SESSION_S = 10.0
-HEARTBEAT_S = 1.0
+POLL_S = 1.0
+"""How often the group is shown that the event loop still turns."""
 
 
 class ReactorAgent(faust.Agent):
@@ -140,7 +140,7 @@ class LaneConsumer(driver.Consumer):
             with consumer._fetcher._subscriptions.fetch_context():
                 pass
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(POLL_S):
                     await fetcher._stopped.wait()
             except TimeoutError:
                 continue
@@ -200,9 +200,9 @@ def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> 
         value_serializer="raw",
         consumer_group_instance_id=settings.worker_id,
         consumer_auto_offset_reset="earliest",
-        broker_session_timeout=SESSION_S,
-        broker_rebalance_timeout=SESSION_S,
-        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_session_timeout=settings.session_s,
+        broker_rebalance_timeout=settings.session_s,
+        broker_heartbeat_interval=settings.heartbeat_s,
         broker_commit_interval=1.0,
         broker_max_poll_interval=60.0,
         stream_wait_empty=False,

@@ -1,6 +1,7 @@
 """All lanes of a worker: opened and closed as the group assigns and revokes partitions."""
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,15 +12,19 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.reader import Reader
-from pf_stream.engine.runner import LaneRunner, Shared
+from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
+from pf_stream.engine.shared import Shared
+from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.errors import AppendError, FencedError
+from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
+from pf_stream.kafka.topics import PartitionsDisagreeError
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
 
@@ -27,10 +32,9 @@ __all__ = ["Lanes"]
 
 log = structlog.get_logger(__name__)
 
-REVOKE_S = 5.0
-"""How long a revocation waits for what is under way: half of the session timeout."""
-
 RETRY_S = 1.0
+AUTHORISATION_S = 5.0
+"""How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
 MAX_REJOIN_S = 60.0
 
@@ -61,7 +65,9 @@ class Lanes:
         links: Sequence[Link],
         hints: dict[Partition, int],
         rejoin: Callable[[], None],
+        revoke_s: float,
     ) -> None:
+        self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
         self._links = links
@@ -69,8 +75,13 @@ class Lanes:
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
+        self._starting: dict[LaneKey, LaneRunner] = {}
+        self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
+        self._denied: dict[LaneKey, str] = {}
+        """Lanes that wait until Kafka allows them something, and what."""
+        self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: asyncio.Task[None] | None = None
         self.hints = hints
@@ -103,15 +114,18 @@ class Lanes:
                 await link.close()
             raise
         control, reading, committing, sending = links
+        topology = plans[0].topology
         topics = [source.topic for plan in plans for source in plan.sources]
         changelogs = [plan.changelog for plan in plans]
         await control.watch([*topics, *changelogs])
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
-        verifier = Verifier(settings.trust_roots, plans[0].topology.namespace)
+        verifier = Verifier(settings.trust_roots, topology.namespace)
         shared = Shared(
             worker_id=settings.worker_id,
+            group=topology.app_id,
+            guarantee=topology.guarantee,
             clock=clock,
             authority=Authority(verifier),
             limits=limits,
@@ -120,9 +134,10 @@ class Lanes:
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=Appender(committing),
             outputs=Appender(sending),
+            trial=asyncio.Lock(),
             committed=hints.__setitem__,
         )
-        self = cls(plans, shared, links, hints, rejoin)
+        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
         self._reading.add_done_callback(self._reading_ended)
         return self
@@ -146,20 +161,38 @@ class Lanes:
             self._forget(self._parked.pop(key))
         self.hints.clear()
         self.ready.clear()
+        self._stopped.clear()
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
             self.ready.set()
 
-    async def revoke(self, seconds: float = REVOKE_S) -> None:
-        """Finish and park every lane, as a rebalance begins."""
+    async def revoke(self, seconds: float | None = None) -> None:
+        """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
+        seconds = self._revoke_s if seconds is None else seconds
+        self.ready.clear()
         for task in self._opening.values():
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
+        for handle in self._waiting.values():
+            handle.cancel()
+        self._waiting.clear()
+        self._denied.clear()
         runners, self._open = self._open, {}
         await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
         self._parked.update(runners)
+
+    def check_partitions(self) -> None:
+        """Whether the topics still have the partitions that the lanes were made for; raises :class:`PartitionsDisagreeError`.
+
+        Keys would be sent to partitions that nobody reads, and after the next start there would be a second state for each.
+        """
+        for plan in self._plans.values():
+            topics = (*(source.topic for source in plan.sources), plan.changelog)
+            counts = {topic: self._shared.control.partitions(topic) for topic in topics}
+            if max(counts.values()) > plan.partitions:
+                raise PartitionsDisagreeError({**counts, "(this worker)": plan.partitions})
 
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None)
@@ -167,6 +200,7 @@ class Lanes:
             self._forget(runner)  # its lane may be made anew
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        self._starting[key] = runner
         try:
             while True:
                 try:
@@ -181,9 +215,12 @@ class Lanes:
             runner.void()
             raise
         except Exception as error:  # noqa: BLE001 - one lane that cannot start must not keep the others from starting
-            self._report(runner, error)
+            self._lost(runner, error)
         else:
             self._open[key] = runner
+            allowed = self._denied.pop(key, None)
+            if allowed is not None and allowed not in self._denied.values():
+                log.info("Kafka allows it again", action=allowed)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -191,6 +228,8 @@ class Lanes:
                 seconds=round(runner.open_time, 3),
                 position=dict(runner.lane.positions),
             )
+        finally:
+            self._starting.pop(key, None)
         self._opening.pop(key, None)
         if not self._opening:
             self.ready.set()
@@ -198,22 +237,54 @@ class Lanes:
     # -- failures ------------------------------------------------------------------------------------------------------
 
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
-        key = runner.plan.name, runner.partition
-        self._open.pop(key, None)
-        self._forget(runner)
+        self._open.pop((runner.plan.name, runner.partition), None)
+        self._lost(runner, error)
+
+    def _lost(self, runner: LaneRunner, error: Exception) -> None:
+        if isinstance(error, NotAuthorisedError):
+            self._forget(runner)
+            self._wait_until_allowed(runner, error)
+            return
         self._report(runner, error)
-        if isinstance(error, FencedError | AppendError):
+        self._forget(runner)
+        if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
+            key = runner.plan.name, runner.partition
             delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
 
+    def _wait_until_allowed(self, runner: LaneRunner, error: NotAuthorisedError) -> None:
+        """A right that was taken may be given back; until the group says otherwise the lane is ours."""
+        key = runner.plan.name, runner.partition
+        if error.action not in self._denied.values():
+            log.error(
+                "lanes wait until Kafka allows what they need; the others go on",
+                lane=repr(runner),
+                code=error.code,
+                reason=str(error),
+                every_s=AUTHORISATION_S,
+            )
+        self._denied[key] = error.action
+        self._note_stopped(runner, error.code, str(error))
+        self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+
+    def _open_again(self, key: LaneKey) -> None:
+        del self._waiting[key]
+        self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
+
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
+        self._note_stopped(runner, code, str(error))
         if isinstance(error, StateUndecodableError):
             task = asyncio.create_task(self._report_location(runner, error))
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+
+    def _note_stopped(self, runner: LaneRunner, code: str, reason: str) -> None:
+        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+            runner.status, state=LaneState.stopped, progress=None, code=code, reason=reason
+        )
 
     async def _report_location(self, runner: LaneRunner, error: StateUndecodableError) -> None:
         log.error(
@@ -241,6 +312,24 @@ class Lanes:
         self._gone = handled + runner.lane.handled, refused + runner.lane.refused
         runner.lane.handled = 0
         runner.lane.refused.clear()
+
+    @property
+    def statuses(self) -> list[LaneStatus]:
+        """Every lane that the group has assigned, by group and partition; one that has stopped stays until it is anew."""
+        runners = {**self._starting, **self._open}
+        found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
+        return [found[key] for key in sorted(found)]
+
+    @property
+    def all_run(self) -> bool:
+        """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
+        well = {LaneState.running, LaneState.paused}
+        return self.ready.is_set() and all(status.state in well for status in self.statuses)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """The step that is being done."""
+        return self._shared.whereabouts
 
     @property
     def runners(self) -> list[LaneRunner]:

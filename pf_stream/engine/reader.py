@@ -12,7 +12,7 @@ from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import BACKOFF_S, Link, Partition, is_transient
+from pf_stream.kafka.link import BACKOFF_S, Link, Partition, is_transient, refusal
 
 __all__ = ["Feed", "Reader"]
 
@@ -66,6 +66,7 @@ class Reader:
         self._feeds: dict[Partition, Feed] = {}
         self._nodes: dict[int, asyncio.Task[None]] = {}
         self._looking: set[Feed] = set()
+        self._failing_since: float | None = None
         self._wake = asyncio.Event()
 
     def add(self, feed: Feed) -> None:
@@ -126,13 +127,19 @@ class Reader:
                     for feed in wanted.values():
                         feed.failed(error)
                     return
-                log.debug("fetch failed", node=node, error=repr(error))
+                if self._failing_since is None:
+                    self._failing_since = asyncio.get_running_loop().time()
+                    log.warning("Kafka cannot be read; waiting", broker=node, reason=repr(error))
                 for feed in led:
                     feed.doubtful = True
                 await asyncio.sleep(BACKOFF_S)
                 await self._link.refresh()
                 self._wake.set()
                 return
+            if self._failing_since is not None:
+                seconds = round(asyncio.get_running_loop().time() - self._failing_since, 1)
+                log.info("Kafka can be read again", after_s=seconds)
+                self._failing_since = None
             idle = True
             stale = False
             for partition, result in results.items():
@@ -140,10 +147,11 @@ class Reader:
                     stale = self._refused(wanted[partition], result.error) or stale
             for partition, result in results.items():
                 feed = wanted[partition]
+                if result.error is None:
+                    feed.high_watermark = result.high_watermark
                 if result.chunk is None or feed.doubtful or self._feeds.get(partition) is not feed:
                     continue
                 idle = False
-                feed.high_watermark = result.high_watermark
                 feed.offset = result.chunk.next_offset
                 feed.deliver(result.chunk)
             if stale:
@@ -154,7 +162,7 @@ class Reader:
 
     def _refused(self, feed: Feed, error: kafka_errors.BrokerResponseError) -> bool:
         if not (is_transient(error) or isinstance(error, kafka_errors.OffsetOutOfRangeError)):
-            feed.failed(error)
+            feed.failed(refusal(f"read {feed.partition[0]}", error))
             return False
         for other in self._feeds.values():
             # A lane that was not read just now would miss that its topic was away for a moment.
@@ -168,10 +176,13 @@ class Reader:
         try:
             while self._feeds.get(feed.partition) is feed:
                 try:
-                    if topic in await self._link.describe([topic]):
+                    why = await self._link.why_absent(topic)
+                    if why is None:
                         await self._check(feed)
                         feed.doubtful = False
                         return
+                    if not isinstance(why, TopicMissingError):
+                        raise why
                 except TopicMissingError:
                     pass  # it went between two requests
                 if not missing:

@@ -3,75 +3,53 @@
 import asyncio
 import secrets
 import traceback
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 
-from pf_stream.clock import Clock
-from pf_stream.core.authorise import Authority
+from pf_stream.core.changelog import HEADER
+from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
-from pf_stream.core.limits import Limits
-from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import CommitUnit, Rewind
-from pf_stream.engine.contexts import ContextMaker
-from pf_stream.engine.encode import OutboxBuilder, encode_unit
+from pf_stream.core.unit import Rewind
+from pf_stream.engine.commit import Committer, Events
+from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
-from pf_stream.engine.lease import Lease, acquire
-from pf_stream.engine.reader import Feed, Reader
-from pf_stream.engine.sender import OutputSender
+from pf_stream.engine.inbox import Inbox
+from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.shared import Shared
+from pf_stream.engine.targets import Targets
+from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
-from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import Chunk, record_count
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Link, Partition
+from pf_stream.kafka.link import Partition, refusal
+from pf_stream.model.topology import Guarantee
 
-__all__ = ["LaneRunner", "Shared"]
+__all__ = ["LaneRunner"]
 
 log = structlog.get_logger(__name__)
 
 SLICE: Final = 500
 """Records between two turns of the event loop: some 10 ms."""
-CHUNKS: Final = 2
-"""Fetched chunks that wait, for each source partition."""
 UNSENT_UNITS: Final = 8
 """Units whose outputs may be on their way before the lane takes no more."""
 MARK_S: Final = 0.1
 """How long an idle lane waits until it marks its outputs as sent."""
 KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
+LOOK_S: Final = 10.0
+"""How often a lane that waits for a time looks at the clock, which may have been set."""
 
 
-@dataclass(slots=True)
-class Shared:
-    """What the lanes of a worker have in common."""
-
-    worker_id: str
-    """Name of the worker."""
-    clock: Clock
-    """Wall time."""
-    authority: Authority
-    """Who may do what."""
-    limits: Limits
-    """Bounds of units and records."""
-    contexts: ContextMaker
-    """Narrowed tokens."""
-    control: Link
-    """For leases, recovery, offsets and single records."""
-    reader: Reader
-    """Source records."""
-    changelog: Appender
-    """Commits."""
-    outputs: Appender
-    """Outputs; on a connection of its own, so that no commit waits for them."""
-    committed: Callable[[Partition, int], None]
-    """Told how far a source partition is durable."""
+_ACQUIRE: "Final[Mapping[Guarantee, Callable[[Partition, Shared, Targets, Events], Awaitable[Committer]]]]" = {
+    "effectively_once": LeasedCommitter.acquire,
+    "transactional": TransactionalCommitter.acquire,
+}
 
 
 class LaneRunner:
@@ -87,29 +65,28 @@ class LaneRunner:
         self.plan = plan
         self.partition = partition
         self._shared = shared
-        self._partitions: dict[str, int] = {}
+        self._targets = Targets(plan, shared.control)
         self.lane = self._new_lane()
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
-        self._feeds: list[Feed] = []
-        self._inbox: deque[tuple[str, Chunk]] = deque()
-        self._waiting: dict[str, int] = {}
-        self._input = asyncio.Event()
+        self._inbox = Inbox(shared.reader, partition, self._fail)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._sender: OutputSender | None = None
+        self._committer: Committer | None = None
         self._committing = False
-        self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
-        self._needed |= {emit.topic for emit in plan.emits.values()}
+        self._on_trial = False
+        """Whether this lane is the one of its worker that may try an intent at which workers have ended."""
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped = False
         self.open_time = 0.0
         self.recovered = 0
         """Changelog records read at the last recovery."""
+        self._state = LaneState.opening
+        self._progress: float | None = None
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -121,7 +98,9 @@ class LaneRunner:
             self.partition,
             shared.authority,
             shared.limits,
-            lambda incarnation, sequence: OutboxBuilder(incarnation, sequence, self._partitions, shared.contexts),
+            lambda incarnation, sequence: OutboxBuilder(
+                incarnation, sequence, self._targets.partitions, shared.contexts
+            ),
         )
 
     # -- opening -------------------------------------------------------------------------------------------------------
@@ -132,50 +111,47 @@ class LaneRunner:
         started = asyncio.get_running_loop().time()
         known = self._last_offset
         self.stopped = False
-        lease = await acquire(
-            shared.control, shared.changelog, self, self._changelog, shared.worker_id, shared.clock.now_ms()
-        )
+        self._state = LaneState.opening
+        events = Events(sent=self._sent, failed=self._fail)
+        committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
+        self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
-        if lease.fence != known + 1:
+        if committer.fence != known + 1:
             self.lane = self._new_lane()
-            await self._recover(lease.fence)
+            self._state = LaneState.recovering
+            await self._recover(committer.fence)
+            self._state, self._progress = LaneState.opening, None
+            if self.lane.is_new:
+                await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
-        self._last_offset = lease.fence
+        self._last_offset = committer.fence
         await self._start_positions(positions)
-        sender = self._sender = OutputSender(
-            lease,
-            shared.control,
-            shared.outputs,
-            self._needed,
-            sent=self._sent,
-            dropped=self._reply_topic_lost,
-            failed=self._fail,
-        )
-        for sequence, entries in self.lane.unsent():
-            sender.send(sequence, entries)
+        committer.begin(self.lane.unsent())
         # Not yet called: a task that is cancelled before its first turn would leave a coroutine behind that nobody awaits.
         work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "process": partial(self._process, sender),
-            "commit": partial(self._commit, lease, sender),
-            "send": sender.run,
+            "process": partial(self._process, committer),
+            "commit": partial(self._commit, committer),
+            "send": committer.run,
         }
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
         ]
         for topic, source in self.lane.sources.items():
-            self._feed(topic, source.next)
+            self._inbox.read(topic, source.next, source.topic_id)
+        self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _recover(self, fence: int) -> None:
         shared = self._shared
-        position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
+        begin = position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
         while position < fence:
+            self._progress = (position - begin) / (fence - begin)
             result = await shared.control.fetch_one(self._changelog, position)
             if result.error is not None:
-                raise result.error
+                raise refusal(f"read {self._changelog[0]}", result.error)
             if result.chunk is None:
                 continue
             # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
@@ -185,6 +161,29 @@ class LaneRunner:
             position = result.chunk.next_offset
             await asyncio.sleep(0)
 
+    async def _check_partitions(self) -> None:
+        """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
+
+        A new lane has nothing of its own that could tell, and would give a second state to keys that moved here.
+        """
+        control = self._shared.control
+        others: list[Partition] = [(self.plan.changelog, number) for number in range(self.plan.partitions)]
+        begins = await control.offsets(others, end=False)
+        ends = await control.offsets(others, end=True)
+        for other in others:
+            position = begins[other]
+            while position < ends[other]:
+                result = await control.fetch_one(other, position)
+                if result.error is not None:
+                    raise result.error
+                if result.chunk is None:
+                    continue
+                for record in result.chunk:
+                    if record.key == HEADER and record.value is not None:
+                        Header.parse(self.plan.changelog, record.value).check_partitions(self.plan)
+                        return  # they all say the same
+                position = result.chunk.next_offset
+
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
         shared = self._shared
         sources: list[Partition] = [(topic, self.partition) for topic in positions]
@@ -193,7 +192,8 @@ class LaneRunner:
         described = await shared.control.describe(list(positions))
         missing = [topic for topic in positions if topic not in described]
         if missing:
-            raise TopicMissingError(missing, "Create them with: pf topics create")
+            why = await shared.control.why_absent(missing[0])
+            raise why or TopicMissingError(missing, "They were away for a moment.")
         for topic, position in positions.items():
             at = topic, self.partition
             source = self.lane.sources[topic]
@@ -208,68 +208,78 @@ class LaneRunner:
                 raise WatermarkRangeError(topic, self.partition, position, begins[at], ends[at])
             self.lane.start_at(topic, max(position, begins[at]), topic_id)
 
-    def _feed(self, topic: str, offset: int) -> None:
-        self._waiting[topic] = 0
-
-        def deliver(chunk: Chunk) -> None:
-            self._waiting[topic] += 1
-            self._inbox.append((topic, chunk))
-            self._idle.clear()
-            self._input.set()
-
-        feed = Feed(
-            partition=(topic, self.partition),
-            offset=offset,
-            ready=lambda: self._waiting[topic] < CHUNKS,
-            deliver=deliver,
-            failed=self._fail,
-            topic_id=self.lane.sources[topic].topic_id,
-        )
-        self._feeds.append(feed)
-        self._shared.reader.add(feed)
-
     # -- at work -------------------------------------------------------------------------------------------------------
 
-    async def _process(self, sender: OutputSender) -> None:
-        """Step over what is fetched."""
+    async def _process(self, committer: Committer) -> None:
+        """Step over what is due and what is fetched."""
         lane = self.lane
         clock = self._shared.clock
+        inbox = self._inbox
         while True:
-            if not self._inbox:
+            if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
-                self._input.clear()
-                await self._input.wait()
-                continue
-            topic, chunk = self._inbox[0]
-            if lane.is_full or sender.backlog >= UNSENT_UNITS:
+                await self._shared.trial.acquire()
+                self._on_trial = True
+                self._idle.clear()
+            now_ms = clock.now_ms()
+            one_by_one = self._on_trial and (lane.has_work or self._committing)
+            if lane.is_full or committer.backlog >= UNSENT_UNITS or one_by_one:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            if lane.step(topic, chunk, clock.now_ms(), SLICE):
-                # A rewind may have emptied the inbox meanwhile, but only between two steps.
-                self._inbox.popleft()
-                self._waiting[topic] -= 1
-                self._shared.reader.wake()
-            if lane.count:
+            inbox.arrived.clear()
+            if lane.is_due(now_ms):
+                with self._shared.whereabouts.at(self._at_timers):
+                    lane.fire(now_ms, SLICE)
+            else:
+                found = inbox.first(lane.paused_until_ms, now_ms)
+                if found is None:
+                    await self._wait(now_ms)
+                    continue
+                topic, chunk = found
+                with self._shared.whereabouts.at(partial(self._at_record, topic)):
+                    exhausted = lane.step(topic, chunk, now_ms, SLICE)
+                if exhausted:
+                    inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+            if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)
 
-    async def _commit(self, lease: Lease, sender: OutputSender) -> None:
-        """Group commit: while one unit is appended the next one is filled; then that one is sealed and appended."""
-        shared = self._shared
+    async def _wait(self, now_ms: int) -> None:
+        """Wait until something arrives, or the time has come for something that waits for it."""
+        self._end_trial()
+        lane = self.lane
+        times = [lane.paused_until_ms(topic) for topic in self._inbox.waiting]
+        if lane.next_due_ms is not None:
+            times.append(lane.next_due_ms)
+        self._idle.set()
+        try:
+            async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
+                await self._inbox.arrived.wait()
+        except TimeoutError:
+            pass
+        self._idle.clear()
+
+    def _end_trial(self) -> None:
+        if self._on_trial:
+            self._on_trial = False
+            self._shared.trial.release()
+
+    async def _commit(self, committer: Committer) -> None:
+        """Group commit: while one unit is made durable the next one is filled; then it is that one's turn."""
         lane = self.lane
         quiet = asyncio.get_running_loop().time()
         while True:
-            if not lane.count:
+            if not lane.has_work:
                 try:
                     async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
                         await self._work.wait()
                 except TimeoutError:
                     pass
                 self._work.clear()
-                marks_due = lane.has_marks and not sender.backlog
+                marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
-                if not marks_due and silent_s < KEEP_ALIVE_S and lane.count == 0:
+                if not marks_due and silent_s < KEEP_ALIVE_S and not lane.has_work:
                     continue
             quiet = asyncio.get_running_loop().time()
             self._committing = True
@@ -279,74 +289,54 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            outbox = await self._outbox(unit)
-            batch = encode_unit(unit, outbox, shared.clock.now_ms())
-            offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))
+            self._last_offset = await committer.commit(unit)
             lane.acknowledged()
-            self._last_offset = offset + record_count(batch) - 1
-            for topic, position in unit.positions.items():
-                shared.committed((topic, self.partition), position)
-            if outbox:
-                sender.send(unit.sequence, outbox)
             self._committing = False
-
-    async def _outbox(self, unit: CommitUnit[OutboxBuilder]) -> dict[int, OutboxEntry]:
-        """The unit's outputs, once the partition counts of their targets are known.
-
-        A reply to a topic that does not exist is left out: no client may hold up a lane by asking for one.
-        """
-        absent: set[str] = set()
-        if unit.outputs.unknown:
-            described = await self._shared.control.describe(sorted(unit.outputs.unknown))
-            absent = unit.outputs.unknown - described.keys()
-            self._partitions.update({topic: found.partitions for topic, found in described.items()})
-        if absent:
-            if absent & self._needed:
-                raise TopicMissingError(sorted(absent & self._needed), "Create them with: pf topics create")
-            log.warning("replies dropped: their topic does not exist", topics=sorted(absent))
-        return unit.outputs.entries(without=absent)
+            if self._on_trial:
+                if unit.count:
+                    self._end_trial()
+                self._room.set()
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
-        self._stop_reading()
-        for topic, position in rewind.positions.items():
-            self._feed(topic, position)
-        self._room.set()
-
-    def _stop_reading(self) -> None:
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
-        self._feeds.clear()
         self._inbox.clear()
-        self._waiting.clear()
+        for topic, position in rewind.positions.items():
+            self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
+        self._room.set()
 
     def _sent(self, sequence: int, entries: Collection[int]) -> None:
         self.lane.sent(sequence, entries)
         self._room.set()
         self._work.set()
 
-    def _reply_topic_lost(self, topic: str) -> None:
-        self._partitions.pop(topic, None)  # it is asked for again when somebody names it again
-
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
         """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
-        sender = self._sender
-        assert sender is not None
-        for feed in self._feeds:
-            self._shared.reader.remove(feed)
+        committer = self._committer
+        assert committer is not None
+        self._inbox.read_no_more()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
                 while not self.stopped and (
-                    self._committing or self.lane.count or sender.backlog or self.lane.has_marks
+                    self._inbox.arrived.is_set()
+                    or self._committing
+                    or self.lane.has_work
+                    or committer.backlog
+                    or self.lane.has_marks
                 ):
                     self._work.set()
-                    if sender.backlog:
-                        await sender.wait_until_empty()
+                    if committer.backlog:
+                        await committer.wait_until_sent()
                     else:
                         await asyncio.sleep(0.005)
+                if not self.stopped and self._last_offset == committer.fence:
+                    # Who opens it next shall not take us for one that ended at an intent.
+                    unit = self.lane.seal()
+                    assert not isinstance(unit, Rewind)
+                    self._last_offset = await committer.commit(unit)
+                    self.lane.acknowledged()
         except TimeoutError:
             return False
         return not self.stopped
@@ -368,10 +358,11 @@ class LaneRunner:
     def _abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
-        self._stop_reading()
-        self._shared.changelog.drop(self)
-        if self._sender is not None:
-            self._sender.stop()
+        self._state = LaneState.stopped
+        self._inbox.clear()
+        self._end_trial()
+        if self._committer is not None:
+            self._committer.stop()
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             if task is not asyncio.current_task():
@@ -399,6 +390,43 @@ class LaneRunner:
         self._abandon()
         self.void()
         self._failed(self, error)
+
+    # -- what others may read ------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> LaneStatus:
+        """The lane as it is now."""
+        state = self._state
+        lane = self.lane
+        feeds = self._inbox.feeds
+        away = [f"{feed.partition[0]}-{feed.partition[1]}" for feed in feeds if feed.doubtful]
+        until_ms = max(lane.paused_until_ms(topic) for topic in lane.sources)
+        if state is LaneState.running and away:
+            state = LaneState.waiting
+        elif state is LaneState.running and until_ms > self._shared.clock.now_ms():
+            state = LaneState.paused
+        ends = {feed.partition[0]: feed.high_watermark for feed in feeds if feed.high_watermark >= 0}
+        return LaneStatus(
+            group=self.plan.name,
+            changelog=self.plan.changelog,
+            partition=self.partition,
+            state=state,
+            progress=self._progress,
+            until_ms=until_ms if state is LaneState.paused else None,
+            reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
+            positions=dict(lane.positions) if state.is_open else None,
+            lag=sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None,
+            handled=lane.handled,
+            refused=sum(lane.refused.values()),
+        )
+
+    def _at_record(self, topic: str) -> dict[str, object]:
+        """The record that is being handled; called from the watchdog's thread."""
+        offset = self.lane.sources[topic].next - 1
+        return {"lane": repr(self), "topic": topic, "partition": self.partition, "offset": offset}
+
+    def _at_timers(self) -> dict[str, object]:
+        return {"lane": repr(self), "firing": "timers"}
 
     async def locate(self, error: StateUndecodableError) -> int | None:
         """Offset of the changelog record that holds a state that cannot be decoded."""

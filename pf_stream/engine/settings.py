@@ -1,12 +1,15 @@
 """What a worker is told."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.security.keys import TrustRoots
 
-__all__ = ["WorkerSettings"]
+__all__ = ["SESSION_S", "WorkerSettings"]
+
+SESSION_S: Final = 10.0
+"""How long a group waits for a worker by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +26,15 @@ class WorkerSettings:
     """``low`` fetches what is there at once, at the price of a busy core; ``balanced`` lets the broker gather for 8 ms."""
     drain_s: float = 20.0
     """How long a stop waits for what is under way."""
+    session_s: float = SESSION_S
+    """How long the group waits for a worker that is not heard of, before others take its partitions over."""
+
+    @property
+    def heartbeat_s(self) -> float:
+        """How often the worker tells the group that it is there, and learns that the group is to be divided anew."""
+        return min(1.0, self.session_s / 5)
+
+    @property
+    def revoke_s(self) -> float:
+        """How long a revocation waits for what is under way: in the other half, the group has to hear of us again."""
+        return self.session_s / 2

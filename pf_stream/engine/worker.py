@@ -12,6 +12,7 @@ from pf_stream.engine.app import build_app
 from pf_stream.engine.errors import GroupLostError
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
+from pf_stream.errors import PFError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model.topology import Topology
@@ -72,11 +73,20 @@ class Worker:
         return self.lanes.crashed
 
     async def _watch(self) -> None:
-        """Notice a crash within Faust: without the group, nobody would tell lanes to open or to close."""
-        while not self._app.crashed:  # noqa: ASYNC110 - a crash may come from another thread, which can wake nobody here
+        """Notice a crash within Faust: without the group, nobody would tell lanes to open or to close. And notice topics
+        that have got more partitions."""
+        error: PFError | None = None
+        while error is None:
             await asyncio.sleep(WATCH_S)
+            if self._app.crashed:
+                error = GroupLostError(self._app.crash_reason)
+            else:
+                try:
+                    self.lanes.check_partitions()
+                except PFError as found:
+                    error = found
         if not self.crashed.done():
-            self.crashed.set_exception(GroupLostError(self._app.crash_reason))
+            self.crashed.set_exception(error)
 
     async def stop(self) -> None:
         """Finish what is under way, commit, and leave; the group keeps our partitions for us for a while (KIP-345)."""

@@ -103,10 +103,10 @@ class Session:
         if answer.code() in _UNAVAILABLE:
             heard = self._said
             if heard is not None and heard.code() in _REFUSED:
-                return NotAuthorisedError(action, heard.str())
+                return NotAuthorisedError(action, _reason(heard))
             return KafkaUnavailableError(self.settings.bootstrap_servers, _reason(heard or answer))
         if answer.code() in _REFUSED:
-            return NotAuthorisedError(action, answer.str())
+            return NotAuthorisedError(action, _reason(answer))
         return KafkaError(f"cannot {action}: {answer.str()} ({answer.name()})")
 
     @contextmanager

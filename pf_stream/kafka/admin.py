@@ -4,24 +4,29 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import KafkaError as Answer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public names, imported there without `as`
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
     ConfigResource,
     NewTopic,
     OffsetSpec,
+    ResourcePatternType,
     ResourceType,
 )
 
 from pf_stream.kafka._confluent import TIMEOUT_S, Session, answer_of
-from pf_stream.kafka.errors import KafkaError, TopicMissingError
+from pf_stream.kafka.errors import KafkaError, NotAuthorisedError, TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings, Partition
 
-__all__ = ["Admin", "NewTopicSpec", "TopicInfo"]
+__all__ = ["AclInfo", "Admin", "BrokerInfo", "NewTopicSpec", "TopicInfo"]
 
 K = TypeVar("K")
 
@@ -61,6 +66,38 @@ class TopicInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerInfo:
+    """A broker as it describes itself."""
+
+    id: int
+    """Its node id."""
+    address: str
+    """Host and port that it tells its clients to connect to."""
+    config: Mapping[str, str]
+    """Every setting whose value it tells, also those that have their default; none if this principal may not see them."""
+
+
+@dataclass(frozen=True, slots=True)
+class AclInfo:
+    """A rule that says who may do what with a topic."""
+
+    topic: str
+    """Name, first part of names, or ``*`` for all."""
+    prefixed: bool
+    """Whether it is the first part of names."""
+    principal: str
+    """Who, as ``User:alice``; ``User:*`` is everybody."""
+    operation: str
+    """What, as ``WRITE`` or ``ALL``."""
+    allows: bool
+    """Whether it allows or denies that."""
+
+    def matches(self, topic: str) -> bool:
+        """Whether the rule is about *topic*."""
+        return topic.startswith(self.topic) if self.prefixed else self.topic in {"*", topic}
+
+
+@dataclass(frozen=True, slots=True)
 class NewTopicSpec:
     """A topic to be made."""
 
@@ -70,6 +107,8 @@ class NewTopicSpec:
     """How many."""
     config: Mapping[str, str]
     """Settings that differ from the cluster's defaults."""
+    leaders: Sequence[int] | None = None
+    """Brokers that shall have one partition each, in this order and without replicas."""
 
 
 class Admin:
@@ -86,6 +125,55 @@ class Admin:
     def brokers(self) -> int:
         """Number of brokers that are alive."""
         return len(self._metadata().brokers)
+
+    def describe_brokers(self) -> list[BrokerInfo]:
+        """The brokers that are alive, with their settings as far as this principal may see them, by id."""
+        found = sorted(self._metadata().brokers.values(), key=lambda broker: broker.id)
+        resources = [ConfigResource(ResourceType.BROKER, str(broker.id)) for broker in found]
+        answers: dict[ConfigResource, Any] = {}
+        with suppress(NotAuthorisedError):
+            answers = self._ask(
+                "read broker settings",
+                resources,
+                lambda left: self._client.describe_configs(left, request_timeout=TIMEOUT_S),
+            )
+        configs = {int(resource.name): entries for resource, entries in answers.items()}
+        return [
+            BrokerInfo(
+                id=broker.id,
+                address=f"{broker.host}:{broker.port}",
+                config={
+                    key: entry.value for key, entry in configs.get(broker.id, {}).items() if entry.value is not None
+                },
+            )
+            for broker in found
+        ]
+
+    def topic_acls(self) -> list[AclInfo]:
+        """Rules about topics that this principal may see; none if there are none, if it may not, or without authoriser."""
+        self._metadata()
+        anything: Any = None  # which is allowed here, whatever the annotations say
+        every = AclBindingFilter(
+            ResourceType.TOPIC,
+            anything,
+            ResourcePatternType.ANY,
+            anything,
+            anything,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        with self._session.mapped("read ACLs"):
+            found = self._client.describe_acls(every, request_timeout=TIMEOUT_S).result(2 * TIMEOUT_S)
+        return [
+            AclInfo(
+                topic=acl.name,
+                prefixed=acl.resource_pattern_type == ResourcePatternType.PREFIXED,
+                principal=acl.principal,
+                operation=acl.operation.name,
+                allows=acl.permission_type == AclPermissionType.ALLOW,
+            )
+            for acl in found
+        ]
 
     def names(self) -> list[str]:
         """Names of all topics that this principal may see, sorted."""
@@ -133,7 +221,15 @@ class Admin:
             return []
         self._metadata()
         new = [
-            NewTopic(topic.name, topic.partitions, replication_factor, config=dict(topic.config)) for topic in topics
+            NewTopic(topic.name, topic.partitions, replication_factor, config=dict(topic.config))
+            if topic.leaders is None
+            else NewTopic(
+                topic.name,
+                len(topic.leaders),
+                replica_assignment=[[id_] for id_ in topic.leaders],
+                config=dict(topic.config),
+            )
+            for topic in topics
         ]
         futures = self._client.create_topics(new, request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S)
         made = [

@@ -9,7 +9,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 
-from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError, TopicMissingError
+from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError
 from pf_stream.kafka.link import BACKOFF_S, Link, Partition, Produced, is_transient
 
 __all__ = ["Appender"]
@@ -30,6 +30,7 @@ _FENCED = (
 class _Item:
     owner: object
     batch: bytes
+    transactional_id: str | None
     done: "asyncio.Future[int]"
 
 
@@ -48,13 +49,15 @@ class Appender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing_since: float | None = None
 
-    def submit(self, owner: object, partition: Partition, batch: bytes) -> "asyncio.Future[int]":
-        """Queue a batch. The future gives the offset of its first record.
+    def submit(
+        self, owner: object, partition: Partition, batch: bytes, transactional_id: str | None = None
+    ) -> "asyncio.Future[int]":
+        """Queue a batch, of a transaction if it names one. The future gives the offset of its first record.
 
         It raises :class:`FencedError`, :class:`NotAuthorisedError`, :class:`TopicMissingError` or :class:`AppendError`;
         trouble that may pass is waited out.
         """
-        item = _Item(owner, batch, asyncio.get_running_loop().create_future())
+        item = _Item(owner, batch, transactional_id, asyncio.get_running_loop().create_future())
         self._queues.setdefault(partition, deque()).append(item)
         self._pump()
         return item.done
@@ -81,7 +84,8 @@ class Appender:
                 item.done.cancel()
 
     def _pump(self) -> None:
-        by_node: dict[int, list[tuple[Partition, _Item]]] = {}
+        # A request names one transaction, so the batches of each need one of their own.
+        waiting: dict[tuple[int, str | None], list[tuple[Partition, _Item]]] = {}
         lost: list[Partition] = []
         for partition, queue in self._queues.items():
             if not queue or partition in self._in_flight:
@@ -89,12 +93,13 @@ class Appender:
             node = self._link.leader(partition)
             if node is None:
                 lost.append(partition)
-            elif self._requests.get(node, 0) < MAX_IN_FLIGHT:
-                by_node.setdefault(node, []).append((partition, queue[0]))
-        for node, items in by_node.items():
-            self._requests[node] = self._requests.get(node, 0) + 1
-            self._in_flight.update(partition for partition, _ in items)
-            self._start(self._send(node, items))
+            else:
+                waiting.setdefault((node, queue[0].transactional_id), []).append((partition, queue[0]))
+        for (node, transactional_id), items in waiting.items():
+            if self._requests.get(node, 0) < MAX_IN_FLIGHT:
+                self._requests[node] = self._requests.get(node, 0) + 1
+                self._in_flight.update(partition for partition, _ in items)
+                self._start(self._send(node, items, transactional_id))
         if lost:
             self._in_flight.update(lost)
             self._start(self._find(lost))
@@ -118,19 +123,20 @@ class Appender:
             missing = topics - (await self._link.describe(sorted(topics))).keys()
             await self._wait("no leader", lost)
             # Twice, and not at once: a broker may learn of a topic later than its producer.
-            if missing:
-                missing -= (await self._link.describe(sorted(missing))).keys()
+            absent = {topic: await self._link.why_absent(topic) for topic in missing}
             for partition in lost:
-                if partition[0] in missing:
+                why = absent.get(partition[0])
+                if why is not None:
                     for item in list(self._queues[partition]):
-                        self._fail(partition, item, TopicMissingError([partition[0]], "It was deleted while in use."))
+                        self._fail(partition, item, why)
         self._in_flight.difference_update(partitions)
         self._pump()
 
-    async def _send(self, node: int, items: list[tuple[Partition, _Item]]) -> None:
+    async def _send(self, node: int, items: list[tuple[Partition, _Item]], transactional_id: str | None) -> None:
         retry: list[Partition] = []
         try:
-            answers = await self._link.produce(node, [(partition, item.batch) for partition, item in items])
+            batches = [(partition, item.batch) for partition, item in items]
+            answers = await self._link.produce(node, batches, transactional_id)
         except kafka_errors.KafkaError as error:
             if not is_transient(error):
                 for partition, item in items:

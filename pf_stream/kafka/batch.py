@@ -27,6 +27,7 @@ _NO_PRODUCER: Final = -1
 _ZSTD: Final = 4
 _CRC_AT: Final = 17
 _ATTRIBUTES_AT: Final = 21
+_TRANSACTIONAL: Final = 0x10
 _PRODUCER_AT: Final = 43
 _COUNT_AT: Final = 57
 _LAST_DELTA_AT: Final = 23
@@ -72,9 +73,13 @@ class BatchBuilder:
         return bytes(self._builder.build())
 
 
-def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
+def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int, *, transactional: bool = False) -> bytes:
     """The same batch under a producer id, epoch and base sequence, with its checksum made anew."""
     raw = bytearray(batch)
+    if transactional:
+        raw[_ATTRIBUTES_AT + 1] |= _TRANSACTIONAL
+    else:
+        raw[_ATTRIBUTES_AT + 1] &= ~_TRANSACTIONAL
     _PRODUCER.pack_into(raw, _PRODUCER_AT, producer_id, epoch, sequence)
     _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
     return bytes(raw)

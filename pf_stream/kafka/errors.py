@@ -7,7 +7,8 @@
     ├── NotAuthorisedError        the broker refuses the principal
     ├── FencedError               another worker holds the lane
     ├── TopicMissingError         a topic does not exist
-    └── AppendError               a record batch was refused for good
+    ├── AppendError               a record batch was refused for good
+    └── TransactionError          a transaction cannot be completed
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "KafkaUnavailableError",
     "NotAuthorisedError",
     "TopicMissingError",
+    "TransactionError",
 ]
 
 
@@ -46,6 +48,8 @@ class NotAuthorisedError(KafkaError):
     code = "kafka_not_authorised"
 
     def __init__(self, action: str, reason: object) -> None:
+        self.action = action
+        self.reason = str(reason)
         super().__init__(f"Kafka does not allow this principal to {action}: {reason}")
 
 
@@ -77,3 +81,12 @@ class AppendError(KafkaError):
 
     def __init__(self, topic: str, partition: int, reason: object) -> None:
         super().__init__(f"the broker refused a batch for {topic}-{partition}: {reason}")
+
+
+class TransactionError(KafkaError):
+    """Raised when a transaction cannot be completed: nothing of it will be visible."""
+
+    code = "transaction_failed"
+
+    def __init__(self, transactional_id: str, action: str, reason: object) -> None:
+        super().__init__(f"the transaction of {transactional_id!r} failed, at {action}: {reason}")

@@ -1,4 +1,4 @@
-"""Plain Kafka requests over aiokafka's connections: produce, fetch, offsets, producer ids.
+"""Plain Kafka requests over aiokafka's connections: produce, fetch, offsets, and to coordinators.
 
 aiokafka's producer and consumer hide what the lane must decide itself: which producer id a batch carries, in which order
 batches leave, and from where a partition is read. Its client has what is left: connections, metadata, authentication.
@@ -17,13 +17,24 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from pf_stream.kafka._metadata import TopicsRequest
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, NotAuthorisedError, TopicMissingError
 
-__all__ = ["ConnectionSettings", "Described", "FetchResult", "Link", "Partition", "Produced", "is_transient"]
+__all__ = [
+    "NOT_AUTHORISED",
+    "ConnectionSettings",
+    "Described",
+    "FetchResult",
+    "Link",
+    "Partition",
+    "Pause",
+    "Produced",
+    "error_of",
+    "is_transient",
+    "refusal",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +143,7 @@ class Link:
     def __init__(self, settings: ConnectionSettings, client: AIOKafkaClient) -> None:
         self.settings = settings
         self._client = client
+        self._coordinators: dict[tuple[CoordinationType, str], int] = {}
 
     @classmethod
     async def connect(cls, settings: ConnectionSettings) -> Self:
@@ -154,8 +166,25 @@ class Link:
     # -- metadata ------------------------------------------------------------------------------------------------------
 
     async def describe(self, topics: Sequence[str]) -> dict[str, Described]:
-        """Those of *topics* that exist. Makes none, whatever the brokers' settings; waits until a broker answers."""
-        pause = _Pause(self)
+        """Those of *topics* that exist, as far as this principal may see them; waits until a broker answers."""
+        return {
+            name: Described(topic_id, len(partitions))
+            for code, name, topic_id, _, partitions, *_ in await self._topics(topics)
+            if code in {0, kafka_errors.LeaderNotAvailableError.errno}
+        }
+
+    async def why_absent(self, topic: str) -> KafkaError | None:
+        """Why a topic is not among those that :meth:`describe` finds; None if it is there after all."""
+        code = (await self._topics([topic]))[0][0]
+        if code == kafka_errors.TopicAuthorizationFailedError.errno:
+            return NotAuthorisedError(f"see {topic}", error_of(code, topic))
+        if code in {0, kafka_errors.LeaderNotAvailableError.errno}:
+            return None
+        return TopicMissingError([topic], "Create it with: pf topics create")
+
+    async def _topics(self, topics: Sequence[str]) -> Sequence[Any]:
+        """What the brokers say of *topics*. Makes none, whatever their settings."""
+        pause = Pause(self)
         while True:
             node = self._client.get_random_node()
             if node is not None:
@@ -165,17 +194,18 @@ class Link:
                     if not is_transient(error):
                         raise
                 else:
-                    return {
-                        name: Described(topic_id, len(partitions))
-                        for code, name, topic_id, _, partitions, *_ in response.topics
-                        if code in {0, kafka_errors.LeaderNotAvailableError.errno}
-                    }
+                    found: Sequence[Any] = response.topics
+                    return found
             await pause()
 
     def leader(self, partition: Partition) -> int | None:
         """Id of the broker that leads a partition, as far as is known."""
         node = self._client.cluster.leader_for_partition(TopicPartition(*partition))
         return None if node in (None, -1) else node
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a watched topic has, as of the last metadata; at most a minute old."""
+        return len(self._client.cluster.partitions_for_topic(topic) or ())
 
     async def watch(self, topics: Sequence[str]) -> None:
         """Learn, and from now on keep up with, the leaders of *topics*."""
@@ -197,8 +227,12 @@ class Link:
 
     # -- data ----------------------------------------------------------------------------------------------------------
 
-    async def produce(self, node: int, batches: Sequence[tuple[Partition, bytes]]) -> dict[Partition, Produced]:
+    async def produce(
+        self, node: int, batches: Sequence[tuple[Partition, bytes]], transactional_id: str | None = None
+    ) -> dict[Partition, Produced]:
         """Append batches, at most one for each partition, all led by *node*, with ``acks=all``.
+
+        *transactional_id* is that of the transaction which all of them belong to, if they do.
 
         Raises aiokafka's ``KafkaError`` if no answer came, in which case nobody knows whether they were appended.
         """
@@ -207,10 +241,10 @@ class Link:
             topics.setdefault(topic, []).append((partition, batch))
         response = await self._client.send(
             node,
-            ProduceRequest(transactional_id=None, required_acks=-1, timeout=30_000, topics=list(topics.items())),
+            ProduceRequest(transactional_id, required_acks=-1, timeout=30_000, topics=list(topics.items())),
         )
         return {
-            (topic, row[0]): Produced(row[2], _error(row[1], f"{topic}-{row[0]}"))
+            (topic, row[0]): Produced(row[2], error_of(row[1], f"{topic}-{row[0]}"))
             for topic, rows in response.topics
             for row in rows
         }
@@ -244,7 +278,7 @@ class Link:
                 data = row[-1]
                 chunk = Chunk(data, aborted or (), where) if data else None
                 results[topic, row[0]] = FetchResult(
-                    None if chunk is None or chunk.next_offset < 0 else chunk, row[2], _error(row[1], where)
+                    None if chunk is None or chunk.next_offset < 0 else chunk, row[2], error_of(row[1], where)
                 )
         return results
 
@@ -255,7 +289,7 @@ class Link:
         while position < end:
             result = await self.fetch_one(partition, position)
             if result.error is not None:
-                raise KafkaError(f"cannot read {partition[0]}-{partition[1]} from {position}: {result.error!r}")
+                raise refusal(f"read {partition[0]}", result.error)
             if result.chunk is None:
                 break
             records.extend(record for record in result.chunk if position <= record.offset < end)
@@ -264,7 +298,7 @@ class Link:
 
     async def fetch_one(self, partition: Partition, position: int) -> FetchResult:
         """Read one partition from *position* on; waits out what may pass, for the rest see the result's *error*."""
-        pause = _Pause(self)
+        pause = Pause(self)
         while True:
             node = await self._leader(partition)
             try:
@@ -290,7 +324,7 @@ class Link:
         found: dict[Partition, int] = {}
         when = LATEST if end else EARLIEST
         await self.watch(sorted({topic for topic, _ in partitions}))
-        pause = _Pause(self)
+        pause = Pause(self)
         while missing := [partition for partition in partitions if partition not in found]:
             by_node: dict[int, dict[str, list[tuple[int, int]]]] = {}
             for partition in missing:
@@ -306,50 +340,49 @@ class Link:
                     continue
                 for topic, rows in response.topics:
                     for row in rows:
-                        error_ = _error(row[1], f"{topic}-{row[0]}")
+                        error_ = error_of(row[1], f"{topic}-{row[0]}")
                         if error_ is None:
                             found[topic, row[0]] = row[3]
                         elif not is_transient(error_):
-                            raise KafkaError(f"cannot read offsets of {topic}-{row[0]}: {error_!r}")
+                            raise refusal(f"read {topic}", error_)
             if len(found) < len(partitions):
                 await pause()
         return found
 
-    async def init_producer_id(self, transactional_id: str) -> tuple[int, int]:
-        """A producer id and a new epoch; whoever had the id before is outdated (KIP-98). Waits out a lost coordinator."""
-        pause = _Pause(self)
-        while True:
-            try:
-                node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, transactional_id)
+    # -- coordinators --------------------------------------------------------------------------------------------------
+
+    async def to_coordinator(self, kind: CoordinationType, key: str, request: Any) -> Any:
+        """The answer of the broker that keeps a group or a transactional id. Raises aiokafka's ``KafkaError``."""
+        node = self._coordinators.get((kind, key))
+        try:
+            if node is None:
+                node = await self._client.coordinator_lookup(kind, key)
+                # Its address came with the answer or is in the metadata; a broker that has just come may be in neither.
                 if not await self._client.ready(node, group=ConnectionGroup.COORDINATION):
                     raise kafka_errors.NodeNotReadyError
-                response = await self._client.send(
-                    node, InitProducerIdRequest(transactional_id, 60_000), group=ConnectionGroup.COORDINATION
-                )
-                error = _error(response.error_code, transactional_id)
-                if error is None:
-                    return response.producer_id, response.producer_epoch
-                raise error
-            except kafka_errors.KafkaError as error:
-                if isinstance(error, _NOT_AUTHORISED):
-                    raise NotAuthorisedError(f"use transactional id {transactional_id!r}", error) from error
-                if not is_transient(error):
-                    raise KafkaError(f"no producer id for {transactional_id!r}: {error!r}") from error
-            await pause()
+                self._coordinators[kind, key] = node
+            return await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+        except kafka_errors.KafkaError:
+            self.forget_coordinator(kind, key)
+            raise
+
+    def forget_coordinator(self, kind: CoordinationType, key: str) -> None:
+        """Look it up again the next time: it has moved."""
+        self._coordinators.pop((kind, key), None)
 
     async def _leader(self, partition: Partition) -> int:
-        pause = _Pause(self)
+        pause = Pause(self)
         while True:
             node = self.leader(partition)
             if node is not None:
                 return node
             await self.watch([partition[0]])
-            if self.leader(partition) is None and partition[0] not in await self.describe([partition[0]]):
-                raise TopicMissingError([partition[0]], "Create it with: pf topics create")
+            if self.leader(partition) is None and (why := await self.why_absent(partition[0])) is not None:
+                raise why
             await pause()
 
 
-class _Pause:
+class Pause:
     """What is waited between two tries, longer each time; leaders are asked for anew."""
 
     def __init__(self, link: Link) -> None:
@@ -362,12 +395,6 @@ class _Pause:
         await self._link.refresh()
 
 
-_NOT_AUTHORISED = (
-    kafka_errors.TopicAuthorizationFailedError,
-    kafka_errors.GroupAuthorizationFailedError,
-    kafka_errors.ClusterAuthorizationFailedError,
-    kafka_errors.TransactionalIdAuthorizationFailed,
-)
 _TRANSIENT = (
     kafka_errors.KafkaConnectionError,
     kafka_errors.NodeNotReadyError,
@@ -389,11 +416,28 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT) or bool(getattr(error, "retriable", False))
 
 
+NOT_AUTHORISED: Final = (
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+)
+"""A broker does not let this principal do it."""
+
+
+def refusal(action: str, error: BaseException) -> KafkaError:
+    """What it means that a broker has refused *action* for good."""
+    if isinstance(error, NOT_AUTHORISED):
+        return NotAuthorisedError(action, error)
+    return KafkaError(f"cannot {action}: {error!r}")
+
+
 PRODUCER_FENCED: Final = 90
 """Brokers of Kafka 2.8 and later say so in answers that aiokafka 0.14 does not know."""
 
 
-def _error(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
+def error_of(code: int, where: str) -> kafka_errors.BrokerResponseError | None:
+    """What a code of an answer says about *where*; ``None`` if all is well."""
     if code == 0:
         return None
     if code == PRODUCER_FENCED:

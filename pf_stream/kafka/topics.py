@@ -19,6 +19,7 @@ __all__ = [
     "TopicSpec",
     "check_topics",
     "create_topics",
+    "differences",
     "list_topics",
     "missing_topics",
     "required_topics",
@@ -30,6 +31,10 @@ REGISTRY = "__pf.registry"
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CREATE_TIME = {"message.timestamp.type": "CreateTime"}
 _MIB = 1 << 20
+_NO_WAY_BACK = (
+    "Kafka adds partitions to a topic and takes none away: delete and create anew what holds nothing yet, or give the "
+    "topology another namespace, and with it topics of its own."
+)
 
 
 class Purpose(enum.StrEnum):
@@ -111,7 +116,7 @@ class PartitionsDisagreeError(KafkaError):
 
     code = "partitions_disagree"
 
-    def __init__(self, counts: Mapping[str, int], fix: str) -> None:
+    def __init__(self, counts: Mapping[str, int], fix: str = _NO_WAY_BACK) -> None:
         self.counts = dict(counts)
         by_count: dict[int, list[str]] = {}
         for name, count in sorted(counts.items()):
@@ -224,18 +229,19 @@ def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTo
 def _created(spec: TopicSpec, found: TopicInfo | None) -> CreatedTopic:
     if found is None:
         return CreatedTopic(spec, Status.created, ())
-    differences = tuple(_differences(spec, found))
-    return CreatedTopic(spec, Status.differs if differences else Status.exists, differences)
+    differing = tuple(text for _, text in differences(spec, found))
+    return CreatedTopic(spec, Status.differs if differing else Status.exists, differing)
 
 
-def _differences(spec: TopicSpec, found: TopicInfo) -> Iterable[str]:
+def differences(spec: TopicSpec, found: TopicInfo) -> Iterable[tuple[str, str]]:
+    """How a topic is not as it should be: the setting, or ``partitions``, and a text."""
     for name, wanted in spec.config.items():
         has = found.config.get(name, "")
         enough = name == "max.message.bytes" and has.isdecimal() and int(has) >= int(wanted)
         if has != wanted and not enough:
-            yield f"{name} is {has or 'unknown'} instead of {wanted}"
+            yield name, f"{name} is {has or 'unknown'} instead of {wanted}"
     if spec.purpose is Purpose.registry and found.partitions != spec.partitions:
-        yield f"it has {found.partitions} partitions instead of {spec.partitions}"
+        yield "partitions", f"it has {found.partitions} partitions instead of {spec.partitions}"
 
 
 def _counts(spec: TopicSpec, there: Mapping[str, TopicInfo]) -> bool:
@@ -245,7 +251,5 @@ def _counts(spec: TopicSpec, there: Mapping[str, TopicInfo]) -> bool:
 def _common_count(specs: Iterable[TopicSpec], there: Mapping[str, TopicInfo]) -> int | None:
     counts = {spec.name: there[spec.name].partitions for spec in specs if _counts(spec, there)}
     if len(set(counts.values())) > 1:
-        raise PartitionsDisagreeError(
-            counts, "Delete and create anew what holds nothing yet, or give the topics of this topology other names."
-        )
+        raise PartitionsDisagreeError(counts)
     return next(iter(counts.values()), None)

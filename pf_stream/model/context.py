@@ -1,11 +1,12 @@
 """The context that a handler is given: who asked for what, and when. Frozen data, no services."""
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-__all__ = ["ANONYMOUS", "Caller", "Context", "parse_time_ms"]
+__all__ = ["ANONYMOUS", "Caller", "Context", "event_time_ms", "parse_time_ms"]
 
 
 class Caller(Protocol):
@@ -27,6 +28,15 @@ ANONYMOUS: Final[Caller] = _Anonymous()
 """The caller of an intent that requires nothing and came without a context."""
 
 
+class Waited(Protocol):
+    """The timer that brought an intent."""
+
+    @property
+    def due_ms(self) -> int: ...
+    @property
+    def scheduled(self) -> bool: ...
+
+
 class Context:
     """What a handler may know beside the intent and its state.
 
@@ -34,7 +44,16 @@ class Context:
     Properties are computed when read: most handlers read one or two.
     """
 
-    __slots__ = ("_caller", "_headers", "_now_ms", "_offset", "_partition", "_timestamp_ms", "_topic")
+    __slots__ = (
+        "_caller",
+        "_headers",
+        "_now_ms",
+        "_offset",
+        "_partition",
+        "_timer",
+        "_timestamp_ms",
+        "_topic",
+    )
 
     def __init__(
         self,
@@ -45,6 +64,7 @@ class Context:
         offset: int,
         timestamp_ms: int,
         now_ms: int,
+        timer: Waited | None = None,
     ) -> None:
         self._caller = caller
         self._headers = headers
@@ -53,6 +73,7 @@ class Context:
         self._offset = offset
         self._timestamp_ms = timestamp_ms
         self._now_ms = now_ms
+        self._timer = timer
 
     @property
     def subject(self) -> str:
@@ -77,16 +98,17 @@ class Context:
     @property
     def time_ms(self) -> int:
         """Event time, milliseconds since the epoch: ``ce_time``, else the record's timestamp."""
-        raw = self._headers.get("ce_time")
-        if raw is None:
-            return self._timestamp_ms
-        parsed = parse_time_ms(raw)
-        return self._timestamp_ms if parsed is None else parsed
+        return event_time_ms(self._headers, self._timestamp_ms)
 
     @property
     def time(self) -> datetime:
         """Event time, aware, UTC."""
         return datetime.fromtimestamp(self.time_ms / 1000, UTC)
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the timer that brought this intent was due, milliseconds since the epoch; ``None`` if it did not wait."""
+        return None if self._timer is None else self._timer.due_ms
 
     @property
     def intent_id(self) -> str:
@@ -100,15 +122,25 @@ class Context:
 
     @property
     def position(self) -> tuple[str, int, int]:
-        """Topic, partition and offset of the record."""
+        """Topic, partition and offset of the record; of a scheduled intent its topic, and the offset of what scheduled it."""
         return self._topic, self._partition, self._offset
 
     def uuid(self, name: str = "") -> uuid.UUID:
         """A UUID (version 5) that is the same on every run of this intent; *name* tells several apart."""
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"pf:{self._topic}:{self._partition}:{self._offset}:{name}")
+        # A scheduled intent has no record of its own; its id is made of the one that scheduled it, and a number.
+        scheduled = self._timer is not None and self._timer.scheduled
+        origin = self.intent_id if scheduled else f"{self._topic}:{self._partition}:{self._offset}"
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"pf:{origin}:{name}")
 
     def __repr__(self) -> str:
         return f"Context(subject={self.subject!r}, tenant={self.tenant!r}, position={self.position!r})"
+
+
+def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
+    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch."""
+    raw = headers.get("ce_time")
+    parsed = None if raw is None else parse_time_ms(raw)
+    return timestamp_ms if parsed is None else parsed
 
 
 def parse_time_ms(text: bytes) -> int | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Effect", "Effects", "Emit", "Reply"]
+__all__ = ["Cancel", "Effect", "Effects", "Emit", "Reply", "Schedule"]
 
 
 @dataclass(slots=True)
@@ -27,6 +28,37 @@ class Reply:
     """Anything that has a JSON form."""
 
 
-Effect: TypeAlias = Emit | Reply
+@dataclass(slots=True)
+class Schedule:
+    """Send an intent later: a timer, kept in the changelog of the lane that sets it.
+
+    It fires exactly once and never early. An intent whose key lives in the same lane is handled there, in the unit that
+    removes the timer; any other is sent to its topic, as by :class:`Emit`. What the caller may not do is refused when
+    the timer is set.
+    """
+
+    intent: Intent
+    """What to send; its type must be handled or listed in ``emits`` by the topology."""
+    after: timedelta | float | None = None
+    """How long from now, in seconds if it is a number: from ``ctx.now``, or on the event clock from ``ctx.time``."""
+    at: datetime | None = None
+    """When, with a zone; either this or *after*."""
+    name: str | None = None
+    """Name among the timers of this reactor and key, for :class:`Cancel`; setting it again replaces what waits under it.
+    A timer without a name cannot be cancelled and replaces none."""
+    clock: Literal["wall", "event"] = "wall"
+    """``wall``: when the worker's clock says so. ``event``: before the first intent of the lane whose event time is as
+    late is handled."""
+
+
+@dataclass(slots=True)
+class Cancel:
+    """Remove the timer of that name that this reactor set for this key; nothing happens if there is none."""
+
+    name: str
+    """As given to :class:`Schedule`."""
+
+
+Effect: TypeAlias = Emit | Reply | Schedule | Cancel
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""

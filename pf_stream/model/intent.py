@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import PUBLIC, Grant, Public
+from pf_stream.model.versions import Steps, read_steps
 
 __all__ = ["Intent", "IntentSpec", "Key"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
+PERIOD = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,248}")
 
 
@@ -52,11 +55,20 @@ class IntentSpec:
     """Intent to its JSON bytes."""
     key_of: Callable[["Intent"], bytes]
     """The record key: UTF-8 of the one key field, or of the compact JSON array of several."""
+    upcasts: Steps
+    """The way from older versions of the payload to this one."""
+    once_ms: int | None
+    """For how long a second intent of the same key, subject and ``ce_id`` is dropped, in milliseconds; ``None``: it is not."""
 
     @property
     def type(self) -> str:
         """Value of the ``ce_type`` header: ``{name}.v{version}``."""
         return f"{self.name}.v{self.version}"
+
+    @property
+    def older_types(self) -> dict[str, int]:
+        """Version by ``ce_type`` of what is taken beside :attr:`type` and upcast, the newest first."""
+        return {f"{self.name}.v{version}": version for version in range(self.version - 1, self.upcasts.oldest - 1, -1)}
 
 
 class Intent(BaseModel):
@@ -71,9 +83,12 @@ class Intent(BaseModel):
     Keyword arguments of the class statement:
 
     * ``name``: dotted lower-case name; with ``version`` it forms the record's ``ce_type``.
-    * ``version``: raise it when the payload changes its shape. Default 1.
+    * ``version``: raise it when the payload changes its shape, and say with :func:`~pf_stream.upcast` what an older
+      payload means now. Default 1.
     * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default.
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
+    * ``once``: for how long a second intent of the same key, subject and ``ce_id`` is dropped, such as ``"24h"`` (units
+      s, m, h, d). For senders that send again when they do not know whether the first one arrived.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -101,11 +116,12 @@ class Intent(BaseModel):
         version: int = 1,
         requires: Grant | Sequence[Grant] | Public | None = None,
         topic: str = "intents",
+        once: str | None = None,
         **unknown: Any,
     ) -> None:
         faults: list[str] = []
         for keyword in unknown:
-            known = ("name", "version", "requires", "topic")
+            known = ("name", "version", "requires", "topic", "once")
             faults.append(f"unknown class keyword {keyword!r}{nearest(keyword, known)}")
         if name is None:
             faults.append(f'has no name: write class {cls.__name__}(Intent, name="domain.happened", ...)')
@@ -115,6 +131,10 @@ class Intent(BaseModel):
             faults.append(f"version {version} must be 1 or more")
         if not TOPIC.fullmatch(topic):
             faults.append(f"topic {topic!r} is not a Kafka topic name")
+        upcasts = read_steps("upcast", cls.__name__, version, vars(cls), faults)
+        period = None if once is None else PERIOD.fullmatch(once)
+        if once is not None and period is None:
+            faults.append(f"once={once!r} must be a number and a unit, such as '30s', '10m', '24h' or '7d'")
         grants = _grants(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
@@ -137,6 +157,8 @@ class Intent(BaseModel):
             decode=cls.__pydantic_validator__.validate_json,
             encode=cls.__pydantic_serializer__.to_json,
             key_of=_key_of(keys),
+            upcasts=upcasts,
+            once_ms=None if period is None else int(period[1]) * _UNIT_MS[period[2]],
         )
 
 

@@ -1,14 +1,16 @@
 """Reactors: keyed state and the handlers that change it."""
 
+import enum
 import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Effects
+from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.state import State, StateSpec
 
@@ -21,12 +23,31 @@ Handler: TypeAlias = Callable[[Intent, Any, Context], Effects]
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _MARK = "__pf_handler__"
+_UNMARKED: Any = object()
 
 
-def on(function: F) -> F:
-    """Mark a method of a :class:`Reactor` as the handler of the intent type that its first parameter is annotated with."""
-    setattr(function, _MARK, True)
-    return function
+class _Inherit(enum.Enum):
+    """A handler without a policy of its own has that of its reactor; ``None`` is a policy."""
+
+    inherit = "inherit"
+
+
+@overload
+def on(function: F, /) -> F: ...
+@overload
+def on(*, on_error: OnError) -> Callable[[F], F]: ...
+def on(function: F | None = None, /, *, on_error: OnError | _Inherit = _Inherit.inherit) -> F | Callable[[F], F]:
+    """Mark a method of a :class:`Reactor` as the handler of the intent type that its first parameter is annotated with.
+
+    ``@on(on_error=RetryLater(attempts=3))`` gives the handler a policy for failures of its own; ``on_error=None`` makes
+    what it fails at a dead letter, whatever its reactor says.
+    """
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, on_error)
+        return function
+
+    return mark if function is None else mark(function)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +58,8 @@ class HandlerSpec:
     """Name of the method."""
     intent: IntentSpec
     """What it handles."""
+    on_error: OnError
+    """What happens to an intent at which it raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +87,8 @@ class Reactor(Generic[S]):
 
     A handler is a plain function of its three arguments: it may change ``state`` and return effects, nothing else. It
     must not wait, read a clock or roll dice; ``ctx.now`` and ``ctx.uuid()`` are there for that. If it raises, nothing of
-    the intent remains and the intent becomes a dead letter.
+    the intent remains and the intent becomes a dead letter, or is tried again if ``on_error`` says so: a class keyword
+    for all handlers, an argument of ``@on`` for one.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -72,9 +96,17 @@ class Reactor(Generic[S]):
     __slots__ = ()
     __reactor__: ClassVar[ReactorSpec]
 
-    def __init_subclass__(cls, *, id: str | None = None, **unknown: Any) -> None:  # noqa: A002 - the word users write
+    def __init_subclass__(
+        cls,
+        *,
+        id: str | None = None,  # noqa: A002 - the word users write
+        on_error: OnError = None,
+        **unknown: Any,
+    ) -> None:
         super().__init_subclass__()
-        faults = [f"unknown class keyword {keyword!r}; known: id" for keyword in unknown]
+        faults = [f"unknown class keyword {keyword!r}; known: id, on_error" for keyword in unknown]
+        if not _is_policy(on_error):
+            faults.append(f"on_error={on_error!r} is no policy: write RetryInPlace(...), RetryLater(...) or None")
         if id is None:
             faults.append(f'has no id: write class {cls.__name__}(Reactor[...], id="{cls.__name__.lower()}")')
         elif not ID.fullmatch(id):
@@ -84,7 +116,7 @@ class Reactor(Generic[S]):
         state_type = _state_type(cls)
         if state_type is None:
             faults.append(f"has no state type: write class {cls.__name__}(Reactor[MyState], ...)")
-        handlers = _handlers(cls, state_type, faults)
+        handlers = _handlers(cls, state_type, on_error, faults)
         if faults or id is None or state_type is None:
             raise DefinitionError(f"reactor {cls.__module__}.{cls.__qualname__}", faults)
         cls.__reactor__ = ReactorSpec(id=id, state_type=state_type, state=state_type.__state__, handlers=handlers)
@@ -96,6 +128,10 @@ class Reactor(Generic[S]):
         )
 
 
+def _is_policy(value: object) -> bool:
+    return value is None or isinstance(value, RetryInPlace | RetryLater)
+
+
 def _state_type(cls: type[Reactor[Any]]) -> type[State] | None:
     for base in getattr(cls, "__orig_bases__", ()):
         if get_origin(base) is Reactor:
@@ -105,12 +141,19 @@ def _state_type(cls: type[Reactor[Any]]) -> type[State] | None:
     return None
 
 
-def _handlers(cls: type[Reactor[Any]], state_type: type[State] | None, faults: list[str]) -> tuple[HandlerSpec, ...]:
+def _handlers(
+    cls: type[Reactor[Any]], state_type: type[State] | None, on_error: OnError, faults: list[str]
+) -> tuple[HandlerSpec, ...]:
     handlers: dict[str, HandlerSpec] = {}
     marked = 0
     for name, function in inspect.getmembers(cls, inspect.isfunction):
-        if not getattr(function, _MARK, False):
+        own: Any = getattr(function, _MARK, _UNMARKED)
+        if own is _UNMARKED:
             continue
+        if own is not _Inherit.inherit and not _is_policy(own):
+            faults.append(
+                f"handler {name!r}: on_error={own!r} is no policy: RetryInPlace(...), RetryLater(...) or None"
+            )
         marked += 1
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             faults.append(
@@ -143,7 +186,7 @@ def _handlers(cls: type[Reactor[Any]], state_type: type[State] | None, faults: l
         if spec.type in handlers:
             faults.append(f"handlers {handlers[spec.type].name!r} and {name!r} both handle {spec.type}: keep one")
             continue
-        handlers[spec.type] = HandlerSpec(name=name, intent=spec)
+        handlers[spec.type] = HandlerSpec(name, spec, on_error if isinstance(own, _Inherit) else own)
     if not marked:
         faults.append("has no handler: decorate a method (self, intent, state, ctx) with @on")
     return tuple(handlers.values())

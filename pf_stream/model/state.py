@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
 from pf_stream.errors import DefinitionError
+from pf_stream.model.versions import Steps, read_steps
 
 __all__ = ["State", "StateSpec", "strictly"]
 
@@ -40,6 +41,8 @@ class StateSpec:
     and raises ``ValueError`` if a field breaks a constraint of its type, such as ``Field(ge=0)``."""
     decode: Callable[[bytes], Any]
     """JSON bytes to state; raises ``pydantic.ValidationError``."""
+    upgrades: Steps
+    """The way from older versions to this one."""
 
 
 _CONSTRAINTS = frozenset(
@@ -87,6 +90,7 @@ class _StateMeta(type):
         faults = [f"unknown class keyword {keyword!r}; known: version" for keyword in unknown]
         if not 1 <= version <= 65535:
             faults.append(f"version {version} must be 1 to 65535")
+        upgrades = read_steps("upgrade", name, version, namespace, faults)
         try:
             made: Any = dataclass(slots=True)(cls)
         except (TypeError, ValueError) as error:  # a mutable default, or a field without one after one with
@@ -113,6 +117,7 @@ class _StateMeta(type):
             version=version,
             encode=_reading_back(adapter) if _refuses_more(adapter.core_schema) else adapter.serializer.to_json,
             decode=adapter.validator.validate_json,
+            upgrades=upgrades,
         )
         return made
 
@@ -129,7 +134,8 @@ class State(metaclass=_StateMeta):
             airports: list[str] = dataclasses.field(default_factory=list)
 
     Attribute writes cost nothing extra; types are checked when the value is written to the changelog and when it is
-    read back. ``version`` is a class keyword (default 1).
+    read back. ``version`` is a class keyword (default 1): raise it when the shape changes, and say with
+    :func:`~pf_stream.upgrade` how what is stored becomes the new shape.
 
     Raises :class:`DefinitionError` at the class statement.
     """

@@ -3,13 +3,19 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
-from pf_stream.model.reactor import Reactor, ReactorSpec
+from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 
-__all__ = ["Group", "Topology"]
+__all__ = ["Group", "Guarantee", "Topology"]
+
+Guarantee: TypeAlias = Literal["effectively_once", "transactional"]
+"""How a micro-batch is committed. ``effectively_once``: state first and whole, then the outputs, which after a crash may be
+written again with an equal ``pf-source``. ``transactional``: state, outputs and group offsets in one Kafka transaction, for
+readers that use ``read_committed``; several times slower for each batch."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -47,6 +53,12 @@ class Topology:
     """Patterns (``*`` for any characters) of topics that replies may go to, relative to the namespace unless dotted."""
     partitions: int
     """Partitions of each topic that ``pf topics create`` makes."""
+    version: int
+    """The topology's own version, which its changelogs keep and messages show; it decides nothing."""
+    retired: frozenset[str]
+    """Ids of reactors that it had before: their state is kept in the changelogs, and nobody reads it."""
+    guarantee: Guarantee
+    """How micro-batches are committed."""
 
     def __init__(
         self,
@@ -58,6 +70,9 @@ class Topology:
         emits: Sequence[type[Intent]] = (),
         replies: Sequence[str] = (),
         partitions: int = 4,
+        version: int = 1,
+        retired: Iterable[str] = (),
+        guarantee: Guarantee = "effectively_once",
     ) -> None:
         set_ = object.__setattr__
         set_(self, "name", name)
@@ -67,6 +82,9 @@ class Topology:
         set_(self, "emits", tuple(emits))
         set_(self, "replies", tuple(replies))
         set_(self, "partitions", partitions)
+        set_(self, "version", version)
+        set_(self, "retired", frozenset(retired))
+        set_(self, "guarantee", guarantee)
         faults = list(self._faults())
         if faults:
             raise DefinitionError(f"topology {name!r}", faults)
@@ -79,6 +97,10 @@ class Topology:
             yield "has no reactors"
         if self.partitions < 1:
             yield f"partitions must be 1 or more, not {self.partitions}"
+        if self.version < 1:
+            yield f"version must be 1 or more, not {self.version}"
+        if self.guarantee not in get_args(Guarantee):
+            yield f"guarantee must be {' or '.join(get_args(Guarantee))}, not {self.guarantee!r}"
         seen: dict[str, str] = {}
         types: dict[str, type[Intent]] = {}
         strangers = [reactor for reactor in self.reactors if not hasattr(reactor, "__reactor__")]
@@ -90,10 +112,22 @@ class Topology:
             if spec.id in seen:
                 yield f"reactors {seen[spec.id]} and {reactor.__name__} have the same id {spec.id!r}"
             seen[spec.id] = reactor.__name__
+        for id_ in sorted(self.retired):
+            if id_ in seen:
+                yield f"reactor {seen[id_]} has the id {id_!r}, which is retired: give it another, or take it off the list"
+            elif not ID.fullmatch(id_):
+                yield f"retired {id_!r} is no reactor id"
         for intent in self.intents:
             other = types.setdefault(intent.type, intent.model)
             if other is not intent.model:
                 yield f"{other.__qualname__} and {intent.model.__qualname__} are both {intent.type}"
+        for intent in self.intents:
+            for type_ in intent.older_types:
+                if type_ in types and types[type_].__intent__.topic == intent.topic:
+                    yield (
+                        f"{types[type_].__qualname__} is {type_}, which {intent.model.__qualname__} upcasts to {intent.type}: "
+                        f"handle and emit the newer one alone"
+                    )
         topics = {intent.topic for intent in self.intents}
         for topic in self.internal:
             if not TOPIC.fullmatch(topic) or "." in topic:
@@ -177,4 +211,7 @@ class Topology:
             emits=self.emits,
             replies=self.replies,
             partitions=self.partitions,
+            version=self.version,
+            retired=self.retired,
+            guarantee=self.guarantee,
         )

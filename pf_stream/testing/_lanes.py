@@ -22,7 +22,7 @@ from pf_stream.core import (
     PointerEntry,
     Rewind,
 )
-from pf_stream.core.changelog import outbox_key
+from pf_stream.core.changelog import FENCE, outbox_key
 from pf_stream.core.outbox import encode_entry
 from pf_stream.core.records import Header
 from pf_stream.testing._topics import MemoryTopics
@@ -30,7 +30,7 @@ from pf_stream.testing.records import Position
 
 __all__ = ["ActionKind", "MemoryLane"]
 
-ActionKind: TypeAlias = Literal["step", "commit", "rewind", "output", "mark"]
+ActionKind: TypeAlias = Literal["step", "fire", "commit", "rewind", "output", "mark"]
 
 _BATCH_SIZES: Final = (1, 1, 2, 3, 5, 8, 13, 100, 1000)
 
@@ -71,6 +71,7 @@ class MemoryLane:
             if position is None:
                 # An id of sixteen bytes, as the broker gives one to each topic.
                 lane.start_at(topic, 0, topic.encode()[-16:].rjust(16, b"\0"))
+        self.changelog.append((FENCE, b"{}"))
         # What is committed and not known to be sent: by unit, in order, with the indexes that the mark will name.
         self._unsent: list[tuple[int, tuple[int, ...], dict[int, OutboxEntry]]] = [
             (sequence, tuple(entries), entries) for sequence, entries in lane.unsent()
@@ -92,16 +93,21 @@ class MemoryLane:
 
     # -- actions -------------------------------------------------------------------------------------------------------
 
-    def ready(self) -> list[ActionKind]:
+    def ready(self, now_ms: int) -> list[ActionKind]:
         """What may be done next, in any order."""
         kinds: list[ActionKind] = []
         lane = self.lane
-        readable = not lane.is_full and any(self._readable())
-        if readable:
+        # A lane that takes its intents one by one waits for each to be committed.
+        waits = lane.is_full or (lane.suspects.careful and lane.has_work)
+        due = not waits and lane.is_due(now_ms)
+        readable = not waits and any(self._readable(now_ms))
+        if due:
+            kinds.append("fire")
+        elif readable:  # what is due comes first, as in the engine
             kinds.append("step")
-        if lane.count:
+        if lane.has_work:
             kinds.append("commit")
-        elif lane.has_marks and not readable and not self._unsent:
+        elif lane.has_marks and not (due or readable or self._unsent):
             kinds.append("mark")
         if self._unsent:
             kinds.append("output")
@@ -112,6 +118,8 @@ class MemoryLane:
         match kind:
             case "step":
                 self._step(now_ms)
+            case "fire":
+                self.lane.fire(now_ms, self._dice.choice(_BATCH_SIZES))
             case "output":
                 return kind, self._send_one()
             case _:
@@ -121,13 +129,19 @@ class MemoryLane:
                 self._append(unit)
         return kind, None
 
-    def _readable(self) -> Iterator[str]:
+    def wakes_ms(self, now_ms: int) -> int | None:
+        """When there is something to do that waits for the clock; ``None`` if there is nothing."""
+        pauses = [self.lane.paused_until_ms(topic) for topic in self.lane.positions]
+        times = [at_ms for at_ms in (self.lane.next_due_ms, *pauses) if at_ms is not None and at_ms > now_ms]
+        return min(times, default=None)
+
+    def _readable(self, now_ms: int) -> Iterator[str]:
         for topic, position in self.lane.positions.items():
-            if position < len(self._topics.log(topic, self.partition)):
+            if now_ms >= self.lane.paused_until_ms(topic) and position < len(self._topics.log(topic, self.partition)):
                 yield topic
 
     def _step(self, now_ms: int) -> None:
-        topic = self._dice.choice(list(self._readable()))
+        topic = self._dice.choice(list(self._readable(now_ms)))
         start = self.lane.positions[topic]
         size = self._dice.choice(_BATCH_SIZES)
         records = islice(self._topics.log(topic, self.partition), start, start + size)

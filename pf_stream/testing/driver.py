@@ -51,8 +51,9 @@ class Action:
     """One thing that a lane did."""
 
     kind: ActionKind
-    """``step``: took records into the open unit. ``commit``: appended the unit to its changelog. ``rewind``: took the
-    unit back. ``output``: sent outputs of a committed unit. ``mark``: noted in the changelog what was sent."""
+    """``step``: took records into the open unit. ``fire``: took timers that are due into it. ``commit``: appended the unit to
+    its changelog. ``rewind``: took the unit back. ``output``: sent outputs of a committed unit. ``mark``: noted in the
+    changelog what was sent."""
     group: str
     """Name of the lane's group."""
     partition: int
@@ -251,9 +252,22 @@ class Driver:
         return datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC)
 
     def advance(self, duration: timedelta | float) -> None:
-        """Move the clock by *duration*, in seconds if it is a number, and run until nothing is left to do."""
-        self.clock.advance(duration.total_seconds() if isinstance(duration, timedelta) else duration)
-        self._run()
+        """Move the clock by *duration*, in seconds if it is a number, and run until nothing is left to do.
+
+        It stops wherever something is due on the way, so that a timer which sets the next one has the time that it would
+        have had.
+        """
+        seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+        until_ms = self.clock.now_ms() + round(seconds * 1000)
+        while True:
+            now_ms = self.clock.now_ms()
+            stops = () if self._busy else (lane.wakes_ms(now_ms) for lane in self._lanes)
+            at_ms = min([until_ms, *(stop for stop in stops if stop is not None)])
+            self.clock.advance((at_ms - now_ms) / 1000)
+            self._active = dict.fromkeys(self._lanes)
+            self._run()
+            if at_ms >= until_ms:
+                return
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -294,7 +308,7 @@ class Driver:
         try:
             while self._active:
                 lane = self._dice.choice(list(self._active))
-                ready = lane.ready()
+                ready = lane.ready(self.clock.now_ms())
                 if not ready:
                     del self._active[lane]
                     continue

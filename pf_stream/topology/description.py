@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pf_stream.model import Topology
+from pf_stream.model.topology import Guarantee
 
 __all__ = ["GroupDescription", "IntentDescription", "ReactorDescription", "TopologyDescription", "describe"]
 
@@ -13,6 +14,8 @@ class IntentDescription:
 
     type: str
     """Value of ``ce_type``."""
+    also_accepts: tuple[str, ...]
+    """Older types that are upcast to it, the newest first."""
     topic: str
     """Full name of its topic."""
     internal: bool
@@ -37,6 +40,8 @@ class ReactorDescription:
     """Its state class."""
     state_version: int
     """Version of the stored shape."""
+    oldest_state_version: int
+    """Oldest version that it can upgrade."""
     handles: tuple[str, ...]
     """Intent types, in the order of its methods."""
 
@@ -61,14 +66,20 @@ class TopologyDescription:
 
     name: str
     """Its name."""
+    version: int
+    """Its version."""
     namespace: str
     """First part of topic names, and the audience of tokens."""
     app: str
     """Consumer group and prefix of changelogs."""
     partitions: int
     """Partitions of the topics that ``pf topics create`` makes."""
+    guarantee: Guarantee
+    """How micro-batches are committed."""
     replies: tuple[str, ...]
     """Patterns of topics that replies may go to."""
+    retired: tuple[str, ...]
+    """Ids of reactors that it had before, sorted."""
     groups: tuple[GroupDescription, ...]
     """Sorted by name."""
     intents: tuple[IntentDescription, ...]
@@ -83,10 +94,13 @@ def describe(topology: Topology) -> TopologyDescription:
             handlers.setdefault(handler.intent.type, []).append(spec.id)
     return TopologyDescription(
         name=topology.name,
+        version=topology.version,
         namespace=topology.namespace,
         app=topology.app_id,
         partitions=topology.partitions,
+        guarantee=topology.guarantee,
         replies=topology.reply_patterns,
+        retired=tuple(sorted(topology.retired)),
         groups=tuple(
             GroupDescription(
                 name=group.name,
@@ -98,6 +112,7 @@ def describe(topology: Topology) -> TopologyDescription:
                         class_=f"{reactor.__module__}:{reactor.__qualname__}",
                         state=reactor.__reactor__.state_type.__qualname__,
                         state_version=reactor.__reactor__.state.version,
+                        oldest_state_version=reactor.__reactor__.state.upgrades.oldest,
                         handles=tuple(handler.intent.type for handler in reactor.__reactor__.handlers),
                     )
                     for reactor in group.reactors
@@ -108,6 +123,7 @@ def describe(topology: Topology) -> TopologyDescription:
         intents=tuple(
             IntentDescription(
                 type=spec.type,
+                also_accepts=tuple(spec.older_types),
                 topic=topology.topic_name(spec.topic),
                 internal=topology.is_internal(topology.topic_name(spec.topic)),
                 key=spec.key_fields,

@@ -25,6 +25,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
 from pf_stream.model import Intent, Reactor, Topology
 from pf_stream.model._names import nearest
+from pf_stream.model.topology import Guarantee
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
@@ -51,6 +52,12 @@ class TopologyFile(BaseModel):
     """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
     """Partitions of each topic that ``pf topics create`` makes."""
+    version: int = 1
+    """The topology's own version, which its changelogs keep and messages show."""
+    retired: list[str] = []
+    """Ids of reactors that it had before, whose state is kept."""
+    guarantee: Guarantee = "effectively_once"
+    """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
 
 
 _ALLOWED = {
@@ -61,6 +68,9 @@ _ALLOWED = {
     "emits": "a list of module:Class",
     "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
+    "version": "a whole number, 1 or more",
+    "retired": "a list of reactor ids",
+    "guarantee": "effectively_once or transactional",
 }
 
 
@@ -151,9 +161,12 @@ class _Reading:
         fields: dict[str, Any] = {
             "namespace": file.namespace,
             "partitions": file.partitions,
+            "guarantee": file.guarantee,
             "internal": file.internal,
             "emits": emits,
             "replies": file.replies,
+            "version": file.version,
+            "retired": file.retired,
         }
         try:
             topology = Topology(file.name, reactors, **fields)
@@ -203,11 +216,11 @@ class _Reading:
         """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
         base = _faults_of("unnamed", reactors)
         trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
-        trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions")]
+        trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version")]
         if complete:  # otherwise a topic may seem unknown because its reactor is
             trials += [
                 ((field, index), "unnamed", {field: [item]})
-                for field in ("internal", "emits", "replies")
+                for field in ("internal", "emits", "replies", "retired")
                 for index, item in enumerate(fields[field])
             ]
         # The namespace is the name if it is not given; then what is wrong with it is said of the name.

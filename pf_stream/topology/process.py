@@ -1,78 +1,174 @@
-"""A worker as a process: signals, logging, and its entry in the registry."""
+"""A worker as a process: signals, logging, watchdog, health checks, and its entry in the registry."""
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import structlog
 
 from pf_stream.clock import WallClock
 from pf_stream.components.registry import HEARTBEAT_S, Registry
 from pf_stream.engine import Worker, WorkerSettings
+from pf_stream.engine.watchdog import HANG_AFTER_S, Watchdog
 from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.topology._logging import configure_logging
+from pf_stream.topology.health import Health, HealthServer
+from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
 
 __all__ = ["run_worker"]
 
 log = structlog.get_logger(__name__)
 
+LOOK_S: Final = 1.0
+"""How often it is looked whether the state of a lane has changed, so as to tell the registry."""
 
-def run_worker(topology: Topology, settings: WorkerSettings) -> int:
-    """Run until SIGTERM or SIGINT, then drain. Returns the exit code: 0 after a drain, 1 if the worker could not go on."""
+
+def run_worker(
+    topology: Topology,
+    settings: WorkerSettings,
+    *,
+    hang_after_s: float = HANG_AFTER_S,
+    health_port: int | None = None,
+) -> int:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Returns the exit code: 0 after a drain, 1 if the worker could not go on. One that hangs for *hang_after_s* seconds is
+    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks are served only if a port is given.
+    """
     configure_logging()
-    return asyncio.run(_run(topology, settings))
+    return asyncio.run(_Process(topology, settings, hang_after_s).run(health_port))
 
 
-async def _run(topology: Topology, settings: WorkerSettings) -> int:
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, asked.set)
-    try:
-        worker = await Worker.start(topology, settings)
-    except PFError as error:
-        log.error("worker cannot start", code=error.code, reason=str(error))
-        return 1
-    log.info("worker started", topology=topology.name, namespace=topology.namespace, worker=settings.worker_id)
-    registry = Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock())
-    stop: asyncio.Future[Any] = asyncio.create_task(asked.wait())
-    side = asyncio.create_task(_accompany(worker, registry))
-    await asyncio.wait({stop, worker.crashed}, return_when=asyncio.FIRST_COMPLETED)
-    code = 0
-    if worker.crashed.done():
-        log.error("worker cannot go on", reason=repr(worker.crashed.exception()))
-        code = 1
-    else:
-        log.info("draining")
-    for task in (stop, side):
-        task.cancel()
-    await asyncio.gather(stop, side, return_exceptions=True)
-    await worker.stop()
-    await _told(registry.withdraw)
-    log.info("worker stopped", handled=worker.handled, refused=sum(worker.refused.values()))
-    return code
+class _Process:
+    def __init__(self, topology: Topology, settings: WorkerSettings, hang_after_s: float) -> None:
+        self._topology = topology
+        self._settings = settings
+        self._hang_after_s = hang_after_s
+        self._asked = asyncio.Event()
+        self._worker: Worker | None = None
+
+    async def run(self, health_port: int | None) -> int:
+        loop = asyncio.get_running_loop()
+        for number in ENDING:
+            loop.add_signal_handler(number, self._end)
+        parent = await Parent.connect(self._orphaned)
+        health = HealthServer(self._settings.worker_id, self._health)
+        try:
+            if health_port is not None:
+                port = await health.start(health_port)
+                log.info("health checks", live=f"http://127.0.0.1:{port}/live", ready=f"http://127.0.0.1:{port}/ready")
+            self._worker = worker = await Worker.start(self._topology, self._settings)
+        except PFError as error:
+            log.error("worker cannot start", code=error.code, reason=str(error))
+            if parent is not None:
+                parent.tell(failed=str(error), retryable=error.retryable)
+            code = 1
+        else:
+            code = await self._work(worker, parent)
+        await health.stop()
+        if parent is not None:
+            await parent.close()
+        return code
+
+    async def _work(self, worker: Worker, parent: Parent | None) -> int:
+        topology, settings = self._topology, self._settings
+        log.info("worker started", topology=topology.name, namespace=topology.namespace, worker=settings.worker_id)
+        watchdog = Watchdog(self._hang_after_s, worker.lanes.whereabouts)
+        watchdog.start()
+        registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock()))
+        stop: asyncio.Future[Any] = asyncio.create_task(self._asked.wait())
+        side = [asyncio.create_task(self._say_ready(worker, parent)), asyncio.create_task(registry.run(worker))]
+        await asyncio.wait([stop, worker.crashed], return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        if worker.crashed.done():
+            log.error("worker cannot go on", reason=repr(worker.crashed.exception()))
+            code = 1
+        else:
+            log.info("draining")
+        for task in (stop, *side):
+            task.cancel()
+        await asyncio.gather(stop, *side, return_exceptions=True)
+        await worker.stop()
+        watchdog.stop()
+        await registry.withdraw()
+        log.info("worker stopped", handled=worker.handled, refused=sum(worker.refused.values()))
+        return code
+
+    def _end(self) -> None:
+        if not self._asked.is_set():
+            self._asked.set()
+            asyncio.get_running_loop().call_later(SAME_SIGNAL_S, self._hurry)
+
+    def _hurry(self) -> None:
+        """From now on a signal ends the process at once."""
+        for number in ENDING:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    def _orphaned(self) -> None:
+        log.warning("the supervisor of this worker is gone")
+        self._asked.set()
+
+    def _health(self) -> Health:
+        worker = self._worker
+        if worker is None:
+            return Health(live=True, ready=False, lanes=())
+        live = not worker.crashed.done()
+        return Health(live, live and worker.lanes.all_run and not self._asked.is_set(), worker.lanes.statuses)
+
+    async def _say_ready(self, worker: Worker, parent: Parent | None) -> None:
+        await worker.ready()
+        log.info("worker ready", lanes=len(worker.lanes.runners))
+        if parent is not None:
+            parent.tell(ready=True)
 
 
-async def _accompany(worker: Worker, registry: Registry) -> None:
-    """Say when the worker is ready, and that it is still there."""
-    await worker.ready()
-    log.info("worker ready", lanes=len(worker.lanes.runners))
-    await _told(registry.announce)
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        await _told(registry.heartbeat)
+class _Reporter:
+    """Keeps the registry up to date; it is for people and consoles, and a worker does its work without it."""
 
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._telling: asyncio.Task[None] | None = None
+        self._failing = False
 
-async def _told(tell: Callable[[], Awaitable[None]]) -> None:
-    """The registry is for people and consoles: a worker does its work without it."""
-    try:
-        await tell()
-    except PFError as error:
-        log.warning("registry not told", code=error.code, reason=str(error))
+    async def run(self, worker: Worker) -> None:
+        """Report every few seconds, and soon after the state of a lane has changed; less soon if it changes all the time."""
+        loop = asyncio.get_running_loop()
+        reported: object = None
+        at, gap = -HEARTBEAT_S, LOOK_S
+        while True:
+            lanes = worker.lanes.statuses
+            states = [(lane.name, lane.state, lane.until_ms, lane.code) for lane in lanes]
+            since = loop.time() - at
+            if since >= HEARTBEAT_S or (states != reported and since >= gap):
+                gap = LOOK_S if since >= HEARTBEAT_S else min(HEARTBEAT_S, 2 * gap)
+                await self._tell(self._registry.report(lanes))
+                reported, at = states, loop.time()
+            await asyncio.sleep(LOOK_S)
+
+    async def withdraw(self) -> None:
+        """Say that the worker has stopped."""
+        if self._telling is not None:
+            # Its thread goes on although run() was cancelled, and must not have the last word.
+            await asyncio.gather(self._telling, return_exceptions=True)
+        await self._tell(self._registry.withdraw())
+
+    async def _tell(self, telling: Coroutine[Any, Any, None]) -> None:
+        self._telling = asyncio.create_task(telling)
+        try:
+            await asyncio.shield(self._telling)
+        except PFError as error:
+            if not self._failing:
+                log.warning("registry not told; trying again", code=error.code, reason=str(error))
+            self._failing = True
+        else:
+            if self._failing:
+                log.info("registry told again")
+            self._failing = False
 
 
 class _Sender:

@@ -77,5 +77,6 @@ def _schema(spec: IntentSpec) -> bytes:
         "title": spec.type,
         "x-pf-key": list(spec.key_fields),
         "x-pf-requires": list(map(str, spec.requires)),
+        "x-pf-also-accepts": list(spec.older_types),
     }
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

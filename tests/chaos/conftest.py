@@ -107,3 +107,9 @@ def run(bootstrap_servers: str, frame: pd.DataFrame, tmp_path: Path) -> Iterator
     prepared = Run.prepared(bootstrap_servers, frame, tmp_path)
     yield prepared
     prepared.results.close()
+
+
+@pytest.fixture
+def unique() -> str:
+    """A prefix for names of topics and groups that no other test has: letters and digits."""
+    return "t" + secrets.token_hex(5)

@@ -6,6 +6,7 @@ made on both sides.
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
@@ -115,6 +116,16 @@ TOTAL = "all"
 
 counts = Topology("counts", [Counts, Totals], internal=["totals"], replies=["replies", "answers.*"], partitions=2)
 
+exact = Topology(
+    "exact",
+    [Counts, Totals],
+    internal=["totals"],
+    replies=["replies", "answers.*"],
+    partitions=2,
+    guarantee="transactional",
+)
+"""The same, with a Kafka transaction for each unit."""
+
 
 class SpitefulError(Exception):
     """It cannot even be shown."""
@@ -134,6 +145,10 @@ def misbehave(intent: Added, state: Count) -> Any:
             raise SpitefulError
         case "exits":
             sys.exit("enough")
+        case "hangs":
+            threading.Event().wait()
+        case "runs away":
+            re.match("(n+)+$", "n" * 40 + "!")  # keeps the interpreter's lock
         case "returns a number":
             return 42
         case "returns text in a list":
@@ -384,6 +399,8 @@ class Durable(NamedTuple):
     """Values of outputs that are not marked as sent."""
     marked: dict[tuple[str, int], tuple[int, int]]
     """Unit sequence and the sequence up to which outputs were marked as sent, by changelog and partition."""
+    timers: list[bytes]
+    """Keys of the timers that wait."""
 
     def total(self) -> int:
         return int(self.states.get(("totals", TOTAL), {"n": 0})["n"])
@@ -395,28 +412,35 @@ class Durable(NamedTuple):
 
 def durable(bootstrap_servers: str, topology: Topology) -> Durable:
     """Read the changelogs as a recovery would."""
-    found = Durable({}, {}, [], {})
+    last: dict[tuple[str, int, bytes], bytes | None] = {}
     for group in topology.groups:
         topic = topology.changelog(group)
-        last: dict[tuple[int, bytes], bytes | None] = {}
         for message in read_topic(bootstrap_servers, topic):
-            last[message.partition() or 0, message.key() or b""] = message.value()
-        for (partition, key), value in last.items():
-            if value is None:
-                continue
-            match key[1:2]:
-                case b"s":
-                    reactor, name, _ = changelog.parse_state_key(key)
-                    body = value[changelog.STATE_PREFIX.size :]
-                    found.states[reactor, name.decode()] = orjson.loads(body)
-                case b"w":
-                    reactor, at = changelog.parse_name(key, 2)
-                    source, _ = changelog.parse_name(key, at)
-                    found.watermarks[reactor, source, partition] = changelog.WATERMARK_VALUE.unpack(value)[0]
-                case b"o":
-                    found.outbox.append(value)
-                case b"u":
-                    found.marked[topic, partition] = changelog.UNIT_VALUE.unpack(value)
+            last[topic, message.partition() or 0, message.key() or b""] = message.value()
+    return decoded(last)
+
+
+def decoded(last: Mapping[tuple[str, int, bytes], bytes | None]) -> Durable:
+    """What the last values mean, by changelog, partition and key."""
+    found = Durable({}, {}, [], {}, [])
+    for (topic, partition, key), value in last.items():
+        if value is None:
+            continue
+        match key[1:2]:
+            case b"s":
+                reactor, name, _ = changelog.parse_state_key(key)
+                body = value[changelog.STATE_PREFIX.size :]
+                found.states[reactor, name.decode()] = orjson.loads(body)
+            case b"w":
+                reactor, at = changelog.parse_name(key, 2)
+                source, _ = changelog.parse_name(key, at)
+                found.watermarks[reactor, source, partition] = changelog.WATERMARK_VALUE.unpack(value)[0]
+            case b"o":
+                found.outbox.append(value)
+            case b"t":
+                found.timers.append(key)
+            case b"u":
+                found.marked[topic, partition] = changelog.UNIT_VALUE.unpack(value)
     return found
 
 
@@ -480,10 +504,10 @@ class ThreadWorker:
 
 @contextmanager
 def in_thread(
-    bootstrap_servers: str, topology: Topology, *, worker_id: str = "w0", limits: Limits | None = None
+    at: str | ConnectionSettings, topology: Topology, *, worker_id: str = "w0", limits: Limits | None = None
 ) -> Iterator[ThreadWorker]:
-    """A worker that is ready, and drained and stopped after the block."""
-    settings = WorkerSettings(connection(bootstrap_servers), ROOTS, worker_id)
+    """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
+    settings = WorkerSettings(connection(at) if isinstance(at, str) else at, ROOTS, worker_id)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()
@@ -533,23 +557,26 @@ class ProcessWorker:
 
 @contextmanager
 def in_process(
-    bootstrap_servers: str, topology: Topology, folder: Path, *, worker_id: str = "w0", session_s: float | None = None
+    bootstrap_servers: str,
+    topology: Topology,
+    folder: Path,
+    *options: str,
+    worker_id: str = "w0",
+    session_s: float | None = None,
+    module: str = __name__,
 ) -> Iterator[ProcessWorker]:
-    """A worker process; killed after the block if it still runs.
+    """A worker process; killed after the block if it still runs. *options* are further ones of the command.
 
-    *session_s* is how long its group waits for it when it has gone; a broker allows no less than six seconds.
+    *module* is where the topology stands, under its own name. *session_s* is how long its group waits for it when it has
+    gone.
     """
     trust = folder / "issuer.pub"
     SIGNER.save(folder / "issuer", overwrite=True)
     log = folder / f"{worker_id}-{secrets.token_hex(3)}.log"
-    program = ["-m", "pf_stream"]
+    command = [sys.executable, "-W", "error", "-m", "pf_stream", "worker", "run", f"{module}:{topology.name}"]
+    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust), *options]
     if session_s is not None:
-        program = [
-            "-c",
-            f"from pf_stream import cli; from pf_stream.engine import app; app.SESSION_S = {session_s}; cli.main()",
-        ]
-    command = [sys.executable, "-W", "error", *program, "worker", "run", f"{__name__}:{topology.name}"]
-    command += ["--namespace", topology.namespace, "--id", worker_id, "--trust", str(trust)]
+        command += ["--session", str(session_s)]
     environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": bootstrap_servers}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT, env=environment)

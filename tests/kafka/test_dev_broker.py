@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from filelock import FileLock
@@ -25,16 +26,19 @@ from pf_stream.kafka.dev import (
     BrokerDiedError,
     BrokerInfo,
     BrokerRunningError,
+    BrokersDifferError,
     BrokerState,
     BrokerTimeoutError,
     DevBroker,
+    DevCluster,
     launch,
 )
 from pf_stream.kafka.dev.aot import aot_flags, aot_path
 from pf_stream.kafka.dev.artifacts import fetch, load_lock
 from pf_stream.kafka.dev.java import find_java
 from pf_stream.kafka.dev.progress import Stage, Step
-from pf_stream.kafka.dev.storage import DataDir, jars_dir
+from pf_stream.kafka.dev.storage import ClusterRecord, DataDir, jars_dir
+from tests.kafka._support import read_topic
 
 PF = [sys.executable, "-m", "pf_stream"]
 TRAIN = [sys.executable, "-P", "-m", "pf_stream.kafka.dev._train"]
@@ -143,7 +147,7 @@ def test_busy_port_that_was_asked_for(broker: DevBroker) -> None:
 def test_port_that_is_taken_between_look_and_bind(broker: DevBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        choices = iter([port, launch._free_port()])
+        choices = iter([port, launch.free_port()])
         monkeypatch.setattr(launch.Launch, "_choose_port", lambda _: next(choices))
         assert broker.up().port != port
 
@@ -324,3 +328,95 @@ def test_training_run_that_is_ended_leaves_nothing(own_cache: Path, by: signal.S
 def test_session_broker_answers(bootstrap_servers: str) -> None:
     metadata: Any = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(timeout=5)
     assert metadata.brokers
+
+
+# -- several brokers -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DevCluster]:
+    """A cluster that has not been started; stopped after the test."""
+    cluster = DevCluster(tmp_path / "three", 3)
+    yield cluster
+    if cluster.exists:
+        cluster.down(timeout=0)
+
+
+def test_three_brokers_from_up_to_reset(cluster: DevCluster) -> None:
+    up = json.loads(pf("up", "--brokers", "3", "-o", "json", data_dir=cluster.data_dir).stdout)
+    assert up["bootstrap_servers"] == cluster.bootstrap_servers
+    assert [broker["port"] for broker in up["brokers"]] == [cluster.broker(node).port for node in (1, 2, 3)]
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+    admin.create_topics([NewTopic("mine", 1)])["mine"].result(10)
+    found = admin.list_topics(timeout=5)
+    assert len(found.brokers) == 3
+    assert sorted(found.topics["mine"].partitions[0].replicas) == [1, 2, 3]
+    assert "running already" in pf("up", data_dir=cluster.data_dir).stderr
+    refused = pf("up", "--brokers", "5", data_dir=cluster.data_dir, expect=1).stderr
+    assert "error (brokers_differ)" in refused
+    assert "is the folder of 3 brokers, not of 5" in refused.replace("\n", " ")
+
+    cluster.kill(2)
+    status = json.loads(pf("status", "-o", "json", data_dir=cluster.data_dir, expect=5).stdout)
+    assert (status["state"], [broker["state"] for broker in status["brokers"]]) == (
+        "unhealthy",
+        ["running", "stale", "running"],
+    )
+    assert "stale" in pf("status", data_dir=cluster.data_dir, expect=5).stdout
+    again = json.loads(pf("up", "-o", "json", data_dir=cluster.data_dir).stdout)
+    assert again["bootstrap_servers"] == up["bootstrap_servers"]
+    assert [before["pid"] == after["pid"] for before, after in zip(up["brokers"], again["brokers"], strict=True)] == [
+        True,
+        False,
+        True,
+    ]
+    assert "INFO" in pf("logs", "--node", "2", data_dir=cluster.data_dir).stdout
+    assert pf("logs", "--node", "4", data_dir=cluster.data_dir, expect=3).stdout == ""
+
+    pids = [broker["pid"] for broker in again["brokers"]]
+    assert pf("down", data_dir=cluster.data_dir).stderr == "stopped\n"
+    assert all(map(gone, pids))
+    pf("status", data_dir=cluster.data_dir, expect=3)
+    pf("up", data_dir=cluster.data_dir)
+    assert "mine" in AdminClient({"bootstrap.servers": cluster.bootstrap_servers}).list_topics(timeout=5).topics
+    pf("reset", "--yes", data_dir=cluster.data_dir)
+    assert not cluster.exists
+    assert {path.name for path in cluster.data_dir.iterdir()} <= {".lock"}
+
+
+def test_any_node_may_be_lost_while_records_are_written() -> None:
+    """Each node in turn; whichever leads the partition or the cluster, every acknowledged record is there once."""
+    with DevCluster.temporary(3) as three:
+        admin = AdminClient({"bootstrap.servers": three.bootstrap_servers})
+        admin.create_topics([NewTopic("t", 3)])["t"].result(10)
+        producer = Producer({"bootstrap.servers": three.bootstrap_servers, "enable.idempotence": True, "log_level": 0})
+        failed: list[object] = []
+        acknowledged: list[object] = []
+
+        def delivered(error: object, message: object) -> None:
+            (acknowledged if error is None else failed).append(error)
+
+        for number in range(1500):
+            if number % 500 == 250:
+                three.kill(1 + number // 500)
+            if number % 500 == 499:
+                assert producer.flush(30) == 0
+                three.start(1 + number // 500)
+            producer.produce("t", b"%d" % number, partition=number % 3, on_delivery=delivered)
+            producer.poll(0)
+        assert producer.flush(30) == 0
+        assert (len(acknowledged), failed) == (1500, [])
+        found = [int(message.value() or b"-1") for message in read_topic(three.bootstrap_servers, "t")]
+        assert sorted(found) == list(range(1500))
+        folder = three.data_dir
+    assert not folder.exists()
+
+
+def test_a_folder_is_for_one_broker_or_for_several(broker: DevBroker, cluster: DevCluster) -> None:
+    broker.up()
+    with pytest.raises(BrokersDifferError, match="is the folder of 1 broker, not of 3"):
+        DevCluster(broker.data_dir, 3).up()
+    DataDir(cluster.data_dir).path.mkdir()
+    DataDir(cluster.data_dir).write_cluster(ClusterRecord("c", (1, 2, 3), (4, 5, 6)))
+    with pytest.raises(BrokersDifferError, match="is the folder of 3 brokers, not of 1"):
+        DevBroker(cluster.data_dir).up()

@@ -1,20 +1,24 @@
 """Lanes on a real broker: which start, which stop alone and say why, and what a worker leaves behind."""
 
 import asyncio
+import itertools
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from pf_stream.core import Limits
 from pf_stream.engine.errors import GroupLostError
+from pf_stream.kafka.topics import PartitionsDisagreeError, required_topics
 from tests.kafka._support import (
     Client,
     CountCap,
@@ -187,6 +191,68 @@ def make_anew(client: Client) -> None:
 
     wait_until(gone)
     make_topics(client.bootstrap_servers, client.topology)
+
+
+def grow(client: Client, topics: Iterable[str]) -> None:
+    """As ``kafka-topics --alter --partitions 4`` does."""
+    kafka = admin(client)  # its futures need it alive
+    for asked in kafka.create_partitions([NewPartitions(topic, 4) for topic in topics]).values():
+        asked.result(10)
+
+
+def test_a_source_topic_that_gets_partitions_ends_the_worker_and_no_other_starts(client: Client) -> None:
+    names = [name_in(partition, client.topology) for partition in (0, 1)]
+    with in_thread(client.bootstrap_servers, client.topology) as running:
+        for name in names:
+            client.add(name, 5)
+        client.flush()
+        wait_until(lambda: same(running.total(), 10))
+        grow(client, [client.topic])
+        worker = running.worker
+
+        async def noticed() -> None:
+            await worker.lanes._shared.control.refresh()  # once a minute by itself
+            async with asyncio.timeout(10):
+                await worker.crashed
+
+        with pytest.raises(PartitionsDisagreeError, match=rf"2: \(this worker\).* 4: {client.topic}\. Kafka adds part"):
+            running.run(noticed())
+    with (
+        pytest.raises(
+            PartitionsDisagreeError, match=rf"4: {client.topic}\. Kafka adds partitions to a topic and takes"
+        ),
+        in_thread(client.bootstrap_servers, client.topology),
+    ):
+        pass
+    assert durable(client.bootstrap_servers, client.topology).counted() == dict.fromkeys(names, 5)
+
+
+def test_topics_that_all_got_partitions_stop_every_lane(client: Client) -> None:
+    """The new ones too, which have nothing of their own that tells: keys that moved there would get a second state."""
+    name = name_in(0, client.topology)
+    client.add(name, 5)
+    client.flush()
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        wait_until(lambda: same(worker.total(), 5))
+    grow(client, [spec.name for spec in required_topics(client.topology) if spec.copartitioned])
+    again = Client(client.bootstrap_servers, client.topology)
+    for number in range(40):
+        again.add(f"n{number}")
+    again.add(name)
+    again.flush()
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        worker.call(worker.worker.lanes._rejoin)  # a group gives a worker that comes back what it had before
+
+        def all_stopped() -> None:
+            for group, partition in itertools.product(("intents", "totals"), range(4)):
+                at = lane(client, group, partition)
+                reasons = {entry["reason"] for entry in logs if entry.get("lane") == at and entry.get("code")}
+                assert len(reasons) == 1, at
+                assert f"{group}-changelog was written for 2 partitions and the source topics have 4" in reasons.pop()
+
+        wait_until(all_stopped)
+        assert worker.lanes == set()
+    assert durable(client.bootstrap_servers, client.topology).counted() == {name: 5}
 
 
 def test_records_that_were_deleted_before_they_were_read_stop_the_lane(client: Client) -> None:

@@ -89,7 +89,7 @@ def test_a_lane_whose_lease_was_taken_asks_the_group_and_goes_on(client: Client)
             link = await Link.connect(connection(client.bootstrap_servers))
             appender = Appender(link)
             try:
-                await acquire(link, appender, object(), (log, 0), "somebody else", now_ms())
+                await acquire(link, appender, (log, 0), "somebody else", now_ms())
             finally:
                 await appender.close()
                 await link.close()
@@ -151,7 +151,7 @@ def test_a_second_worker_comes_is_paused_is_refused_and_leaves(client: Client, t
     servers, topology = client.bootstrap_servers, client.topology
     with in_thread(servers, topology, worker_id="first") as first, load(client, names) as sent:
         assert len(first.lanes) == 4
-        with in_process(servers, topology, tmp_path, worker_id="second", session_s=6.0) as second:
+        with in_process(servers, topology, tmp_path, worker_id="second", session_s=2.0) as second:
             second.wait_for("worker ready")
             wait_until(lambda: shared(first))
 

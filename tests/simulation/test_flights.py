@@ -76,7 +76,11 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
-        limits = Limits(unit_records=self.dice.choice([1, 3, 50]), inline_bytes=self.dice.choice([0, 500, 65_536]))
+        limits = Limits(
+            unit_records=self.dice.choice([1, 3, 50]),
+            inline_bytes=self.dice.choice([0, 500, 65_536]),
+            poison_attempts=1 << 30,  # these crashes come by chance and not by what is handled
+        )
         self.driver = Driver(flights, partitions=PARTITIONS, seed=seed, limits=limits)
         self.driver.after_action = self.misfortune
         self.world = World()

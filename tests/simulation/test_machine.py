@@ -19,7 +19,7 @@ ACTS = {
     "wrong type": "bad_state",
     "swell": "unit_too_large",
 }
-LIMITS = Limits(unit_bytes=8_000, unit_bytes_hard=25_000, unit_records=20)
+LIMITS = Limits(unit_bytes=8_000, unit_bytes_hard=25_000, unit_records=20, poison_attempts=1 << 30)
 
 puts = st.tuples(
     st.sampled_from("abcd"),

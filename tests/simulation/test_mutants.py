@@ -17,8 +17,9 @@ import pytest
 from pf_stream.core import changelog
 from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
-from pf_stream.engine import runner as runner_module
+from pf_stream.engine import leased
 from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.sender import OutputSender
 from pf_stream.kafka.appender import Appender
@@ -44,39 +45,42 @@ def rewrite(
     patch.setattr(owner, name, scope[name])
 
 
-APPEND = "        offset = await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))\n"
-SEND = "        if outbox:\n            sender.send(unit.sequence, outbox)\n"
-FENCE = "lease.fence = await appender.submit(owner, partition, lease.stamp(partition, builder.build()))"
+APPEND = "    offset = await shared.changelog.submit(self, self._lane, self._lease.stamp(self._lane, batch))\n"
+SEND = "    if outbox:\n        self._sender.send(unit.sequence, outbox)\n"
+FENCE = "lease.fence = await appender.submit(lease, partition, lease.stamp(partition, builder.build()))"
 
 
 def outputs_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, LaneRunner, "_commit", (SEND, ""), (APPEND, SEND + APPEND))
+    rewrite(patch, LeasedCommitter, "commit", (SEND, ""), (APPEND, SEND + APPEND))
 
 
 def offset_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
-    hint = "        for topic, position in unit.positions.items():\n            shared.committed((topic, self.partition), position)\n"
-    rewrite(patch, LaneRunner, "_commit", (hint, ""), (APPEND, hint + APPEND))
+    hint = "    for topic, position in unit.positions.items():\n        shared.committed((topic, self._lane[1]), position)\n"
+    rewrite(patch, LeasedCommitter, "commit", (hint, ""), (APPEND, hint + APPEND))
 
 
 def memory_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
     """What is in memory counts as durable, although the append may not have been answered."""
-    rewrite(patch, LaneRunner, "_commit", (APPEND, "        self._last_offset += record_count(batch)\n" + APPEND))
-    rewrite(patch, LaneRunner, "close", ("    if not clean:\n        self.void()\n", ""))
+    in_hand = "    self.in_hand = record_count(batch)\n" + APPEND + "    self.in_hand = 0\n"
+    rewrite(patch, LeasedCommitter, "commit", (APPEND, in_hand))
+    void = "    if not clean:\n        self.void()\n"
+    kept = "    if not clean:\n        self._last_offset += getattr(self._committer, 'in_hand', 0)\n"
+    rewrite(patch, LaneRunner, "close", (void, kept))
 
 
 def no_fence(patch: pytest.MonkeyPatch) -> None:
     """``InitProducerId`` alone: until the new owner's first append, the old one's is taken."""
     end = "lease.fence = (await link.offsets([partition], end=True))[partition]"
-    rewrite(patch, runner_module, "acquire", (FENCE, end))
+    rewrite(patch, leased, "acquire", (FENCE, end))
 
 
 def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
     """The broker takes everything, and who reads the changelog passes over what came after a later fence."""
     rewrite(
         patch,
-        runner_module,
+        leased,
         "acquire",
-        ('init_producer_id(f"{partition[0]}-{partition[1]}")', 'init_producer_id(f"{partition}-{worker_id}-{now_ms}")'),
+        ("transactional_id(partition)", 'f"{partition}-{worker_id}-{now_ms}"'),
     )
     rewrite(
         patch,
@@ -120,7 +124,7 @@ def acquire_again_when_fenced(patch: pytest.MonkeyPatch) -> None:
     rewrite(
         patch,
         Lanes,
-        "_lane_failed",
+        "_lost",
         (
             "self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))",
             "self._opening[key] = asyncio.create_task(self._open_lane(key))",
@@ -131,14 +135,14 @@ def acquire_again_when_fenced(patch: pytest.MonkeyPatch) -> None:
 def watermark_without_state(patch: pytest.MonkeyPatch) -> None:
     """Positions in a batch of their own, before the rest."""
     apart = (
-        "        rest = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] != b'w'])\n"
-        "        first = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] == b'w'])\n"
-        "        if first.entries:\n"
-        "            batch = encode_unit(first, {}, shared.clock.now_ms())\n"
-        "            await shared.changelog.submit(self, self._changelog, lease.stamp(self._changelog, batch))\n"
-        "        batch = encode_unit(rest, outbox, shared.clock.now_ms())\n"
+        "    rest = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] != b'w'])\n"
+        "    first = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] == b'w'])\n"
+        "    if first.entries:\n"
+        "        batch = encode_unit(first, {}, shared.clock.now_ms())\n"
+        "        await shared.changelog.submit(self, self._lane, self._lease.stamp(self._lane, batch))\n"
+        "    batch = encode_unit(rest, outbox, shared.clock.now_ms())\n"
     )
-    rewrite(patch, LaneRunner, "_commit", (APPEND, apart + APPEND), replace=replace)
+    rewrite(patch, LeasedCommitter, "commit", (APPEND, apart + APPEND), replace=replace)
 
 
 def dedupe_by_offset_alone(patch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """What a type checker must refuse: each line that ends in ``# error: ...`` with that message, and no other line."""
-# ruff: noqa: B018 - an expression is enough for a type checker
+# ruff: noqa: B018, N805 - an expression is enough for a type checker; a static method that is none is one of the faults
 # A mark belongs to the line that it marks.
 # fmt: off
 
+from typing import Any
+
 from flights import Aircraft, Fleet, FlightCap, FlightDeparted, flights
-from pf_stream import Context, Effects, Emit, Intent, Reactor, Reply, State, Topology, on
+from pf_stream import Context, Effects, Emit, Intent, Reactor, Reply, State, Topology, on, upcast, upgrade
 from pf_stream.testing import Driver
 
 driver = Driver(flights)
@@ -49,10 +51,33 @@ class Bad(Reactor[Aircraft], id="bad"):
         return "effect"  # error: Incompatible return value type
 
 
+# Versions
+class Changed(State, version=4):
+    @upgrade(from_version=1)
+    def instance(old: dict[str, Any]) -> dict[str, Any]: return old  # error: "self" parameter missing for a non-static
+
+    @upgrade(from_version="2")  # error: Argument "from_version" to "upgrade" has incompatible type "str"
+    @staticmethod
+    def text(old: dict[str, Any]) -> dict[str, Any]: return old
+
+    @upgrade(from_version=3)  # error: Value of type variable "F" of function cannot be
+    @staticmethod
+    async def later(old: dict[str, Any]) -> dict[str, Any]: return old
+
+    @upcast(from_version=3)  # error: Value of type variable "F" of function cannot be
+    @staticmethod
+    def bytes_(old: bytes) -> bytes: return old
+
+    @upgrade(3)  # error: Too many positional arguments for "upgrade"
+    @staticmethod
+    def positional(old: dict[str, Any]) -> dict[str, Any]: return old
+
+
 # Reactors and topologies
 Reactor[int]  # error: Value of type variable "S" of "Reactor" cannot be "int"
 Topology("t", [Aircraft])  # error: List item 0 has incompatible type "type[Aircraft]"
 Topology("t", [Fleet], emits=[Fleet])  # error: List item 0 has incompatible type "type[Fleet]"
+Topology("t", [Fleet], version="2")  # error: Argument "version" to "Topology" has incompatible type "str"
 Topology("t", [Fleet], replys=["x"])  # error: Unexpected keyword argument "replys"
 
 # The driver

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
-from typing import assert_type
+from typing import Annotated, Any, assert_type
 
 from flights import Aircraft, AirportBoard, Board, Fleet, FlightCap, FlightDeparted, flights
-from pf_stream import Context, Effects, Emit, Reply, Topology
+from pf_stream import PUBLIC, Context, Effects, Emit, Intent, Key, Reply, State, Topology, upcast, upgrade
 from pf_stream.model import Grant, IntentSpec, Operation, StateSpec
 from pf_stream.testing import DeadLetter, Driver, OutputRecord, Position
 
@@ -32,6 +32,31 @@ assert_type(FlightDeparted.__intent__, IntentSpec)
 assert_type(Aircraft(legs=1, minutes_late=2.5), Aircraft)
 assert_type(Aircraft().legs, int)
 assert_type(Aircraft.__state__, StateSpec)
+
+
+# A step between two versions is a static method, and stays one.
+class Counted(State, version=2):
+    n: int = 0
+
+    @upgrade(from_version=1)
+    @staticmethod
+    def _renamed(old: dict[str, Any]) -> dict[str, Any]:
+        return {"n": old["count"]}
+
+
+class Count(Intent, name="counts.count", version=2, requires=PUBLIC):
+    name: Annotated[str, Key]
+
+    @upcast(from_version=1)
+    @staticmethod
+    def _named(old: dict[str, Any]) -> dict[str, Any]:
+        return {"name": old["key"]}
+
+
+assert_type(Counted(n=1).n, int)
+assert_type(Counted._renamed({"count": 1}), dict[str, Any])
+assert_type(Count(name="a"), Count)
+assert_type(Count.__intent__.older_types, dict[str, int])
 
 # A handler keeps its type.
 handler: Callable[[FlightDeparted, Aircraft, Context], Effects] = Fleet().departed
@@ -59,4 +84,7 @@ def effects(ctx: Context) -> Effects:
             return [Reply(flight), Emit(flight)]
 
 
-assert_type(Topology("t", [Fleet, AirportBoard], internal={"airports"}, emits=[FlightDeparted]), Topology)
+assert_type(
+    Topology("t", [Fleet, AirportBoard], internal={"airports"}, emits=[FlightDeparted], version=2, retired=["old"]),
+    Topology,
+)

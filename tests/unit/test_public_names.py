@@ -20,6 +20,7 @@ MODULES = sorted(
 
 NAMES = [
     "PUBLIC",
+    "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
@@ -30,10 +31,15 @@ NAMES = [
     "PFError",
     "Reactor",
     "Reply",
+    "RetryInPlace",
+    "RetryLater",
+    "Schedule",
     "State",
     "Topology",
     "on",
     "operation",
+    "upcast",
+    "upgrade",
 ]
 """What the author of a reactor types."""
 

@@ -1,9 +1,11 @@
-"""A real Apache Kafka of one node for development and tests, without Docker or a system Java.
+"""A real Apache Kafka of one node or of several, for development and tests, without Docker or a system Java.
 
 ::
 
     with DevBroker.temporary() as broker:
         ...  # connect to broker.bootstrap_servers
+    with DevCluster.temporary(3) as cluster:
+        cluster.kill(1)  # any one may be lost
 """
 
 from pf_stream.errors import ConfigurationError
@@ -16,12 +18,14 @@ except ModuleNotFoundError as error:
     raise ConfigurationError("the development broker needs more: pip install 'pf-stream[dev]'") from None
 
 from pf_stream.kafka.dev.broker import BrokerInfo, BrokerState, BrokerStatus, DevBroker
+from pf_stream.kafka.dev.cluster import ClusterInfo, DevCluster
 from pf_stream.kafka.dev.errors import (
     ArtifactCorruptError,
     ArtifactMissingError,
     BrokerBusyError,
     BrokerDiedError,
     BrokerRunningError,
+    BrokersDifferError,
     BrokerTimeoutError,
     BrokerUnstoppableError,
     DevBrokerError,
@@ -30,7 +34,9 @@ from pf_stream.kafka.dev.errors import (
     PortBusyError,
     RepositoryUnreachableError,
 )
+from pf_stream.kafka.dev.launch import free_port
 from pf_stream.kafka.dev.progress import Progress, Stage, Step
+from pf_stream.kafka.dev.storage import Listener
 
 __all__ = [
     "ArtifactCorruptError",
@@ -43,13 +49,18 @@ __all__ = [
     "BrokerStatus",
     "BrokerTimeoutError",
     "BrokerUnstoppableError",
+    "BrokersDifferError",
+    "ClusterInfo",
     "DevBroker",
     "DevBrokerError",
+    "DevCluster",
     "DiskError",
     "JavaUnusableError",
+    "Listener",
     "PortBusyError",
     "Progress",
     "RepositoryUnreachableError",
     "Stage",
     "Step",
+    "free_port",
 ]

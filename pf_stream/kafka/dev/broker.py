@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pf_stream.clock import WallClock
 from pf_stream.kafka.dev.aot import aot_flags, make_aot_in_background
 from pf_stream.kafka.dev.artifacts import fetch, load_lock
-from pf_stream.kafka.dev.errors import BrokerBusyError, BrokerRunningError, DiskError
+from pf_stream.kafka.dev.errors import BrokerRunningError, BrokersDifferError
 from pf_stream.kafka.dev.java import Java, find_java
 from pf_stream.kafka.dev.launch import Launch
 from pf_stream.kafka.dev.process import find
@@ -21,7 +19,17 @@ from pf_stream.kafka.dev.progress import Progress, Stage, Step
 from pf_stream.kafka.dev.ready import answers
 from pf_stream.kafka.dev.storage import BrokerRecord, DataDir, default_data_dir, jars_dir
 
-__all__ = ["BrokerInfo", "BrokerState", "BrokerStatus", "DevBroker"]
+__all__ = [
+    "START_S",
+    "STOP_S",
+    "BrokerInfo",
+    "BrokerState",
+    "BrokerStatus",
+    "DevBroker",
+    "broker_info",
+    "installation",
+    "look",
+]
 
 START_S = 60.0
 STOP_S = 20.0
@@ -93,13 +101,13 @@ class DevBroker:
 
         Raises what :meth:`up` raises.
         """
-        java, jars = _installation(progress)
+        java, jars = installation(progress)
         with tempfile.TemporaryDirectory(prefix="pf-dev-") as folder:
             data = DataDir(Path(folder))
             launch = Launch(java, jars, data, timeout, progress or _ignore)
             record, process = launch.run(None, aot_flags(java, jars), guarded=True)
             try:
-                yield _info(data, record)
+                yield broker_info(data, record)
             finally:
                 process.end(grace=0)  # nobody will read its data again
 
@@ -125,8 +133,10 @@ class DevBroker:
             ConfigurationError: ``PF_MAVEN_MIRROR`` cannot be used.
         """
         report = progress or _ignore
-        java, jars = _installation(progress)
-        with self._locked(timeout, report):
+        java, jars = installation(progress)
+        with self._data.locked(timeout, report):
+            if cluster := self._data.read_cluster():
+                raise BrokersDifferError(self._data.path, len(cluster.ports), 1)
             record = self._data.read_record()
             process = find(record) if record else None
             if record and process:
@@ -135,27 +145,17 @@ class DevBroker:
                 report(Step(Stage.running))
                 # Whoever started it may have died before it was ready.
                 Launch(java, jars, self._data, timeout, _ignore).wait_ready(process, record.port)
-                return _info(self._data, record)
+                return broker_info(self._data, record)
             if record:
                 report(Step(Stage.stale))
             launch = Launch(java, jars, self._data, timeout, report)
             record, _ = launch.run(self._port, aot_flags(java, jars), guarded=False)
         make_aot_in_background(java, jars)
-        return _info(self._data, record)
+        return broker_info(self._data, record)
 
     def status(self) -> BrokerStatus:
         """What is found now; asks the broker, for two seconds at most, and changes nothing."""
-        record = self._data.read_record()
-        if record is None:
-            return BrokerStatus(BrokerState.stopped, self._data.path, None, None, None)
-        info = _info(self._data, record)
-        process = find(record)
-        if process is None:
-            return BrokerStatus(BrokerState.stale, self._data.path, info, None, None)
-        state = BrokerState.running if answers(record.port) else BrokerState.unhealthy
-        started = dt.datetime.fromisoformat(record.started_at).timestamp()
-        uptime_s = max(0, WallClock().now_ms() // 1000 - int(started))
-        return BrokerStatus(state, self._data.path, info, uptime_s, process.rss_bytes())
+        return look(self._data)
 
     def down(self, *, timeout: float = STOP_S) -> BrokerState:
         """Stop the broker: SIGTERM, after *timeout* seconds SIGKILL. Its data stay.
@@ -168,14 +168,14 @@ class DevBroker:
         """
         if not self._data.path.is_dir():
             return BrokerState.stopped
-        with self._locked(timeout, _ignore):
+        with self._data.locked(timeout, _ignore):
             return self._stop(timeout)
 
     def reset(self, *, timeout: float = STOP_S) -> BrokerState:
         """Stop the broker and delete its data; other files in the folder stay. Returns and raises as :meth:`down`."""
         if not self._data.path.is_dir():
             return BrokerState.stopped
-        with self._locked(timeout, _ignore):
+        with self._data.locked(timeout, _ignore):
             found = self._stop(timeout)
             self._data.reset()
             return found
@@ -190,31 +190,29 @@ class DevBroker:
         self._data.forget_record()
         return BrokerState.stale if process is None else BrokerState.running
 
-    @contextmanager
-    def _locked(self, timeout: float, report: Progress) -> Iterator[None]:
-        try:
-            self._data.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._data.lock_path)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                report(Step(Stage.waiting))
-                lock.acquire(timeout=timeout)
-        except Timeout:
-            raise BrokerBusyError(self._data.path, timeout) from None
-        except OSError as error:
-            raise DiskError(self._data.path, error.strerror or str(error)) from error
-        try:
-            yield
-        finally:
-            lock.release()
+
+def look(data: DataDir) -> BrokerStatus:
+    """What is found in a data folder now; asks its broker, for two seconds at most."""
+    record = data.read_record()
+    if record is None:
+        return BrokerStatus(BrokerState.stopped, data.path, None, None, None)
+    info = broker_info(data, record)
+    process = find(record)
+    if process is None:
+        return BrokerStatus(BrokerState.stale, data.path, info, None, None)
+    state = BrokerState.running if answers(record.port) else BrokerState.unhealthy
+    started = dt.datetime.fromisoformat(record.started_at).timestamp()
+    uptime_s = max(0, WallClock().now_ms() // 1000 - int(started))
+    return BrokerStatus(state, data.path, info, uptime_s, process.rss_bytes())
 
 
-def _installation(progress: Progress | None) -> tuple[Java, tuple[Path, ...]]:
+def installation(progress: Progress | None) -> tuple[Java, tuple[Path, ...]]:
+    """The Java runtime and the jars, fetched if they are missing."""
     return find_java(), fetch(load_lock().artifacts, jars_dir(), progress=progress)
 
 
-def _info(data: DataDir, record: BrokerRecord) -> BrokerInfo:
+def broker_info(data: DataDir, record: BrokerRecord) -> BrokerInfo:
+    """What is known of a broker that was started."""
     return BrokerInfo(
         bootstrap_servers=f"127.0.0.1:{record.port}",
         pid=record.pid,

@@ -12,6 +12,7 @@
         ├── DiskError                   disk
         ├── BrokerBusyError             broker_busy, retryable
         ├── BrokerRunningError          broker_running
+        ├── BrokersDifferError          brokers_differ
         ├── PortBusyError               port_busy
         ├── BrokerDiedError             broker_died
         ├── BrokerTimeoutError          broker_timeout, retryable
@@ -31,6 +32,7 @@ __all__ = [
     "BrokerRunningError",
     "BrokerTimeoutError",
     "BrokerUnstoppableError",
+    "BrokersDifferError",
     "DevBrokerError",
     "DiskError",
     "JavaUnusableError",
@@ -129,6 +131,21 @@ class BrokerRunningError(DevBrokerError):
         super().__init__(
             f"the broker in {data_dir} runs on port {running}, not {asked}; "
             "stop it first (`pf dev down`), or leave the port out"
+        )
+
+
+class BrokersDifferError(DevBrokerError):
+    """Raised when the data folder is that of another number of brokers than the one asked for."""
+
+    code = "brokers_differ"
+
+    def __init__(self, data_dir: Path, there: int, asked: int) -> None:
+        self.data_dir = data_dir
+        self.there = there
+        self.asked = asked
+        super().__init__(
+            f"{data_dir} is the folder of {there} broker{'s' * (there > 1)}, not of {asked}; "
+            "empty it first (`pf dev reset`), or name another --data-dir"
         )
 
 

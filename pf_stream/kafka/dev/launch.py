@@ -16,9 +16,9 @@ from pf_stream.kafka.dev.java import Java
 from pf_stream.kafka.dev.process import BrokerProcess, spawn
 from pf_stream.kafka.dev.progress import Progress, Stage, Step
 from pf_stream.kafka.dev.ready import NotReadyError, wait_ready
-from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
+from pf_stream.kafka.dev.storage import ALONE, BrokerRecord, DataDir, Node
 
-__all__ = ["Launch"]
+__all__ = ["Launch", "free_port", "is_free"]
 
 _PORT_TRIES = 3
 _LOG_LINES = 15
@@ -45,7 +45,7 @@ class Launch:
             BrokerTimeoutError: it was not ready in time.
             DiskError: the data folder cannot be written.
         """
-        if port is not None and not _is_free(port):
+        if port is not None and not is_free(port):
             raise PortBusyError(port)
         for tries_left in reversed(range(_PORT_TRIES)):
             try:
@@ -53,19 +53,13 @@ class Launch:
             except PortBusyError:
                 # Somebody took a port between our look and the broker's bind. Ours to choose again, unless it
                 # is the one that was asked for.
-                if not tries_left or (port is not None and not _is_free(port)):
+                if not tries_left or (port is not None and not is_free(port)):
                     raise
         raise AssertionError  # the last try returns or raises
 
     def _try(self, port: int, flags: Sequence[str], *, guarded: bool) -> tuple[BrokerRecord, BrokerProcess]:
-        self._data.prepare(port, _free_port())
-        token = secrets.token_hex(8)
-        started_at = dt.datetime.fromtimestamp(WallClock().now_ms() / 1000, dt.UTC).isoformat(timespec="milliseconds")
-        self._report(Step(Stage.starting))
-        process = spawn(self._java, self._jars, self._data, token, flags, guarded=guarded)
+        record, process = self.begin(port, free_port(), flags, guarded=guarded)
         try:
-            record = BrokerRecord(process.pid, token, port, load_lock().kafka, started_at)
-            self._data.write_record(record)
             self.wait_ready(process, port)
         except BaseException:
             process.end(grace=0)
@@ -73,10 +67,34 @@ class Launch:
             raise
         return record, process
 
-    def wait_ready(self, process: BrokerProcess, port: int) -> None:
-        """Return when it is ready; raises as :meth:`run` does and leaves the process alone."""
+    def begin(
+        self,
+        port: int,
+        controller_port: int,
+        flags: Sequence[str],
+        node: Node = ALONE,
+        *,
+        guarded: bool,
+        swept: Path | None = None,
+    ) -> tuple[BrokerRecord, BrokerProcess]:
+        """Start it and do not wait; for *guarded* and *swept* see :func:`spawn`. Raises :class:`DiskError`."""
+        self._data.prepare(port, controller_port, node)
+        token = secrets.token_hex(8)
+        started_at = dt.datetime.fromtimestamp(WallClock().now_ms() / 1000, dt.UTC).isoformat(timespec="milliseconds")
+        self._report(Step(Stage.starting))
+        process = spawn(self._java, self._jars, self._data, token, flags, guarded=guarded, swept=swept)
+        record = BrokerRecord(process.pid, token, port, load_lock().kafka, started_at)
         try:
-            wait_ready(process, port, self._deadline, lambda: self._report(Step(Stage.starting)))
+            self._data.write_record(record)
+        except BaseException:
+            process.end(grace=0)
+            raise
+        return record, process
+
+    def wait_ready(self, process: BrokerProcess, port: int, replicas: int = 1) -> None:
+        """Return when it is ready, among so many; raises as :meth:`run` does and leaves the process alone."""
+        try:
+            wait_ready(process, port, self._deadline, lambda: self._report(Step(Stage.starting)), replicas)
         except NotReadyError as error:
             if error.ended:
                 raise self._why_it_died(process, port) from None
@@ -86,7 +104,7 @@ class Launch:
 
     def _choose_port(self) -> int:
         last = self._data.last_port()
-        return last if last is not None and _is_free(last) else _free_port()
+        return last if last is not None and is_free(last) else free_port()
 
     def _why_it_died(self, process: BrokerProcess, port: int) -> Exception:
         lines = self._data.log_tail(500)
@@ -103,7 +121,7 @@ class Launch:
         return BrokerDiedError(f"{process.exit_text()}: {said}", self._data.log_path)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does
         try:
@@ -113,7 +131,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free port below those that the system gives to outgoing connections (32768 and up on Linux, 49152 on
     macOS).
 
@@ -122,5 +140,5 @@ def _free_port() -> int:
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)
-        if _is_free(port):
+        if is_free(port):
             return port

@@ -57,6 +57,11 @@ class BrokerProcess:
             return "the process is gone"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
+    def ask_to_end(self) -> None:
+        """SIGTERM."""
+        with suppress(psutil.NoSuchProcess):
+            self._process.terminate()
+
     def end(self, grace: float) -> None:
         """SIGTERM, *grace* seconds, SIGKILL.
 
@@ -83,11 +88,19 @@ class BrokerProcess:
 
 
 def spawn(
-    java: Java, jars: Sequence[Path], data: DataDir, token: str, flags: Sequence[str], *, guarded: bool
+    java: Java,
+    jars: Sequence[Path],
+    data: DataDir,
+    token: str,
+    flags: Sequence[str],
+    *,
+    guarded: bool,
+    swept: Path | None = None,
 ) -> BrokerProcess:
     """Start the broker of a prepared data folder, in a session of its own, which Ctrl-C and hang-up do not reach.
 
-    A *guarded* one is killed, and its folder removed, when this process ends in whatever way.
+    A *guarded* one is killed, and its folder removed, when this process ends in whatever way; *swept* is the folder of
+    the whole cluster, where its own is not all.
     """
     command = [
         str(java.executable),
@@ -106,7 +119,7 @@ def spawn(
     ignored = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
     environ = {name: value for name, value in os.environ.items() if name not in ignored}
     environ["LC_ALL"] = "C.UTF-8"
-    guard = _Guard(data.path) if guarded else None
+    guard = _Guard(swept or data.path) if guarded else None
     if guard is not None:
         command = guard.command(command)
     with data.log_path.open("ab") as log:

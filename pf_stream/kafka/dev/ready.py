@@ -26,8 +26,8 @@ class NotReadyError(Exception):
         super().__init__(last_error)
 
 
-def wait_ready(process: BrokerProcess, port: int, deadline: float, tick: Callable[[], None]) -> None:
-    """Return once a topic could be created: the controller leads, and has a broker to put partitions on.
+def wait_ready(process: BrokerProcess, port: int, deadline: float, tick: Callable[[], None], replicas: int = 1) -> None:
+    """Return once a topic of *replicas* could be created: a controller leads, and has brokers to put partitions on.
 
     The controller does all but write the topic down. A real one, deleted again, would leave folders for a minute, and
     for good if the broker is killed meanwhile.
@@ -35,7 +35,7 @@ def wait_ready(process: BrokerProcess, port: int, deadline: float, tick: Callabl
     *deadline* is on the monotonic clock. *tick* is called again and again meanwhile.
     """
     admin: AdminClient | None = None
-    topic = NewTopic(_TOPIC, num_partitions=1, replication_factor=1)
+    topic = NewTopic(_TOPIC, num_partitions=1, replication_factor=replicas)
     last_error = "it does not listen"
     while True:
         tick()

@@ -90,6 +90,13 @@ class TestShow:
         assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows
         assert ["flights.origin_delay.v1", "flights.airports", "(internal)", "origin", requires, "board"] in rows
 
+    def test_older_versions_that_are_taken(self) -> None:
+        shown = CliRunner().invoke(topology.app, ["show", "tests.tally.v2:tally"], env={"COLUMNS": "200"})
+        rows = [line.split() for line in shown.stdout.splitlines()]
+        requires = "TallyCap.add(/{thing})"
+        assert ["tally.added.v2", "tally.added.v1", "tally.intents", "thing", requires, "counts"] in rows
+        assert "also accepts" not in pf("show", FLIGHTS).stdout
+
     def test_in_another_namespace(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "--namespace", "test", "-o", "json").stdout)
         assert said["app"] == "test.flights"
@@ -102,8 +109,26 @@ class TestShow:
     def test_keys_are_the_same_in_yaml(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "-o", "json").stdout)
         assert YAML(typ="safe").load(pf("show", FLIGHTS, "-o", "yaml").stdout) == said
-        assert list(said) == ["name", "namespace", "app", "partitions", "replies", "groups", "intents"]
-        assert list(said["groups"][0]["reactors"][0]) == ["id", "class", "state", "state_version", "handles"]
+        assert list(said) == [
+            "name",
+            "version",
+            "namespace",
+            "app",
+            "partitions",
+            "guarantee",
+            "replies",
+            "retired",
+            "groups",
+            "intents",
+        ]
+        assert list(said["groups"][0]["reactors"][0]) == [
+            "id",
+            "class",
+            "state",
+            "state_version",
+            "oldest_state_version",
+            "handles",
+        ]
 
     def test_the_namespace_comes_from_the_environment_unless_a_flag_says_it(self) -> None:
         env = {"PF_NAMESPACE": "env"}

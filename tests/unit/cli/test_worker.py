@@ -46,3 +46,10 @@ def test_a_topology_that_is_wrong(tmp_path: Path) -> None:
     done = run(tmp_path / "topology.yaml", "--trust", "nowhere.pub")
     assert done.exit_code == 3
     assert "there is no topology file" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0.5", "61", "soon"])
+def test_a_session_that_no_group_allows(tmp_path: Path, seconds: str) -> None:
+    done = run(FLIGHTS, "--trust", tmp_path / "k", "--session", seconds)
+    assert done.exit_code == 2
+    assert "--session" in done.stderr

@@ -8,6 +8,8 @@ import pytest
 from pf_stream import Topology
 from pf_stream.clock import VirtualClock
 from pf_stream.components.registry import HEARTBEAT_S, Registry, merge, records_for
+from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import REGISTRY
 
 NOW_MS = 1_767_225_600_000
@@ -63,11 +65,12 @@ def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -
         "capabilities": ["FlightCap.report(/{carrier}/{origin})"],
         "started_ms": NOW_MS,
         "heartbeat_ms": NOW_MS,
+        "lanes": [],
     }
 
 
 def test_announced_components_are_found_again(topic: Compacted, registry: Registry) -> None:
-    asyncio.run(registry.announce())
+    asyncio.run(registry.report())
     found = merge(topic.latest.items())
     assert [(c.kind, c.name) for c in found] == [
         ("worker", "w1"),
@@ -80,28 +83,62 @@ def test_announced_components_are_found_again(topic: Compacted, registry: Regist
 def test_a_heartbeat_is_one_record_and_keeps_the_reactors_alive(
     topic: Compacted, registry: Registry, clock: VirtualClock
 ) -> None:
-    asyncio.run(registry.announce())
+    asyncio.run(registry.report())
     sent = topic.sent
     clock.advance(4 * HEARTBEAT_S)
     assert all(component.is_lost(clock.now_ms()) for component in merge(topic.latest.items()))
-    asyncio.run(registry.heartbeat())
+    asyncio.run(registry.report())
     assert topic.sent == sent + 1
     found = merge(topic.latest.items())
     assert not any(component.is_lost(clock.now_ms()) for component in found)
     assert {component.started_ms for component in found} == {NOW_MS}
 
 
+def test_a_report_carries_the_lanes(topic: Compacted, registry: Registry) -> None:
+    stopped = LaneStatus("intents", "log", 1, LaneState.stopped, code="fenced", reason="it belongs to another")
+    running = LaneStatus("intents", "log", 0, LaneState.running, positions={"flights.intents": 7}, lag=3, handled=7)
+    asyncio.run(registry.report([running, stopped]))
+    worker, *reactors = merge(topic.latest.items())
+    assert worker.lanes == (running, stopped)
+    assert all(reactor.lanes == () for reactor in reactors)
+
+
+def test_a_report_that_failed_half_way_announces_the_reactors_with_the_next(
+    topic: Compacted, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = topic.send
+
+    async def away(*_: object) -> None:
+        if topic.sent:
+            raise KafkaUnavailableError("nowhere:1", "gone")
+        await send(REGISTRY, b"one", b"{}")
+
+    monkeypatch.setattr(topic, "send", away)
+    with pytest.raises(KafkaUnavailableError):
+        asyncio.run(registry.report())
+    monkeypatch.setattr(topic, "send", send)
+    asyncio.run(registry.report())
+    assert len(merge(topic.latest.items())) == 4
+
+
+def test_a_record_of_an_older_worker_has_no_lanes(flights: Topology) -> None:
+    key, value = records_for(flights, "w1", NOW_MS)[0]
+    older = json.loads(value)
+    del older["lanes"]
+    assert [component.lanes for component in merge([(key, json.dumps(older).encode())])] == [()]
+
+
 @pytest.mark.parametrize(("missed", "lost"), [(3.0, False), (3.01, True)])
 def test_a_worker_is_lost_after_three_heartbeats(
     topic: Compacted, registry: Registry, missed: float, lost: bool
 ) -> None:
-    asyncio.run(registry.announce())
+    asyncio.run(registry.report())
     component = merge(topic.latest.items())[0]
     assert component.is_lost(NOW_MS + round(missed * HEARTBEAT_S * 1000)) is lost
 
 
 def test_nothing_remains_of_a_worker_that_stopped(topic: Compacted, registry: Registry) -> None:
-    asyncio.run(registry.announce())
+    asyncio.run(registry.report())
     asyncio.run(registry.withdraw())
     assert topic.latest == {}
 
@@ -110,7 +147,7 @@ def test_workers_of_one_topology_do_not_overwrite_each_other(
     topic: Compacted, flights: Topology, clock: VirtualClock
 ) -> None:
     for worker in ("w1", "w2"):
-        asyncio.run(Registry(topic, flights, worker, clock).announce())
+        asyncio.run(Registry(topic, flights, worker, clock).report())
     assert len(merge(topic.latest.items())) == 8
 
 

@@ -90,6 +90,10 @@ class UnprintableError(Exception):
         raise RuntimeError
 
 
+class WorkerKilled(BaseException):
+    """Stands for what ends a process: nothing catches it."""
+
+
 class Boxes(Reactor[Box], id="boxes"):
     """Every act but ``keep`` is a way to go wrong, after the state was changed."""
 
@@ -132,6 +136,8 @@ class Boxes(Reactor[Box], id="boxes"):
                 state.anything.append("x" * 30_000)
             case "adopt":
                 state.items = intent.items
+            case "die":
+                raise WorkerKilled
         return [
             Emit(Moved(room=intent.room, box=intent.box, item=intent.item)),
             Reply({"items": state.items, "weight": state.weight}),
@@ -237,8 +243,8 @@ class Bench:
     ) -> None:
         self.changelog = list(changelog)
         self.plan = next(one for one in plan(topology, partitions) if one.name == group)
-        authority = Authority(Verifier(TrustRoots.of(KEY), topology.namespace))
-        self.lane = Lane(self.plan, partition, authority, limits)
+        self.authority = Authority(Verifier(TrustRoots.of(KEY), topology.namespace))
+        self.lane = Lane(self.plan, partition, self.authority, limits)
         self.lane.restore(self.changelog)
         self.positions = self.lane.begin("life1")
         for topic, position in self.positions.items():

@@ -91,7 +91,7 @@ def test_decisions_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest
     bench = Bench()
     bench.commit_all(*(record(at, Put(box=str(at))) for at in range(25)))
     assert bench.lane.handled == 25
-    assert 0 < len(bench.lane.authority.decisions) <= 10
+    assert 0 < len(bench.authority.decisions) <= 10
 
 
 def test_reply_topics_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +105,6 @@ def test_reply_topics_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_source_that_was_never_read_has_no_id() -> None:
     bench = Bench()
-    fresh = Lane(bench.plan, 0, bench.lane.authority, bench.lane.limits)
+    fresh = Lane(bench.plan, 0, bench.authority, bench.lane.limits)
     assert fresh.begin("life2") == {"box.intents": None, "box.intents.rerouted": None}
     assert [source.topic_id for source in fresh.sources.values()] == [bytes(16)] * 2

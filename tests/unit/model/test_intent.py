@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pf_stream import PUBLIC, Capability, DefinitionError, Intent, Key, operation
 from pf_stream.model import IntentSpec
+from pf_stream.model.versions import Steps
 
 
 class DocCap(Capability):
@@ -66,6 +67,8 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
         decode=spec.decode,
         encode=spec.encode,
         key_of=spec.key_of,
+        upcasts=Steps("upcast", 3),
+        once_ms=None,
     )
     assert spec.type == "docs.write.v3"
 
@@ -140,7 +143,7 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         ("keyword", "hint"),
-        [("require", "; did you mean 'requires'?"), ("zzz", "; known: name, requires, topic, version")],
+        [("require", "; did you mean 'requires'?"), ("zzz", "; known: name, once, requires, topic, version")],
     )
     def test_an_unknown_keyword(self, keyword: str, hint: str) -> None:
         assert faults(**{keyword: 1}) == [f"unknown class keyword {keyword!r}{hint}"]
@@ -185,7 +188,7 @@ class TestFaults:
         assert str(caught.value).startswith("intent tests.unit.model.test_intent.TestFaults.")
         assert str(caught.value).splitlines()[0].endswith(".Bad has 6 faults:")
         assert str(caught.value).splitlines()[1:] == [
-            "  - unknown class keyword 'colour'; known: name, requires, topic, version",
+            "  - unknown class keyword 'colour'; known: name, once, requires, topic, version",
             "  - name 'Bad' must be dotted lower case, such as 'flights.departed'",
             "  - version 0 must be 1 or more",
             "  - topic 'a b' is not a Kafka topic name",

@@ -59,7 +59,7 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
         id="clock",
         state_type=Ticks,
         state=Ticks.__state__,
-        handlers=(HandlerSpec("also_tock", Tock.__intent__), HandlerSpec("tick", Tick.__intent__)),
+        handlers=(HandlerSpec("also_tock", Tock.__intent__, None), HandlerSpec("tick", Tick.__intent__, None)),
     )
 
 
@@ -205,7 +205,7 @@ def test_all_faults_in_one_error() -> None:
 
     assert caught.value.subject == "reactor tests.unit.model.test_reactor.test_all_faults_in_one_error.<locals>.Bad"
     assert caught.value.faults == (
-        "unknown class keyword 'indent'; known: id",
+        "unknown class keyword 'indent'; known: id, on_error",
         'has no id: write class Bad(Reactor[...], id="bad")',
         "has no state type: write class Bad(Reactor[MyState], ...)",
         "handler 'first' must be a plain function that returns its effects, not async or a generator",

@@ -17,6 +17,7 @@ from pydantic_core import PydanticSerializationError
 from pf_stream import DefinitionError, State
 from pf_stream.model import StateSpec
 from pf_stream.model.state import strictly
+from pf_stream.model.versions import Steps
 
 
 class Colour(enum.Enum):
@@ -60,7 +61,7 @@ def test_a_class_is_a_slotted_dataclass() -> None:
 
 def test_what_a_class_statement_says_is_its_spec() -> None:
     spec = Everything.__state__
-    assert spec == StateSpec(version=2, encode=spec.encode, decode=spec.decode)
+    assert spec == StateSpec(version=2, encode=spec.encode, decode=spec.decode, upgrades=Steps("upgrade", 2))
 
 
 def test_each_new_state_has_its_own_lists() -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from pf_stream import PUBLIC, Context, DefinitionError, Intent, Key, Reactor, State, Topology, on
+from pf_stream import PUBLIC, Context, DefinitionError, Intent, Key, Reactor, State, Topology, on, upcast
 from pf_stream.model import Group
 
 
@@ -101,11 +101,11 @@ class TestNames:
 
 
 def test_within_another_namespace() -> None:
-    topology = Topology("t", [FIRST], internal=["bs"], emits=[C], replies=["r"], partitions=7)
+    options: dict[str, Any] = {"internal": ["bs"], "emits": [C], "replies": ["r"], "partitions": 7}
+    options |= {"guarantee": "transactional", "version": 3, "retired": ["old"]}
+    topology = Topology("t", [FIRST], **options)
     moved = topology.within("elsewhere")
-    assert moved == Topology(
-        "t", [FIRST], namespace="elsewhere", internal=["bs"], emits=[C], replies=["r"], partitions=7
-    )
+    assert moved == Topology("t", [FIRST], namespace="elsewhere", **options)
     assert moved.source_topics == ("elsewhere.bs", "elsewhere.intents")
     assert moved.within("t") == topology
 
@@ -146,6 +146,34 @@ class TestFaults:
     def test_partitions(self) -> None:
         assert faults("t", [FIRST], partitions=0) == ["partitions must be 1 or more, not 0"]
         assert Topology("t", [FIRST], partitions=1).partitions == 1
+
+    def test_version(self) -> None:
+        assert faults("t", [FIRST], version=0) == ["version must be 1 or more, not 0"]
+
+    def test_retired(self) -> None:
+        assert faults("t", [FIRST], retired=["first", "Old"]) == [
+            "retired 'Old' is no reactor id",
+            "reactor first has the id 'first', which is retired: give it another, or take it off the list",
+        ]
+
+    def test_a_version_that_is_handled_and_upcast_too(self) -> None:
+        class Second(Intent, name="t.a", version=2, requires=PUBLIC):
+            key: Annotated[str, Key]
+
+            @upcast(from_version=1)
+            @staticmethod
+            def _same(old: dict[str, Any]) -> dict[str, Any]:
+                return old
+
+        (fault,) = faults("t", [FIRST, reactor("second", Second)])
+        assert fault.endswith("Second upcasts to t.a.v2: handle and emit the newer one alone")
+
+    def test_guarantee(self) -> None:
+        wrong: Any = "exactly_once"
+        assert faults("t", [FIRST], guarantee=wrong) == [
+            "guarantee must be effectively_once or transactional, not 'exactly_once'"
+        ]
+        assert Topology("t", [FIRST]).guarantee == "effectively_once"
 
     def test_an_internal_topic_that_carries_nothing(self) -> None:
         assert faults("t", [FIRST], internal=["b"]) == ["internal topic 'b' carries no intent type; did you mean 'bs'?"]

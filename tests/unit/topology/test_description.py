@@ -2,6 +2,7 @@
 
 from pf_stream.topology import read_topology_file
 from pf_stream.topology.description import describe
+from tests.tally import v2
 from tests.unit.topology.conftest import FLIGHTS
 
 
@@ -21,3 +22,14 @@ def test_groups_reactors_and_types() -> None:
     assert (departed.key, departed.handled_by) == (("tailnum",), ("fleet",))
     assert departed.requires == ("FlightCap.report(/{carrier}/{origin})",)
     assert shown.intents[0].internal
+
+
+def test_which_versions_are_taken() -> None:
+    shown = describe(v2.tally)
+    assert (shown.version, shown.retired) == (2, ())
+    assert [(intent.type, intent.also_accepts) for intent in shown.intents] == [
+        ("tally.added.v2", ("tally.added.v1",)),
+        ("tally.summed.v2", ("tally.summed.v1",)),
+    ]
+    (counts,) = shown.groups[0].reactors
+    assert (counts.state_version, counts.oldest_state_version) == (2, 1)

@@ -28,19 +28,23 @@ class TestMeaning:
             folder.write(
                 "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
                 "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
+                "guarantee: transactional\nversion: 3\nretired: [old, older]\n"
             )
         )
         module = sys.modules[folder.module]
         assert topology.reactors == (module.Watcher, module.Echo)
         assert topology.emits == (module.Pong,)
         assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
+        assert topology.guarantee == "transactional"
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
+        assert (topology.version, topology.retired) == (3, frozenset({"old", "older"}))
 
     def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
         topology = read_topology_file(folder.write(GOOD))
         assert (topology.namespace, topology.partitions, topology.replies) == ("pings", 4, ())
         assert not topology.internal
         assert not topology.emits
+        assert (topology.version, topology.retired) == (1, frozenset())
 
     def test_every_field_is_explained(self) -> None:
         assert all(field.description for field in TopologyFile.model_fields.values())
@@ -64,7 +68,7 @@ SHAPES = {
     ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, internal, name,"),
+        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, guarantee, internal, name,"),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -92,6 +96,14 @@ SHAPES = {
         GOOD + "internal:\n  - pongs\n  - 3\n",
         (6, "internal[1]", "found 3, a number; allowed: topics within the namespace"),
     ),
+    "text for a version": (
+        GOOD + "version: v2\n",
+        (4, "version", "found 'v2', a text; allowed: a whole number, 1 or more"),
+    ),
+    "number for a retired reactor": (
+        GOOD + "retired: [7]\n",
+        (4, "retired[0]", "found 7, a number; allowed: reactor ids"),
+    ),
     "text for a number": (
         GOOD + "partitions: four\n",
         (4, "partitions", "found 'four', a text; allowed: a whole number, 1 or more"),
@@ -99,6 +111,10 @@ SHAPES = {
     "truth for a number": (
         GOOD + "partitions: yes\n",
         (4, "partitions", "found 'yes', a text; allowed: a whole number"),
+    ),
+    "guarantee": (
+        GOOD + "guarantee: exactly_once\n",
+        (4, "guarantee", "found 'exactly_once', a text; allowed: effectively_once or transactional"),
     ),
     "fraction": (GOOD + "partitions: 1.5\n", (4, "partitions", "1.5, a fraction; allowed: a whole number")),
 }

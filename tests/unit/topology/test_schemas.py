@@ -10,6 +10,7 @@ import pytest
 from pf_stream.errors import ConfigurationError
 from pf_stream.topology import read_topology_file
 from pf_stream.topology.schemas import SchemaStatus, compare_schemas, json_schemas, write_schemas
+from tests.tally import v2
 from tests.unit.topology.conftest import FLIGHTS, ROOT
 
 FLIGHT = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": 1, "dest": "ORD"}
@@ -49,6 +50,11 @@ def test_says_what_it_is_and_what_it_takes(departed: dict[str, Any]) -> None:
     assert departed["title"] == "flights.departed.v1"
     assert departed["x-pf-key"] == ["tailnum"]
     assert departed["x-pf-requires"] == ["FlightCap.report(/{carrier}/{origin})"]
+    assert departed["x-pf-also-accepts"] == []
+
+
+def test_says_which_older_versions_are_taken() -> None:
+    assert json.loads(json_schemas(v2.tally)["tally.added.v2.json"])["x-pf-also-accepts"] == ["tally.added.v1"]
 
 
 def test_all_are_of_the_dialect_they_name(schemas: dict[str, bytes]) -> None:

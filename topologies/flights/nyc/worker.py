@@ -33,6 +33,7 @@ class WorkerProcess:
         trust: Path,
         log: Path,
         *,
+        topology: str = str(TOPOLOGY),
         id_: str = "flights-0",
         kept: bool = False,
         python: Sequence[str] = (),
@@ -40,7 +41,7 @@ class WorkerProcess:
     ) -> None:
         """*python* are options of the interpreter, *options* those of the command."""
         self.log = log
-        command = [sys.executable, *python, "-m", "pf_stream", "worker", "run", str(TOPOLOGY), "--id", id_]
+        command = [sys.executable, *python, "-m", "pf_stream", "worker", "run", topology, "--id", id_]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, "--trust", str(trust), "--bootstrap-servers", bootstrap_servers, *options],

@@ -71,9 +71,9 @@ def test_asked_port_that_is_busy_starts_nothing(make_java: Any, folder: Path) ->
 
 def test_asked_port_that_is_taken_after_the_look(make_java: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = make_java(f"echo start >> {folder}/starts; echo '{BIND}'; exit 1")
-    free = launch._is_free
+    free = launch.is_free
     looks = iter([True])
-    monkeypatch.setattr(launch, "_is_free", lambda port: next(looks, False) or free(port))
+    monkeypatch.setattr(launch, "is_free", lambda port: next(looks, False) or free(port))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PortBusyError):
         start(home, folder, taken.getsockname()[1])
     assert (folder / "starts").read_text(encoding="utf-8") == "start\n"
@@ -96,9 +96,9 @@ def test_deadline(make_java: Any, folder: Path) -> None:
     assert not psutil.pid_exists(int((folder / "pid").read_text(encoding="utf-8")))
 
 
-def test_last_port_is_taken_again_if_it_is_free(make_java: Any, folder: Path) -> None:
+def test_last_port_is_taken_again_if_itis_free(make_java: Any, folder: Path) -> None:
     data = DataDir(folder)
-    port = launch._free_port()
+    port = launch.free_port()
     data.prepare(port, port + 1)
     with pytest.raises(BrokerDiedError):
         start(make_java("exit 1"), folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pf_stream.kafka.dev.errors import DiskError
-from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
+from pf_stream.kafka.dev.storage import BrokerRecord, ClusterRecord, DataDir, Listener, Node
 
 RECORD = BrokerRecord(pid=1, token="t", port=20_001, version="4.4.0", started_at="2026-01-01T00:00:00.000+00:00")
 
@@ -97,3 +97,56 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
         data.prepare(20_001, 20_002)
     with pytest.raises(DiskError, match=r"broker\.json: Not a directory"):
         data.write_record(RECORD)
+
+
+# -- several nodes ---------------------------------------------------------------------------------------------------------
+
+
+def properties(data: DataDir) -> dict[str, str]:
+    """As Java reads them: of a name that comes twice, the last."""
+    lines = (data.path / "server.properties").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line)
+
+
+@pytest.mark.parametrize(("nodes", "replicas", "in_sync"), [(1, "1", "1"), (2, "2", "1"), (3, "3", "2"), (5, "3", "2")])
+def test_internal_topics_survive_what_the_number_of_nodes_allows(
+    tmp_path: Path, nodes: int, replicas: str, in_sync: str
+) -> None:
+    voters = tuple(20_100 + number for number in range(nodes))
+    data = DataDir(tmp_path).node(nodes)
+    data.prepare(20_001, voters[-1], Node(nodes, voters, "MkU3OEVBNTcwNTJENDM2Qg"))
+    found = properties(data)
+    assert found["node.id"] == str(nodes)
+    assert found["controller.quorum.voters"].count("@127.0.0.1:") == nodes
+    assert {
+        found[f"{topic}.replication.factor"] for topic in ("default", "offsets.topic", "transaction.state.log")
+    } == {replicas}
+    assert {found["min.insync.replicas"], found["transaction.state.log.min.isr"]} == {in_sync}
+    assert (meta(data.path)["node.id"], meta(data.path)["cluster.id"]) == (str(nodes), "MkU3OEVBNTcwNTJENDM2Qg")
+
+
+def test_second_listener_advertises_another_port_and_settings_come_last(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    data.prepare(20_001, 20_002, Node(second=Listener(20_003, 20_004), settings={"num.partitions": "9"}))
+    found = properties(data)
+    assert found["listeners"].endswith(",SECOND://127.0.0.1:20003")
+    assert found["advertised.listeners"] == "PLAINTEXT://127.0.0.1:20001,SECOND://127.0.0.1:20004"
+    assert found["num.partitions"] == "9"
+    assert data.last_port() == 20_001
+
+
+def test_cluster_is_read_back_and_forgotten(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    assert data.read_cluster() is None
+    record = ClusterRecord("MkU3OEVBNTcwNTJENDM2Qg", (1, 2, 3), (4, 5, 6))
+    data.write_cluster(record)
+    assert data.read_cluster() == record
+    assert not data.is_single
+    data.forget_cluster()
+    assert data.read_cluster() is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cluster_id": "x"}', "1"])
+def test_cluster_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_text(text, encoding="utf-8")
+    assert DataDir(tmp_path).read_cluster() is None

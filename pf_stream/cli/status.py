@@ -1,0 +1,89 @@
+"""``pf status``: how the workers and their lanes do."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pf_stream.cli._errors import EXIT_UNHEALTHY, exit_on_error
+from pf_stream.cli._options import BootstrapOption, NamespaceOption, connection, load, utc
+from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
+
+if TYPE_CHECKING:
+    from pf_stream.components.status import WorkerStatus
+    from pf_stream.core.status import LaneStatus
+
+EPILOG = (
+    "Examples:\n\npf status\n\npf status topologies/flights/topology.yaml\n\n"
+    "pf status flights:flights -o json | jq -r '.workers[].lanes[] | select(.state == \"stopped\") | .reason'"
+)
+
+
+def status(
+    topology: Annotated[
+        str | None, typer.Argument(metavar="[TOPOLOGY]", help="Only its workers: a .yaml file, or module:name.")
+    ] = None,
+    namespace: NamespaceOption = None,
+    bootstrap_servers: BootstrapOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show the workers and what their lanes do, as they told a few seconds ago at most.
+
+    Exit code 5 if a worker is lost, a lane has stopped or gets nothing to read, or a lane of the topology has
+    no worker.
+    """
+    with exit_on_error():
+        from pf_stream.clock import WallClock
+        from pf_stream.components.status import read_status
+
+        now_ms = WallClock().now_ms()
+        loaded = None if topology is None else load(topology, namespace)
+        found = read_status(connection(bootstrap_servers), loaded, now_ms)
+        if output is Output.table:
+            rows = [row for worker in found.workers for row in _rows(worker, now_ms)]
+            rows += [{"worker": None, "lane": lane, "state": "no worker", "lag": None} for lane in found.unassigned]
+            show_rows(rows, output, ("worker", "lane", "lag", "state"))
+            if not rows:
+                note("no worker has announced itself")
+        else:
+            workers = [_plain(worker) for worker in found.workers]
+            show({"healthy": found.healthy, "workers": workers, "unassigned": list(found.unassigned)}, output)
+        if not found.healthy:
+            raise typer.Exit(EXIT_UNHEALTHY)
+
+
+def _plain(worker: "WorkerStatus") -> dict[str, Any]:
+    one = worker.component
+    return {
+        "worker": one.name,
+        "app": one.app,
+        "status": "lost" if worker.lost else "running",
+        "started": utc(one.started_ms),
+        "heartbeat": utc(one.heartbeat_ms),
+        "lanes": [_plain_lane(lane) for lane in one.lanes],
+    }
+
+
+def _plain_lane(lane: "LaneStatus") -> dict[str, Any]:
+    plain = {"lane": lane.name, **dataclasses.asdict(lane)}
+    until_ms = plain.pop("until_ms")
+    return plain | {"state": lane.state.value, "until": until_ms and utc(until_ms)}
+
+
+def _rows(worker: "WorkerStatus", now_ms: int) -> list[dict[str, Any]]:
+    one = worker.component
+    ago_s = max(0, now_ms - one.heartbeat_ms) // 1000
+    state = f"lost: not heard of for {ago_s} s" if worker.lost else "running"
+    rows: list[dict[str, Any]] = [{"worker": one.name, "lane": None, "state": state, "lag": None}]
+    if not worker.lost:  # what it said of them then says nothing of now
+        rows += [{"worker": None, "lane": lane.name, "state": _state(lane), "lag": lane.lag} for lane in one.lanes]
+    return rows
+
+
+def _state(lane: "LaneStatus") -> str:
+    if lane.progress is not None:
+        return f"{lane.state.value} {lane.progress:.0%}".replace("%", " %")
+    if lane.until_ms is not None:
+        return f"{lane.state.value} until {utc(lane.until_ms)}"
+    because = " ".join(filter(None, (lane.code and f"{lane.code}:", lane.reason)))
+    return f"{lane.state.value}: {because}" if because else lane.state.value

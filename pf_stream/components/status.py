@@ -1,0 +1,66 @@
+"""How the workers of a cluster do, as they tell the registry, and what of a topology nobody works on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pf_stream.components.registry import Component, components
+from pf_stream.core.status import LaneState
+from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.topics import check_topics
+from pf_stream.model import Topology
+
+__all__ = ["ClusterStatus", "WorkerStatus", "judge", "read_status"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker, as it was last heard of."""
+
+    component: Component
+    """What it announced."""
+    lost: bool
+    """Whether it ended without saying so, or cannot reach Kafka."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is there, and all its lanes get on."""
+        faulty = {LaneState.stopped, LaneState.waiting}
+        return not self.lost and not any(lane.state in faulty for lane in self.component.lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """All workers, of one topology or of all."""
+
+    workers: Sequence[WorkerStatus]
+    """By application and name."""
+    unassigned: Sequence[str]
+    """Lanes of the topology that no worker has, as ``intents-0``; none if no topology was named."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether all is at work."""
+        return not self.unassigned and all(worker.healthy for worker in self.workers)
+
+
+def read_status(settings: ConnectionSettings, topology: Topology | None, now_ms: int) -> ClusterStatus:
+    """What the registry says now; with a topology, of its workers alone, and which of its lanes nobody has.
+
+    Raises:
+        TopicMissingError: the topics of the topology, or of any, have not been made.
+    """
+    expected: list[str] = []
+    if topology is not None:
+        partitions = check_topics(Admin(settings), topology)
+        expected = [f"{group.name}-{number}" for group in topology.groups for number in range(partitions)]
+    return judge(components(settings), None if topology is None else topology.app_id, expected, now_ms)
+
+
+def judge(found: Iterable[Component], app: str | None, expected: Iterable[str], now_ms: int) -> ClusterStatus:
+    """The status that *found* amounts to; *expected* are the lanes that an application must have."""
+    workers = [
+        WorkerStatus(one, one.is_lost(now_ms)) for one in found if one.kind == "worker" and app in {None, one.app}
+    ]
+    assigned = {lane.name for worker in workers if not worker.lost for lane in worker.component.lanes}
+    return ClusterStatus(workers, [lane for lane in expected if lane not in assigned])

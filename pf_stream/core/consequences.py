@@ -1,0 +1,222 @@
+"""From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from pf_stream.core import changelog
+from pf_stream.core.admission import Admission
+from pf_stream.core.authorise import Authority
+from pf_stream.core.delivery import Delivery
+from pf_stream.core.limits import Limits
+from pf_stream.core.outputs import EMITTED_SIZE, BadEffectError, Emitter, reply, reply_data
+from pf_stream.core.partition import partition_of
+from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
+from pf_stream.core.records import SourceRecord
+from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
+from pf_stream.core.unit import Copy, Output
+from pf_stream.model.context import event_time_ms
+from pf_stream.model.effect import Cancel, Emit, Reply, Schedule
+from pf_stream.security.refusal import Refusal
+from pf_stream.security.verify import Claims
+
+__all__ = ["Consequences", "EffectRefusedError", "Performer"]
+
+
+class EffectRefusedError(Exception):
+    """Raised when a handler schedules what the caller may not do; the intent becomes a dead letter with that code."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        super().__init__(refusal.reason)
+
+
+class Consequences:
+    """What the handlers of one delivery cause, until it is known that all of them succeed."""
+
+    __slots__ = ("outputs", "size", "timers")
+
+    def __init__(self) -> None:
+        self.outputs: list[Output | Copy] = []
+        """Records to be sent."""
+        self.timers: list[tuple[bytes, bytes | None]] = []
+        """Timers by key, encoded; ``None`` cancels."""
+        self.size = 0
+        """Bytes that this adds to a unit, by estimate."""
+
+    def clear(self) -> None:
+        """Make it good for another delivery."""
+        self.outputs.clear()
+        self.timers.clear()
+        self.size = 0
+
+
+class Performer:
+    """Makes effects into consequences, for one lane."""
+
+    def __init__(
+        self, plan: GroupPlan, partition: int, authority: Authority, limits: Limits, admission: Admission
+    ) -> None:
+        self._plan = plan
+        self._partition = partition
+        self._authority = authority
+        self._limits = limits
+        self._admission = admission
+        self._routes: dict[tuple[str, str], Route] = {
+            (source.topic, route.intent.type): route
+            for source in plan.sources
+            if source.origin == source.topic
+            for route in source.routes.values()
+        }
+
+    def perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, into: Consequences) -> None:
+        """Add what *result* asks for, which a handler of *reactor* returned.
+
+        Raises:
+            BadEffectError: it is no effect, or one that cannot be made.
+            EffectRefusedError: the caller may not do what is scheduled.
+        """
+        emitter: Emitter | None = None
+        token_size = 0 if delivery.claims is None else len(delivery.claims.token)
+        limit = self._limits.output_bytes
+        outputs = into.outputs
+        for effect in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(effect, Emit):
+                plan = self._plan.emits.get(type(effect.intent))
+                if plan is None:
+                    raise _unknown("emitted", effect.intent)
+                if emitter is None:
+                    emitter = Emitter(delivery, self._partition, reactor)
+                output = emitter.emit(effect.intent, plan, len(outputs) + len(into.timers))
+                outputs.append(output)
+                length = len(output.value or b"")
+                into.size += EMITTED_SIZE + length + token_size
+                if length > limit:
+                    raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
+            elif isinstance(effect, Reply):
+                if "pf-reply-to" in delivery.headers:
+                    data = reply_data(effect)
+                    into.size += 512 + len(data)
+                    if len(data) > limit:
+                        raise BadEffectError(f"replied with {len(data)} bytes; the limit is {limit}")
+                    reply_to = self._reply_topic(delivery)
+                    if reply_to is not None:
+                        kind = f"{delivery.route.intent.name}.reply"
+                        outputs.append(reply(delivery, data, kind, self._plan.topology, reply_to, None))
+            elif isinstance(effect, Schedule):
+                if emitter is None:
+                    emitter = Emitter(delivery, self._partition, reactor)
+                self._schedule(delivery, reactor, effect, emitter, into)
+            elif isinstance(effect, Cancel):
+                into.timers.append((_timer_key(reactor, delivery.key, effect.name), None))
+                into.size += 64
+            else:
+                raise BadEffectError(
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, a list of them, "
+                    f"or None"
+                )
+
+    def _schedule(
+        self, delivery: Delivery, reactor: ReactorPlan, effect: Schedule, emitter: Emitter, into: Consequences
+    ) -> None:
+        intent = effect.intent
+        plan = self._plan.emits.get(type(intent))
+        if plan is None:
+            raise _unknown("scheduled", intent)
+        if effect.clock not in {"wall", "event"}:
+            raise BadEffectError(f"scheduled by the clock {effect.clock!r}; there are 'wall' and 'event'")
+        clock = EVENT if effect.clock == "event" else WALL
+        now_ms = delivery.now_ms if clock == WALL else event_time_ms(delivery.headers, delivery.record.timestamp)
+        due_ms = _due_ms(effect, now_ms)
+        # What a timer causes when it fires was judged when that timer was set, and may be long ago. It is judged anew
+        # for each further timer, or a token that is good for minutes would do for a chain of them that never ends.
+        judged_ms = delivery.at_ms if delivery.timer is None else delivery.now_ms
+        horizon_ms = self._limits.timer_ms
+        if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
+            raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
+        output = emitter.emit(intent, plan, len(into.outputs) + len(into.timers))
+        claims = delivery.claims
+        key = output.key
+        assert key is not None
+        length = len(output.value or b"")
+        if length > self._limits.output_bytes:
+            raise BadEffectError(f"scheduled {length} bytes; the limit is {self._limits.output_bytes}")
+        route = self._routes.get((output.topic, plan.intent.type))
+        if route is not None and partition_of(key, self._plan.partitions) == self._partition:
+            refusal = self._judge(claims, route, route.values(intent), judged_ms)
+            if refusal is not None:
+                raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
+        headers = list(output.headers)
+        ce_id = dict(headers)["ce_id"]
+        assert ce_id is not None
+        if claims is not None:
+            headers.append(("pf-context", claims.token))
+        record = SourceRecord(delivery.record.offset, judged_ms, key, output.value, tuple(headers))
+        timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
+        name = effect.name
+        timer_key = (
+            _timer_key(reactor, delivery.key, name)
+            if name is not None
+            # Beside all names that users give: those are text.
+            else changelog.timer_key(reactor.spec.id, delivery.key, b"\xff" + ce_id)
+        )
+        into.timers.append((timer_key, encode_timer(timer)))
+        into.size += 128 + size_of(record)
+
+    def _judge(self, claims: Claims | None, route: Route, values: Any, at_ms: int) -> Refusal | None:
+        if claims is None:
+            return Refusal("missing_context", "the caller came without a context") if route.requirements else None
+        decided = self._authority.decide(claims.token, route, values, at_ms)
+        if isinstance(decided, Refusal):
+            return decided
+        return None if claims.not_before_ms <= at_ms < claims.expires_ms else claims.valid_at(at_ms)
+
+    def refusal(self, delivery: Delivery, refusal: Refusal) -> list[Output]:
+        """The reply that tells the sender of a refusal, if there is somewhere to tell it."""
+        reply_to = self._reply_topic(delivery)
+        if reply_to is None:
+            return []
+        data = orjson.dumps({"error": refusal.code, "message": refusal.reason})
+        return [reply(delivery, data, "pf.refused", self._plan.topology, reply_to, refusal.code)]
+
+    def _reply_topic(self, delivery: Delivery) -> str | None:
+        """Where a reply goes: where it was asked for, by somebody who has proven who they are."""
+        raw = delivery.headers.get("pf-reply-to")
+        return None if raw is None or delivery.claims is None else self._admission.reply_topic(raw)
+
+
+def _due_ms(effect: Schedule, now_ms: int) -> int:
+    match effect.at, effect.after:
+        case None, timedelta() as after:
+            due_ms = now_ms + round(after.total_seconds() * 1000)
+        case None, (int() | float()) as seconds:
+            try:
+                due_ms = now_ms + round(seconds * 1000)
+            except (ValueError, OverflowError) as error:
+                raise BadEffectError(f"scheduled after={seconds!r}, which is no time") from error
+        case datetime() as at, None if at.tzinfo is not None:
+            due_ms = round(at.timestamp() * 1000)
+        case _:
+            raise BadEffectError(
+                f"scheduled at={effect.at!r}, after={effect.after!r}: give one of them, after as seconds or a timedelta, at "
+                f"as a datetime with a zone"
+            )
+    if due_ms < 0:
+        raise BadEffectError(f"scheduled for a time before 1970: at={effect.at!r}, after={effect.after!r}")
+    return due_ms
+
+
+def _timer_key(reactor: ReactorPlan, key: bytes, name: object) -> bytes:
+    if not isinstance(name, str) or not name:
+        raise BadEffectError(f"named a timer {name!r}; a name is text")
+    try:
+        return changelog.timer_key(reactor.spec.id, key, name.encode())
+    except UnicodeEncodeError as error:
+        raise BadEffectError(f"named a timer {name!r}, which has no UTF-8") from error
+
+
+def _unknown(verb: str, intent: object) -> BadEffectError:
+    return BadEffectError(
+        f"{verb} {type(intent).__name__}, which the topology does not know: handle it, or list it in emits"
+    )

@@ -1,0 +1,51 @@
+"""What the lanes of a worker have in common."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pf_stream.clock import Clock
+from pf_stream.core.authorise import Authority
+from pf_stream.core.limits import Limits
+from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.reader import Reader
+from pf_stream.engine.watchdog import Whereabouts
+from pf_stream.kafka.appender import Appender
+from pf_stream.kafka.link import Link, Partition
+from pf_stream.model.topology import Guarantee
+
+__all__ = ["Shared"]
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the lanes of a worker have in common."""
+
+    worker_id: str
+    """Name of the worker."""
+    group: str
+    """The consumer group."""
+    guarantee: Guarantee
+    """How lanes commit."""
+    clock: Clock
+    """Wall time."""
+    authority: Authority
+    """Who may do what."""
+    limits: Limits
+    """Bounds of units and records."""
+    contexts: ContextMaker
+    """Narrowed tokens."""
+    control: Link
+    """For leases, recovery, offsets and single records."""
+    reader: Reader
+    """Source records."""
+    changelog: Appender
+    """Commits."""
+    outputs: Appender
+    """Outputs; on a connection of its own, so that no commit waits for them."""
+    trial: asyncio.Lock
+    """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
+    committed: Callable[[Partition, int], None]
+    """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    """The step that is being done."""

@@ -1,0 +1,131 @@
+"""``guarantee: transactional``: state, outputs and group offsets of a unit in one Kafka transaction."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from pf_stream.core.outbox import OutboxEntry
+from pf_stream.core.unit import CommitUnit
+from pf_stream.engine.commit import Events, Unsent
+from pf_stream.engine.encode import OutboxBuilder, encode_unit
+from pf_stream.engine.lease import Lease, acquire
+from pf_stream.engine.shared import Shared
+from pf_stream.engine.targets import NOT_TAKEN, Targets
+from pf_stream.kafka.batch import record_count
+from pf_stream.kafka.errors import AppendError, KafkaError
+from pf_stream.kafka.link import Partition
+from pf_stream.kafka.transaction import Transactions
+
+__all__ = ["TransactionalCommitter"]
+
+ABORT_S: Final = 2.0
+"""How long a failed commit tries to abort. If it cannot, the next owner does, or the coordinator after a minute."""
+
+
+class TransactionalCommitter:
+    """A unit is one transaction under the lane's transactional id. A :class:`Committer`.
+
+    Readers with ``read_committed`` see state, outputs and offsets of a unit together or not at all, so there is no
+    outbox and nothing is sent twice. The fence is the same as in the other mode: an ordinary batch under the new epoch,
+    which refuses a predecessor of either mode.
+    """
+
+    def __init__(self, lease: Lease, lane: Partition, shared: Shared, targets: Targets, events: Events) -> None:
+        self._lease = lease
+        self._lane = lane
+        self._shared = shared
+        self._targets = targets
+        self._events = events
+        self._transactions = Transactions(shared.control, lane, lease.producer_id, lease.epoch)
+        self._left: list[OutboxEntry] = []
+        """Outputs that lives under the other guarantee left unsent: part of the next transaction, as are their marks."""
+
+    @classmethod
+    async def acquire(cls, lane: Partition, shared: Shared, targets: Targets, events: Events) -> Self:
+        """Take the lane, and abort what a predecessor left open; only when the group has assigned it."""
+        lease = await acquire(shared.control, shared.changelog, lane, shared.worker_id, shared.clock.now_ms())
+        return cls(lease, lane, shared, targets, events)
+
+    @property
+    def fence(self) -> int:
+        return self._lease.fence
+
+    @property
+    def backlog(self) -> int:
+        return 0
+
+    def begin(self, unsent: Unsent) -> None:
+        for sequence, entries in unsent:
+            self._left += entries.values()
+            self._events.sent(sequence, entries)
+
+    async def run(self) -> None:
+        """Outputs are part of the commit."""
+
+    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
+        outputs: dict[Partition, list[OutboxEntry]] = {}
+        for entry in (*self._left, *(await self._targets.entries(unit)).values()):
+            outputs.setdefault((entry.topic, entry.partition), []).append(entry)
+        batch = encode_unit(unit, {}, self._shared.clock.now_ms())
+        try:
+            writable = await self._transactions.add({self._lane, *outputs}, self._targets.is_optional)
+            for topic in {target[0] for target in outputs.keys() - writable}:
+                self._targets.dropped(topic, "it does not exist, or this principal may not write it")
+            offset = await self._write(unit, batch, {at: outputs[at] for at in outputs if at in writable})
+            await self._transactions.end(commit=True)
+        except BaseException:
+            await self._abort()
+            raise
+        self._left.clear()
+        # Behind the batch comes the marker of the transaction.
+        return offset + record_count(batch)
+
+    async def _write(
+        self, unit: CommitUnit[OutboxBuilder], batch: bytes, outputs: dict[Partition, list[OutboxEntry]]
+    ) -> int:
+        """Everything of the transaction at once; returns the offset of the changelog's batch."""
+        appended = self._shared.changelog.submit(
+            self, self._lane, self._lease.stamp(self._lane, batch, transactional=True), self._transactions.id
+        )
+        work: list[Coroutine[Any, Any, None]] = [self._send(target, entries) for target, entries in outputs.items()]
+        if unit.count:
+            offsets = {(topic, self._lane[1]): position for topic, position in unit.positions.items()}
+            work.append(self._transactions.commit_offsets(self._shared.group, offsets))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in work:
+                    group.create_task(part)
+                return await appended
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _send(self, target: Partition, entries: Sequence[OutboxEntry]) -> None:
+        """Outputs of one partition, one after another: a refused one must leave no gap in the numbering."""
+        for entry in entries:
+            batch = await self._targets.batch(entry)
+            stamped = self._lease.stamp(target, batch, transactional=True)
+            try:
+                await self._shared.outputs.submit(self, target, stamped, self._transactions.id)
+            except NOT_TAKEN as error:
+                if not self._targets.is_optional(target[0]):
+                    raise
+                self._targets.dropped(target[0], error)
+                if isinstance(error, AppendError):
+                    self._lease.take_back(target, batch)
+
+    async def _abort(self) -> None:
+        """Let readers pass what nobody will commit; whether it works or not, this lease has come to its end."""
+        self.stop()
+        with suppress(KafkaError, AnyKafkaError, TimeoutError):
+            async with asyncio.timeout(ABORT_S):
+                await self._transactions.end(commit=False)
+
+    async def wait_until_sent(self) -> None:
+        """Nothing is on its way."""
+
+    def stop(self) -> None:
+        self._shared.changelog.drop(self)
+        self._shared.outputs.drop(self)

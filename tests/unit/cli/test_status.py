@@ -1,0 +1,83 @@
+"""``pf status``: what is printed of what workers tell."""
+
+import dataclasses
+import json
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from pf_stream.cli import _build
+from pf_stream.clock import WallClock
+from pf_stream.components import status
+from pf_stream.components.registry import Component
+from pf_stream.core.status import LaneState, LaneStatus
+
+RUNNING = LaneStatus("intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5)
+RECOVERING = LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.4)
+PAUSED = LaneStatus("totals", "log", 0, LaneState.paused, until_ms=1_767_225_600_000)
+STOPPED = LaneStatus(
+    "totals", "log", 1, LaneState.stopped, code="state_undecodable", reason="reactor 'fleet' has a state under [bold]N1"
+)
+
+
+def worker(*lanes: LaneStatus, silent_ms: int = 0) -> Component:
+    heard_ms = WallClock().now_ms() - silent_ms
+    times = {"started_ms": heard_ms, "heartbeat_ms": heard_ms}
+    return Component("worker", "flights-0", "1", "flights", "flights", "flights-0", (), (), **times, lanes=lanes)
+
+
+def pf_status(monkeypatch: pytest.MonkeyPatch, *found: Component, output: str = "table") -> Result:
+    monkeypatch.setattr(status, "components", lambda _: list(found))
+    environment = {"COLUMNS": "60", "PF_BOOTSTRAP_SERVERS": "nobody.invalid:1"}
+    return CliRunner().invoke(_build(), ["status", "-o", output], env=environment)
+
+
+def test_every_state_is_told_in_sixty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch, worker(RUNNING, RECOVERING, PAUSED, STOPPED))
+    assert done.exit_code == 5
+    assert max(map(len, done.stdout.splitlines())) <= 60
+    words = " ".join(done.stdout.split())
+    assert "flights-0 - - running" in words
+    assert "intents-0 3 running" in words
+    assert "intents-1 - recovering 40 %" in words
+    assert "paused until 2026-01-01T00:00:00.000Z" in words
+    assert "stopped: state_undecodable:" in words
+    assert "[bold]N1" in words
+
+
+def test_a_healthy_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch, worker(RUNNING, RECOVERING, PAUSED))
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_a_lost_worker_is_told_without_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch, worker(RUNNING, silent_ms=100_000))
+    assert done.exit_code == 5
+    assert "lost: not heard of for 1" in " ".join(done.stdout.split())
+    assert "intents-0" not in done.stdout
+
+
+def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch)
+    assert done.exit_code == 0
+    assert "no worker has announced itself" in done.stderr
+
+
+def test_json_has_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = json.loads(pf_status(monkeypatch, worker(PAUSED, STOPPED), output="json").stdout)
+    assert set(data) == {"healthy", "workers", "unassigned"}
+    (one,) = data["workers"]
+    assert set(one) == {"worker", "app", "status", "started", "heartbeat", "lanes"}
+    paused, stopped = one["lanes"]
+    assert set(paused) == {field.name for field in dataclasses.fields(LaneStatus)} - {"until_ms"} | {"lane", "until"}
+    assert paused["until"] == "2026-01-01T00:00:00.000Z"
+    assert (stopped["lane"], stopped["state"], stopped["code"]) == ("totals-1", "stopped", "state_undecodable")
+
+
+def test_yaml_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pf_status(monkeypatch, worker(PAUSED, STOPPED), output="yaml")
+    assert done.exit_code == 5
+    same = pf_status(monkeypatch, worker(PAUSED, STOPPED), output="json")
+    read, data = YAML(typ="safe", pure=True).load(done.stdout), json.loads(same.stdout)
+    assert read["workers"][0]["lanes"] == data["workers"][0]["lanes"]
