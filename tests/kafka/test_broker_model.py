@@ -11,6 +11,7 @@ import pytest
 from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.batch import BatchBuilder, stamp
 from pf_stream.kafka.link import ConnectionSettings, Link, Partition
+from pf_stream.kafka.transaction import init_producer_id
 from tests.simulation.broker import Broker
 from tests.simulation.network import Client, Network
 from tests.simulation.virtual import VirtualLoop
@@ -41,7 +42,7 @@ class Script:
 
     async def producer(self, name: str = "t") -> tuple[int, int]:
         """A producer id with its epoch; only how they differ from the first is the same everywhere."""
-        return await self._link.init_producer_id(f"{self._unique}-{name}")
+        return await init_producer_id(self._link, f"{self._unique}-{name}")
 
     async def append(self, topic: str, producer: tuple[int, int], sequence: int, count: int = 1, **how: Any) -> None:
         await self.append_batch(topic, stamp(batch(count, **how), *producer, sequence))
