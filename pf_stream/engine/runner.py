@@ -339,6 +339,10 @@ class LaneRunner:
                     self.lane.acknowledged()
         except TimeoutError:
             return False
+        except (PFError, AnyKafkaError) as error:
+            # Often it is not ours any more, which is why it is taken from us; the other lanes must end in good order.
+            log.warning("lane was lost before it had ended", lane=repr(self), reason=str(error))
+            return False
         return not self.stopped
 
     async def close(self, seconds: float) -> None:
