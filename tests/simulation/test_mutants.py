@@ -17,6 +17,7 @@ import pytest
 from pf_stream.core import changelog
 from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
+from pf_stream.core.timers import Timers
 from pf_stream.engine import leased
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.leased import LeasedCommitter
@@ -149,6 +150,22 @@ def dedupe_by_offset_alone(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, Source, "take", ("    if last is not None and mark <= last:\n        return False\n", ""))
 
 
+def timer_removed_in_another_unit(patch: pytest.MonkeyPatch) -> None:
+    """What a timer does is durable before the timer is gone."""
+    late: dict[Timers, list[tuple[bytes, None]]] = {}
+    rewrite(
+        patch,
+        Timers,
+        "seal",
+        ("entries: list[tuple[bytes, bytes | None]] = []", "entries = late.pop(self, [])"),
+        (
+            "        entries.append((key, raw))\n",
+            "        (late.setdefault(self, []) if raw is None else entries).append((key, raw))\n",
+        ),
+        late=late,
+    )
+
+
 @dataclass
 class _Running:
     """The simulation that runs, for mutants that must look into the model."""
@@ -185,6 +202,7 @@ MUTANTS: Final = [
     Mutant(no_running_position, frozenset({"uncommitted position", "wrong state", "wrong outputs", "stuck"})),
     Mutant(acquire_again_when_fenced, frozenset({"unassigned lease"}), ("freeze",)),
     Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
     Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
 ]
 

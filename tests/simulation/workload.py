@@ -7,6 +7,7 @@ import dataclasses
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple
 
 from pf_stream import (
@@ -19,6 +20,7 @@ from pf_stream import (
     Key,
     Reactor,
     Reply,
+    Schedule,
     State,
     Topology,
     on,
@@ -52,6 +54,7 @@ class Put(Intent, name="sim.put", version=1, requires=BoxCap.put("/{box}")):
     number: int
     room: str
     act: str = "keep"
+    timer_s: float | None = None
     padding: str = ""
 
 
@@ -75,10 +78,25 @@ class Heard(Intent, name="sim.heard", version=1, topic="heard", requires=PUBLIC)
     number: Annotated[int, Key]
 
 
+class Rang(Intent, name="sim.rang", version=1, requires=BoxCap.put("/{box}")):
+    """A timer that a ``Put`` has set."""
+
+    box: Annotated[str, Key]
+    number: int
+    due_ms: int
+
+
+class Rung(Intent, name="sim.rung", version=1, topic="rung", requires=PUBLIC):
+    """Another topology is told of a number by a timer."""
+
+    number: Annotated[int, Key]
+
+
 class Box(State):
-    """The numbers that were put here, in order."""
+    """The numbers that were put here, in order, and those for which a timer rang."""
 
     numbers: list[int] = dataclasses.field(default_factory=list)
+    rung: list[int] = dataclasses.field(default_factory=list)
     weight: int = 0
     padding: str = ""
 
@@ -98,11 +116,22 @@ class Boxes(Reactor[Box], id="boxes"):
                 state.weight = "heavy"  # type: ignore[assignment]
             case "swell":
                 state.padding = "x" * 60_000
-        return [
+        effects: list[Emit | Reply | Schedule] = [
             Emit(Moved(room=intent.room, box=intent.box, number=intent.number)),
             Emit(Told(number=intent.number)),
             Reply({"number": intent.number}),
         ]
+        if intent.timer_s is not None:
+            due_ms = round(ctx.now.timestamp() * 1000) + round(intent.timer_s * 1000)
+            effects.append(Schedule(Rang(box=intent.box, number=intent.number, due_ms=due_ms), after=intent.timer_s))
+        return effects
+
+    @on
+    def rang(self, intent: Rang, state: Box, ctx: Context) -> Effects:
+        if ctx.now.timestamp() * 1000 < intent.due_ms:
+            raise RuntimeError("too early")
+        state.rung.append(intent.number)
+        return Emit(Rung(number=intent.number))
 
 
 class Room(State):
@@ -125,7 +154,7 @@ topology = Topology(
     [Boxes, Rooms],
     internal=["moves"],
     replies=["replies", "answers.*"],
-    emits=[Told, Heard],
+    emits=[Told, Heard, Rung],
     partitions=PARTITIONS,
 )
 
@@ -163,6 +192,8 @@ class Expected:
     """Numbers of each box, in the order of its partition's log."""
     rooms: dict[str, Counter[int]] = field(default_factory=dict)
     """Numbers of each room: they come from several lanes, in whatever order."""
+    rung: dict[str, Counter[int]] = field(default_factory=dict)
+    """Numbers of each box for which a timer must ring."""
     told: Counter[int] = field(default_factory=Counter)
     replies: Counter[tuple[int | None, str]] = field(default_factory=Counter)
     """Number, or ``None`` and the code of a refusal."""
@@ -182,7 +213,7 @@ class Sender:
         """Some records for a partition; :meth:`appended` must follow."""
         builder = BatchBuilder(1 << 20, compress=self._dice.random() < 0.5)
         for _ in range(count):
-            put, fault, headers = self._choose(partition)
+            put, fault, headers = self._choose(partition, now_ms)
             key, value = put.__intent__.key_of(put), put.__intent__.encode(put)
             match fault:
                 case "malformed_payload":
@@ -193,15 +224,17 @@ class Sender:
             self._pending.append((put, fault, ("pf-reply-to", REPLIES) in headers))
         return builder.build()
 
-    def _choose(self, partition: int) -> tuple[Put, str | None, list[Header]]:
+    def _choose(self, partition: int, now_ms: int) -> tuple[Put, str | None, list[Header]]:
         dice = self._dice
         self._sent += 1
         number = self._sent
         misplaced = dice.random() < 0.1
         # A misplaced record may be overtaken by a later one, so each has a box of its own.
-        box = _name(partition, f"m{number}-" if misplaced else f"b{dice.randrange(2)}-", misplaced=misplaced)
+        held = not misplaced and dice.random() < 0.05  # and one that is put aside too
+        apart = misplaced or held
+        box = _name(partition, f"m{number}-" if apart else f"b{dice.randrange(2)}-", misplaced=misplaced)
         act, fault = "keep", None
-        if not misplaced and dice.random() < 0.15:
+        if not apart and dice.random() < 0.15:
             fault = dice.choice([*POISON.values(), "missing_context", "malformed_payload", "key_mismatch"])
             act = next((act for act, code in POISON.items() if code == fault), "keep")
         put = Put(
@@ -209,6 +242,7 @@ class Sender:
             number=number,
             room=f"r{dice.randrange(3)}",
             act=act,
+            timer_s=dice.choice([None] * 6 + [0.0, 0.02, 0.5, 20.0]),
             padding=dice.choice(["", "", "", "x" * 600]),
         )
         headers: list[Header] = [
@@ -220,6 +254,9 @@ class Sender:
         ]
         if fault != "missing_context":
             headers.append(("pf-context", TOKEN.encode()))
+        if held:
+            due = datetime.fromtimestamp(now_ms / 1000 + dice.choice([0.01, 0.3, 15.0]), UTC)
+            headers.append(("pf-not-before", due.isoformat().encode()))
         reply_to = dice.choice([None, None, REPLIES, NOBODY])
         if reply_to is not None:
             headers.append(("pf-reply-to", reply_to))
@@ -240,6 +277,8 @@ class Sender:
             expected.boxes.setdefault(put.box, []).append(put.number)
             expected.rooms.setdefault(put.room, Counter())[put.number] += 1
             expected.told[put.number] += 1
+            if put.timer_s is not None:
+                expected.rung.setdefault(put.box, Counter())[put.number] += 1
             if reply:
                 expected.replies[put.number, ""] += 1
 

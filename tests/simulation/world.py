@@ -38,6 +38,9 @@ SESSION_S: Final = 10.0
 SETTLE_S: Final = 120.0
 """How long after the last misfortune everything must be done: longer than the longest pause between two rejoins."""
 
+LATER_MS: Final = 7_200_000
+"""How far clocks are put forward at the end, so that every timer is due, also one that was set by a clock that was ahead."""
+
 LaneKey = tuple[str, int]
 
 
@@ -156,10 +159,11 @@ class Group:
         for _ in range(100):
             if worker.silent and not worker.gone.done():
                 await asyncio.sleep(SESSION_S / 100)  # it has let go, and cannot say so
+        if task.done():
+            task.result()  # an error would crash the consumer
         if not task.done() or worker.silent or worker.gone.done():
             self.expel(worker)
             return
-        task.result()
         simulation.check_hints(worker)
 
     def _assign(self, worker: Worker, share: frozenset[LaneKey]) -> None:
@@ -347,6 +351,7 @@ class Simulation:
         worker = Worker(f"w{self._started}", self.loop)
         self._started += 1
         self.workers.append(worker)
+        worker.clock.skew_ms = LATER_MS if self._calm else 0
         self.note(f"{worker.name} starts")
         started = self.loop.start(worker.process, worker.start([*self.plans.values()], self, self.limits))
 
@@ -556,6 +561,7 @@ class Simulation:
         self._calm = True
         for worker in self.workers:
             worker.process.fuse = None
+            worker.clock.skew_ms = LATER_MS
         end = self.loop.time() + SETTLE_S
         while True:
             if not self.workers:
@@ -592,6 +598,8 @@ class Simulation:
             unit = log.last.get(changelog.UNIT)
             sent = -1 if unit is None else changelog.UNIT_VALUE.unpack(unit)[1]
             for key, value in log.last.items():
+                if key[1:2] == b"t" and value is not None:
+                    return f"{group.changelog}-{number} has timers that wait"
                 if key[1:2] == b"o" and value is not None and changelog.OUTBOX_KEY.unpack(key)[1] > sent:
                     return f"{group.changelog}-{number} has outputs that are not marked as sent"
         return ""
@@ -688,6 +696,7 @@ class Simulation:
     def check_states(self, when: str) -> None:
         """Each state is the fold of what was sent."""
         found: dict[tuple[str, str], list[int]] = {}
+        rung: dict[str, Counter[int]] = {}
         expected = self.sender.expected
         for worker in self.workers:
             for runner in worker.lanes.runners:
@@ -697,10 +706,14 @@ class Simulation:
                         if raw is not None:
                             if (reactor.spec.id, key) in found:
                                 self.fail("wrong state", f"{reactor.spec.id} {key} lives twice")
-                            found[reactor.spec.id, key] = orjson.loads(raw)["numbers"]
+                            state = orjson.loads(raw)
+                            found[reactor.spec.id, key] = state["numbers"]
+                            if state.get("rung"):
+                                rung[key] = Counter(state["rung"])
         boxes = {key: numbers for (reactor, key), numbers in found.items() if reactor == "boxes"}
         rooms = {key: numbers for (reactor, key), numbers in found.items() if reactor == "rooms"}
         self._same("wrong state", f"boxes {when}", boxes, expected.boxes)
+        self._same("wrong state", f"timers {when}", rung, expected.rung)
         self._same("wrong state", f"rooms {when}", {key: Counter(room) for key, room in rooms.items()}, expected.rooms)
         for room, numbers in rooms.items():
             for box, wanted in expected.boxes.items():
@@ -714,6 +727,8 @@ class Simulation:
         for topic, reader in (("told", "numbers told"), ("heard", "numbers heard")):
             numbers = [orjson.loads(record.value or b"")["number"] for record in self._once(f"sim.{topic}")]
             self._same("wrong outputs", reader, Counter(numbers), expected.told)
+        rung = Counter(orjson.loads(record.value or b"")["number"] for record in self._once("sim.rung"))
+        self._same("wrong outputs", "numbers rung", rung, sum(expected.rung.values(), Counter()))
         replies: Counter[tuple[int | None, str]] = Counter()
         for record in self._once("sim.replies"):
             code = dict(record.headers).get("pf-error-code") or b""
