@@ -132,7 +132,12 @@ class LaneRunner:
         self._last_offset = committer.fence
         await self._start_positions(positions)
         committer.begin(self.lane.unsent())
-        work = {"process": self._process(committer), "commit": self._commit(committer), "send": committer.run()}
+        # Not yet called: a task that is cancelled before its first turn would leave a coroutine behind that nobody awaits.
+        work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "process": partial(self._process, committer),
+            "commit": partial(self._commit, committer),
+            "send": committer.run,
+        }
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
@@ -274,6 +279,7 @@ class LaneRunner:
                 continue
             self._room.set()
             self._last_offset = await committer.commit(unit)
+            lane.acknowledged()
             self._committing = False
             if self._on_trial:
                 if unit.count:
@@ -319,11 +325,12 @@ class LaneRunner:
                     unit = self.lane.seal()
                     assert not isinstance(unit, Rewind)
                     self._last_offset = await committer.commit(unit)
+                    self.lane.acknowledged()
         except TimeoutError:
             return False
         except (PFError, AnyKafkaError) as error:
-            # It is being closed anyway; who opens it next recovers.
-            log.warning("lane not left cleanly", lane=repr(self), reason=str(error))
+            # Often it is not ours any more, which is why it is taken from us; the other lanes must end in good order.
+            log.warning("lane was lost before it had ended", lane=repr(self), reason=str(error))
             return False
         return not self.stopped
 
@@ -357,9 +364,9 @@ class LaneRunner:
         self._idle.set()
         return tasks
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except (PFError, AnyKafkaError) as error:
