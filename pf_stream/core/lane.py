@@ -167,7 +167,7 @@ class Lane(Generic[O]):
         self.timers.begin()
         self._once.begin()
         self.suspects.begin()
-        if self.suspects.careful:
+        if self.suspects.slow or self.suspects.careful:
             self._room = 1
         self._open_unit()
         return positions
