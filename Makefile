@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.pf-stream-installed
 MINUTES ?=
 SEED ?=
 
-.PHONY: help demo demo-stop test check unit bench chaos soak clean
+.PHONY: help demo demo-stop test check unit simulate bench chaos soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(INSTALLED) ## Lint, format, types, and the rule of imports
 
 unit: $(INSTALLED) ## Run the tests that need no Kafka
 	$(BIN)/python -m pytest tests/unit
+
+simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 to replay one
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED))
 
 bench: $(INSTALLED) ## Measure the throughput of the flights topology
 	@$(BIN)/python bench/flights.py

@@ -39,9 +39,9 @@ O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - out
 class Lane(Generic[O]):
     """One partition of one group.
 
-    Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`fire`, :meth:`step` and
-    :meth:`seal` in turn; :meth:`sent` tells which outputs need not be kept. After any failed append the object is thrown
-    away.
+    Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`fire`, :meth:`step`,
+    :meth:`seal` and :meth:`acknowledged` in turn; :meth:`sent` tells which outputs need not be kept. After any failed
+    append the object is thrown away.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class Lane(Generic[O]):
         )
         self._collect = collect
         self._room = limits.unit_records
+        self._replaced: dict[tuple[int, bytes], bytes | None] = {}
+        """What the sealed unit replaces, by reactor and key, until it is acknowledged."""
         # what the changelog holds beside states and positions
         self._header: Header | None = None
         self._watermarks: dict[tuple[str, str], int] = {}
@@ -104,17 +106,21 @@ class Lane(Generic[O]):
                         cold.pop(name, None)
                     else:
                         cold[name] = value
-                case b"w" if value is not None:
+                case b"w":
                     reactor, at = changelog.parse_name(key, 2)
                     topic, _ = changelog.parse_name(key, at)
+                    if value is None:
+                        self._watermarks.pop((reactor, topic), None)
+                        continue
                     self._watermarks[reactor, topic], topic_id = changelog.WATERMARK_VALUE.unpack(value)
                     if topic in self.sources:
                         self.sources[topic].topic_id = topic_id
-                case b"d" if value is not None:
+                case b"d":
                     topic, at = changelog.parse_name(key, 2)
                     incarnation, _ = changelog.parse_name(key, at)
                     if topic in self.sources:
-                        self.sources[topic].restore_mark(incarnation.encode(), changelog.MARK_VALUE.unpack(value))
+                        mark = None if value is None else changelog.MARK_VALUE.unpack(value)
+                        self.sources[topic].restore_mark(incarnation.encode(), mark)
                 case b"o":
                     _, sequence, index = changelog.OUTBOX_KEY.unpack(key)
                     if value is None:
@@ -161,7 +167,7 @@ class Lane(Generic[O]):
         self.timers.begin()
         self._once.begin()
         self.suspects.begin()
-        if self.suspects.careful:
+        if self.suspects.slow or self.suspects.careful:
             self._room = 1
         self._open_unit()
         return positions
@@ -304,8 +310,12 @@ class Lane(Generic[O]):
         self._outbox.pop(sequence, None)
         self._deletions.extend(changelog.outbox_key(sequence, index) for index in indexes)
 
+    def acknowledged(self) -> None:
+        """Note that the sealed unit is durable: from now on it may be seen from outside."""
+        self._replaced.clear()
+
     def seal(self) -> CommitUnit[O] | Rewind:
-        """End the open unit.
+        """End the open unit; the one before it has been :meth:`acknowledged`.
 
         A unit that cannot be made durable is taken back instead, and the caller feeds its records again into smaller
         units, until the one intent that is to blame stands alone and becomes a dead letter.
@@ -326,7 +336,8 @@ class Lane(Generic[O]):
             return self._take_back("bad_state")
         if size > self.limits.unit_bytes_hard:
             return self._take_back("unit_too_large")
-        for (_, _, entry), (_, value) in zip(dirty, entries, strict=True):
+        for (store, key, entry), (_, value) in zip(dirty, entries, strict=True):
+            self._replaced[store.reactor.index, key] = entry.raw
             entry.raw = entry.base = value
             entry.log = None
         self.sequence += 1
@@ -404,14 +415,18 @@ class Lane(Generic[O]):
         return self._header is None
 
     def stored(self, reactor: str, key: bytes) -> bytes | None:
-        """JSON of the last sealed state of *reactor* under *key*, or ``None``; in the current version, whatever is stored.
+        """JSON of the last acknowledged state of *reactor* under *key*, or ``None``; in the current version.
 
         Raises :class:`StateUndecodableError` if it is not to be had in that version.
         """
         for store in self.stores:
             if store.reactor.spec.id == reactor:
-                entry = store.live.get(key)
-                raw = store.cold.get(key) if entry is None else entry.raw
+                at = store.reactor.index, key
+                if at in self._replaced:
+                    raw = self._replaced[at]
+                else:
+                    entry = store.live.get(key)
+                    raw = store.cold.get(key) if entry is None else entry.raw
                 return None if raw is None else current_json(store.reactor.spec, key, raw)
         return None
 

@@ -242,9 +242,9 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
-            allowed = self._denied.pop(key, None)
-            if allowed is not None and allowed not in self._denied.values():
-                log.info("Kafka allows it again", action=allowed)
+            if key in self._denied:
+                # That it opens proves nothing: what is refused may be a read or a write that comes only now.
+                self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._allowed, key)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -290,8 +290,16 @@ class Lanes:
                 every_s=AUTHORISATION_S,
             )
         self._denied[key] = error.action
+        if key in self._waiting:
+            self._waiting[key].cancel()
         self._note_stopped(runner, error.code, str(error))
         self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+
+    def _allowed(self, key: LaneKey) -> None:
+        del self._waiting[key]
+        action = self._denied.pop(key)
+        if action not in self._denied.values():
+            log.info("Kafka allows it again", action=action)
 
     def _open_again(self, key: LaneKey) -> None:
         del self._waiting[key]

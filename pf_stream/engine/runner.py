@@ -22,12 +22,13 @@ from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.recovery import recover
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Partition, refusal
+from pf_stream.kafka.link import Partition
 from pf_stream.model.topology import Guarantee
 
 __all__ = ["LaneRunner"]
@@ -119,7 +120,9 @@ class LaneRunner:
         if committer.fence != known + 1:
             self.lane = self._new_lane()
             self._state = LaneState.recovering
-            await self._recover(committer.fence)
+            self.recovered = await recover(
+                shared.control, self._changelog, committer.fence, self.lane.restore, self._recovering
+            )
             self._state, self._progress = LaneState.opening, None
             if self.lane.is_new:
                 await self._check_partitions()
@@ -129,7 +132,12 @@ class LaneRunner:
         self._last_offset = committer.fence
         await self._start_positions(positions)
         committer.begin(self.lane.unsent())
-        work = {"process": self._process(committer), "commit": self._commit(committer), "send": committer.run()}
+        # Not yet called: a task that is cancelled before its first turn would leave a coroutine behind that nobody awaits.
+        work: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "process": partial(self._process, committer),
+            "commit": partial(self._commit, committer),
+            "send": committer.run,
+        }
         self._tasks = [
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
@@ -139,22 +147,8 @@ class LaneRunner:
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
-    async def _recover(self, fence: int) -> None:
-        shared = self._shared
-        begin = position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
-        while position < fence:
-            self._progress = (position - begin) / (fence - begin)
-            result = await shared.control.fetch_one(self._changelog, position)
-            if result.error is not None:
-                raise refusal(f"read {self._changelog[0]}", result.error)
-            if result.chunk is None:
-                continue
-            # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
-            records = [record for record in result.chunk if position <= record.offset < fence]
-            self.lane.restore((record.key or b"", record.value) for record in records)
-            self.recovered += len(records)
-            position = result.chunk.next_offset
-            await asyncio.sleep(0)
+    def _recovering(self, part: float) -> None:
+        self._progress = part
 
     async def _check_partitions(self) -> None:
         """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
@@ -285,6 +279,7 @@ class LaneRunner:
                 continue
             self._room.set()
             self._last_offset = await committer.commit(unit)
+            lane.acknowledged()
             self._committing = False
             if self._on_trial:
                 if unit.count:
@@ -330,11 +325,12 @@ class LaneRunner:
                     unit = self.lane.seal()
                     assert not isinstance(unit, Rewind)
                     self._last_offset = await committer.commit(unit)
+                    self.lane.acknowledged()
         except TimeoutError:
             return False
         except (PFError, AnyKafkaError) as error:
-            # It is being closed anyway; who opens it next recovers.
-            log.warning("lane not left cleanly", lane=repr(self), reason=str(error))
+            # Often it is not ours any more, which is why it is taken from us; the other lanes must end in good order.
+            log.warning("lane was lost before it had ended", lane=repr(self), reason=str(error))
             return False
         return not self.stopped
 
@@ -368,9 +364,9 @@ class LaneRunner:
         self._idle.set()
         return tasks
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except (PFError, AnyKafkaError) as error:

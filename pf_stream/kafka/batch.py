@@ -21,7 +21,7 @@ try:
 except ImportError:  # the C extension is missing on this platform: slower, equal
     crc32c = _crc_python
 
-__all__ = ["BatchBuilder", "Chunk", "record_count", "stamp"]
+__all__ = ["BatchBuilder", "Chunk", "crc32c", "record_count", "stamp"]
 
 _NO_PRODUCER: Final = -1
 _ZSTD: Final = 4

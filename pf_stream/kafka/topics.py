@@ -12,6 +12,7 @@ from pf_stream.model import Topology
 __all__ = [
     "PROBE",
     "REGISTRY",
+    "REPLAYS",
     "CreatedTopic",
     "ListedTopic",
     "PartitionsDisagreeError",
@@ -31,6 +32,10 @@ REGISTRY = "__pf.registry"
 PROBE = "__pf.probe"
 """Topic on which workers see, when they start, whether the cluster does what leases rely on; one for the cluster."""
 
+REPLAYS = "__pf.replays"
+"""Topic that remembers which dead letters were sent again, one for the cluster; made when the first one is."""
+
+_OURS = frozenset({REGISTRY, PROBE, REPLAYS})
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CREATE_TIME = {"message.timestamp.type": "CreateTime"}
 _MIB = 1 << 20
@@ -218,7 +223,7 @@ def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTo
     """All topics of the cluster but Kafka's own, or those that *topology* needs; sorted by name."""
     purposes: dict[str, Purpose | None]
     if topology is None:
-        purposes = {name: None for name in admin.names() if not name.startswith("__") or name in {REGISTRY, PROBE}}
+        purposes = {name: None for name in admin.names() if not name.startswith("__") or name in _OURS}
     else:
         purposes = {spec.name: spec.purpose for spec in required_topics(topology)}
     found = admin.topics(purposes)

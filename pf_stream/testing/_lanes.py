@@ -105,7 +105,9 @@ class MemoryLane:
                 unit = self.lane.seal()
                 if isinstance(unit, Rewind):
                     return "rewind", []
-                return kind, self._committer.commit(unit)
+                sent = self._committer.commit(unit)
+                self.lane.acknowledged()
+                return kind, sent
         return kind, []
 
     def wakes_ms(self, now_ms: int) -> int | None:

@@ -260,6 +260,7 @@ class Bench:
         unit = self.lane.seal()
         assert isinstance(unit, CommitUnit)
         self.changelog.extend(unit.entries)
+        self.lane.acknowledged()
         return unit
 
     def commit_all(self, *records: SourceRecord, topic: str = "box.intents", now_ms: int = NOW_MS) -> list[CommitUnit]:
@@ -271,6 +272,7 @@ class Bench:
             if isinstance(unit, Rewind):
                 continue
             self.changelog.extend(unit.entries)
+            self.lane.acknowledged()
             if not unit.count:
                 return units
             units.append(unit)

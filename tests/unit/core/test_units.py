@@ -157,3 +157,19 @@ def test_how_records_share_units_decides_nothing(drawn: list[tuple[str, str, str
 def last(units: list[CommitUnit]) -> dict[bytes, bytes | None]:
     """The last value of each key, without what counts the units."""
     return {key: value for unit in units for key, value in unit.entries if key != changelog.UNIT}
+
+
+def test_a_state_is_seen_from_outside_once_its_unit_is_acknowledged() -> None:
+    bench = Bench()
+    bench.commit_all(record(0, Put(box="a", item="first")))
+    bench.feed(record(1, Put(box="a", item="second")), record(2, Put(box="b", item="third")))
+    assert isinstance(bench.lane.seal(), CommitUnit)
+    before = bench.state(Box, "boxes", "a")
+    assert before is not None
+    assert before.items == ["first"]
+    assert bench.state(Box, "boxes", "b") is None
+    bench.lane.acknowledged()
+    after = bench.state(Box, "boxes", "a")
+    assert after is not None
+    assert after.items == ["first", "second"]
+    assert bench.state(Box, "boxes", "b") is not None

@@ -1,0 +1,231 @@
+"""The engine broken on purpose, one line at a time: the simulation must notice.
+
+A mutant is the engine's own source with a line changed, so that nothing else differs. Where the line is not there any more
+the mutant fails loudly, and has to be brought up to date with the engine.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, Final
+
+import orjson
+import pytest
+
+from pf_stream.core import changelog
+from pf_stream.core.lane import Lane
+from pf_stream.core.source import Source
+from pf_stream.core.timers import Timers
+from pf_stream.engine import leased
+from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.runner import LaneRunner
+from pf_stream.engine.sender import OutputSender
+from pf_stream.kafka.appender import Appender
+from tests.simulation.broker import Header
+from tests.simulation.world import BrokenError, Simulation
+
+SEEDS: Final = range(200)
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def rewrite(
+    patch: pytest.MonkeyPatch, owner: type | ModuleType, name: str, *changes: tuple[str, str], **names: object
+) -> None:
+    """Change lines of a function; *names* are what the new lines use."""
+    function = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in changes:
+        assert source.count(old) == 1, f"bring this mutant up to date with {owner.__name__}.{name}: no {old!r}"
+        source = source.replace(old, new)
+    scope = {**function.__globals__, **names}
+    exec(compile(source, f"<mutant of {name}>", "exec"), scope)  # noqa: S102
+    patch.setattr(owner, name, scope[name])
+
+
+APPEND = "    offset = await shared.changelog.submit(self, self._lane, self._lease.stamp(self._lane, batch))\n"
+SEND = "    if outbox:\n        self._sender.send(unit.sequence, outbox)\n"
+FENCE = "lease.fence = await appender.submit(lease, partition, lease.stamp(partition, builder.build()))"
+
+
+def outputs_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, LeasedCommitter, "commit", (SEND, ""), (APPEND, SEND + APPEND))
+
+
+def offset_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    hint = "    for topic, position in unit.positions.items():\n        shared.committed((topic, self._lane[1]), position)\n"
+    rewrite(patch, LeasedCommitter, "commit", (hint, ""), (APPEND, hint + APPEND))
+
+
+def memory_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    """What is in memory counts as durable, although the append may not have been answered."""
+    in_hand = "    self.in_hand = record_count(batch)\n" + APPEND + "    self.in_hand = 0\n"
+    rewrite(patch, LeasedCommitter, "commit", (APPEND, in_hand))
+    void = "    if not clean:\n        self.void()\n"
+    kept = "    if not clean:\n        self._last_offset += getattr(self._committer, 'in_hand', 0)\n"
+    rewrite(patch, LaneRunner, "close", (void, kept))
+
+
+def no_fence(patch: pytest.MonkeyPatch) -> None:
+    """``InitProducerId`` alone: until the new owner's first append, the old one's is taken."""
+    end = "lease.fence = (await link.offsets([partition], end=True))[partition]"
+    rewrite(patch, leased, "acquire", (FENCE, end))
+
+
+def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
+    """The broker takes everything, and who reads the changelog passes over what came after a later fence."""
+    rewrite(
+        patch,
+        leased,
+        "acquire",
+        ("transactional_id(partition)", 'f"{partition}-{worker_id}-{now_ms}"'),
+    )
+    rewrite(
+        patch,
+        LaneRunner,
+        "_recover",
+        (
+            "        records = [record for record in result.chunk if position <= record.offset < fence]\n",
+            "        records = believed(self._changelog, position, fence, result.chunk.next_offset)\n",
+        ),
+        believed=believed,
+    )
+
+
+def believed(at: tuple[str, int], start: int, fence: int, end: int) -> list[Any]:
+    """The records of a changelog whose writer's fence was the last one before them."""
+    partition = Running.simulation.broker.partition(*at)
+    assert partition is not None
+    writer = -1
+    records = []
+    for batch in partition.log:
+        header = Header.of(batch)
+        for record in partition.records(header.base, header.base + header.last_delta + 1):
+            if record.key == changelog.FENCE:
+                writer = orjson.loads(record.value or b"")["producer_id"]
+            if header.producer_id == writer and start <= record.offset < min(fence, end):
+                records.append(record)
+    return records
+
+
+def unordered_appends(patch: pytest.MonkeyPatch) -> None:
+    """The latest first, and without numbers by which the broker would notice."""
+    rewrite(patch, Appender, "submit", (".append(item)", ".insert(min(1, len(self._queues[partition])), item)"))
+    rewrite(patch, OutputSender, "_submit", ("unnumbered = target in self._unnumbered", "unnumbered = True"))
+
+
+def no_running_position(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Lane, "step", ("        if record.offset < source.next:\n            continue\n", ""))
+
+
+def acquire_again_when_fenced(patch: pytest.MonkeyPatch) -> None:
+    rewrite(
+        patch,
+        Lanes,
+        "_lost",
+        (
+            "self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))",
+            "self._opening[key] = asyncio.create_task(self._open_lane(key))",
+        ),
+    )
+
+
+def watermark_without_state(patch: pytest.MonkeyPatch) -> None:
+    """Positions in a batch of their own, before the rest."""
+    apart = (
+        "    rest = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] != b'w'])\n"
+        "    first = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] == b'w'])\n"
+        "    if first.entries:\n"
+        "        batch = encode_unit(first, {}, shared.clock.now_ms())\n"
+        "        await shared.changelog.submit(self, self._lane, self._lease.stamp(self._lane, batch))\n"
+        "    batch = encode_unit(rest, outbox, shared.clock.now_ms())\n"
+    )
+    rewrite(patch, LeasedCommitter, "commit", (APPEND, apart + APPEND), replace=replace)
+
+
+def dedupe_by_offset_alone(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Source, "take", ("    if last is not None and mark <= last:\n        return False\n", ""))
+
+
+def timer_removed_in_another_unit(patch: pytest.MonkeyPatch) -> None:
+    """What a timer does is durable before the timer is gone."""
+    late: dict[Timers, list[tuple[bytes, None]]] = {}
+    rewrite(
+        patch,
+        Timers,
+        "seal",
+        ("entries: list[tuple[bytes, bytes | None]] = []", "entries = late.pop(self, [])"),
+        (
+            "        entries.append((key, raw))\n",
+            "        (late.setdefault(self, []) if raw is None else entries).append((key, raw))\n",
+        ),
+        late=late,
+    )
+
+
+@dataclass
+class _Running:
+    """The simulation that runs, for mutants that must look into the model."""
+
+    simulation: Simulation
+
+
+Running = _Running(None)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A way to break the engine."""
+
+    change: Break
+    """Breaks it."""
+    caught_by: frozenset[str]
+    """Promises that are seen to be broken."""
+    misfortunes: tuple[str, ...] = ()
+    """What must happen for it to matter, where that is rare; all kinds if empty."""
+
+
+MUTANTS: Final = [
+    Mutant(outputs_before_the_acknowledgement, frozenset({"uncommitted output"})),
+    Mutant(offset_before_the_acknowledgement, frozenset({"uncommitted position"})),
+    Mutant(
+        memory_before_the_acknowledgement,
+        frozenset({"uncommitted read", "stuck", "wrong outputs", "wrong state"}),
+        ("cut",),
+    ),
+    Mutant(no_fence, frozenset({"wrong outputs", "wrong state"}), ("freeze",)),
+    Mutant(fence_by_readers, frozenset({"wrong state", "wrong outputs", "stuck"})),
+    Mutant(unordered_appends, frozenset({"wrong outputs", "wrong state"})),
+    Mutant(no_running_position, frozenset({"uncommitted position", "wrong state", "wrong outputs", "stuck"})),
+    Mutant(acquire_again_when_fenced, frozenset({"unassigned lease"}), ("freeze",)),
+    Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.change.__name__.replace("_", "-"))
+def test_it_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the engine as it is keeps its promises under the very seed that shows that the mutant does not."""
+    with monkeypatch.context() as patch:
+        mutant.change(patch)
+        for seed in SEEDS:
+            caught = broken(seed, mutant.misfortunes)
+            if caught is not None:
+                break
+    assert caught is not None, f"{len(SEEDS)} seeds have not noticed it"
+    assert caught.kind in mutant.caught_by, str(caught)
+    assert broken(seed, mutant.misfortunes) is None
+
+
+def broken(seed: int, misfortunes: tuple[str, ...]) -> BrokenError | None:
+    """What was noticed under a seed."""
+    Running.simulation = Simulation(seed, misfortunes)
+    try:
+        Running.simulation.run()
+    except BrokenError as error:
+        return error
+    return None
