@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,9 @@ __all__ = [
     "TopologyArgument",
     "TopologyOption",
     "connection",
+    "instant_ms",
     "load",
+    "read_context",
     "seconds",
     "utc",
 ]
@@ -96,8 +99,22 @@ def _dev_broker(env: Mapping[str, str]) -> str | None:
     return None
 
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_duration = re.compile(r"(\d+)(ms|s|m|h)").fullmatch
+def read_context(name: str) -> str:
+    """The token in a file, or of the standard input for ``-``."""
+    from pf_stream.errors import ConfigurationError, NotFoundError
+
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"{name}: there is no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None
+    # An editor or echo ends a file with a new line; anything else that is not ASCII is refused where the token is read.
+    return data.decode("ascii", "replace").strip()
+
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_duration = re.compile(r"(\d+)(ms|s|m|h|d)").fullmatch
 
 
 def seconds(duration: str, option: str) -> float:
@@ -106,6 +123,18 @@ def seconds(duration: str, option: str) -> float:
     if match is None:
         raise typer.BadParameter(f"{duration!r} is not a duration; write it as 500ms, 10s or 5m", param_hint=option)
     return int(match[1]) * _UNITS_S[match[2]]
+
+
+def instant_ms(text: str, option: str, now_ms: int) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time with a zone, or of a duration ago such as 2h, as *option* was given."""
+    from pf_stream.model.context import parse_time_ms
+
+    match = _duration(text)
+    found = now_ms - round(int(match[1]) * _UNITS_S[match[2]] * 1000) if match else parse_time_ms(text.encode())
+    if found is None:
+        fault = f"{text!r} is no time; write it as 30m, 2h or 1d (ago), or as 2026-01-31T12:00:00Z"
+        raise typer.BadParameter(fault, param_hint=option)
+    return found
 
 
 def utc(time_ms: int) -> str:

@@ -1,7 +1,6 @@
 """``pf context``: make, narrow, read and check the tokens that say who may do what."""
 
 import re
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pf_stream.cli._errors import EXIT_REFUSED, exit_on_error
+from pf_stream.cli._options import read_context
 from pf_stream.cli._output import Output, OutputOption, note, show
 from pf_stream.clock import WallClock
-from pf_stream.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
     from pf_stream.security import TokenInfo
@@ -121,7 +120,7 @@ def attenuate(
         if lifetime is not None:
             expires_ms = WallClock().now_ms() + _seconds(lifetime) * 1000
         token = security.attenuate(
-            _read(context),
+            read_context(context),
             security.TrustRoots.load(trust),
             capabilities=[parse_grant(text) for text in grant] if grant else None,
             intent_types=type_ or None,
@@ -139,7 +138,7 @@ def inspect(context: ContextOption = "-", output: OutputOption = Output.table) -
     with exit_on_error():
         from pf_stream import security
 
-        info = security.describe(_read(context))
+        info = security.describe(read_context(context))
         show(_plain(info), output)
         note("nothing of this is verified; see: pf context verify")
         if WallClock().now_ms() >= info.expires_ms:
@@ -175,7 +174,7 @@ def verify(
         from pf_stream.model.capability import parse_grant
 
         now_ms = WallClock().now_ms()
-        claims = security.Verifier(security.TrustRoots.load(trust), audience).verify(_read(context).encode())
+        claims = security.Verifier(security.TrustRoots.load(trust), audience).verify(read_context(context).encode())
         refusal = claims if isinstance(claims, security.Refusal) else claims.valid_at(now_ms)
         if refusal is None and not isinstance(claims, security.Refusal) and grant and type_ and topic:
             wanted = parse_grant(grant)
@@ -199,17 +198,6 @@ def verify(
             },
             output,
         )
-
-
-def _read(context: str) -> str:
-    try:
-        data = sys.stdin.buffer.read() if context == "-" else Path(context).read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"{context}: there is no such file") from None
-    except OSError as error:
-        raise ConfigurationError(f"{context}: cannot be read: {error.strerror}") from None
-    # An editor or echo ends a file with a new line; anything else that is not ASCII is refused where the token is read.
-    return data.decode("ascii", "replace").strip()
 
 
 def _hand_out(token: str, out: Path | None, output: Output) -> None:

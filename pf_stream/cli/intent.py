@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pf_stream.cli._errors import EXIT_ERROR, EXIT_REFUSED, exit_on_error
-from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load, seconds
+from pf_stream.cli._options import (
+    BootstrapOption,
+    NamespaceOption,
+    TopologyOption,
+    connection,
+    load,
+    read_context,
+    seconds,
+)
 from pf_stream.cli._output import Output, OutputOption, note, show
 from pf_stream.errors import ConfigurationError, NotFoundError
 
@@ -71,7 +79,7 @@ def send(
         loaded = load(topology, namespace)
         spec = messaging.find_intent(loaded, type_)
         intent = messaging.parse_intent(spec, _payload(data))
-        token = None if context is None else _read(context).decode("ascii", "replace").strip()
+        token = None if context is None else read_context(context)
         if token is None and spec.requires:
             note(
                 "[yellow]warning[/yellow]: {} requires {}, and without --context it will be refused",

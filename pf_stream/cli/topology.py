@@ -58,6 +58,9 @@ def show_topology(
         if output is not Output.table:
             show(_plain(description), output)
             return
+        about = ("name", "namespace", "app", "partitions", "guarantee")
+        show({name: getattr(description, name) for name in about}, output)
+        typer.echo()
         rows: list[dict[str, Any]] = [
             {"group": group.name, "reactor": reactor.id, "state": f"{reactor.state} v{reactor.state_version}"}
             | {"handles": reactor.handles, "changelog": group.changelog}

@@ -106,17 +106,21 @@ class Lane(Generic[O]):
                         cold.pop(name, None)
                     else:
                         cold[name] = value
-                case b"w" if value is not None:
+                case b"w":
                     reactor, at = changelog.parse_name(key, 2)
                     topic, _ = changelog.parse_name(key, at)
+                    if value is None:
+                        self._watermarks.pop((reactor, topic), None)
+                        continue
                     self._watermarks[reactor, topic], topic_id = changelog.WATERMARK_VALUE.unpack(value)
                     if topic in self.sources:
                         self.sources[topic].topic_id = topic_id
-                case b"d" if value is not None:
+                case b"d":
                     topic, at = changelog.parse_name(key, 2)
                     incarnation, _ = changelog.parse_name(key, at)
                     if topic in self.sources:
-                        self.sources[topic].restore_mark(incarnation.encode(), changelog.MARK_VALUE.unpack(value))
+                        mark = None if value is None else changelog.MARK_VALUE.unpack(value)
+                        self.sources[topic].restore_mark(incarnation.encode(), mark)
                 case b"o":
                     _, sequence, index = changelog.OUTBOX_KEY.unpack(key)
                     if value is None:
@@ -163,7 +167,7 @@ class Lane(Generic[O]):
         self.timers.begin()
         self._once.begin()
         self.suspects.begin()
-        if self.suspects.careful:
+        if self.suspects.slow or self.suspects.careful:
             self._room = 1
         self._open_unit()
         return positions

@@ -73,9 +73,12 @@ class Source:
         self._known_until = 0
         """Offset from which on *known_marks* hold too."""
 
-    def restore_mark(self, incarnation: bytes, mark: Mark) -> None:
-        """Take a mark from the changelog."""
-        self._marks[incarnation] = mark
+    def restore_mark(self, incarnation: bytes, mark: Mark | None) -> None:
+        """Take a mark from the changelog; None if it was deleted."""
+        if mark is None:
+            self._marks.pop(incarnation, None)
+        else:
+            self._marks[incarnation] = mark
 
     def begin(self, seen: dict[int, int | None]) -> int | None:
         """End the recovery, with each reader's watermark by index; ``None`` is a reactor that is new.

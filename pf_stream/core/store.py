@@ -29,6 +29,7 @@ class StateUndecodableError(PFError):
     def __init__(self, reactor: str, key: bytes, reason: str) -> None:
         self.reactor = reactor
         self.key = key
+        self.reason = reason
         super().__init__(f"state of reactor {reactor!r} under key {key!r} cannot be decoded: {reason}")
 
 

@@ -8,19 +8,32 @@ from pf_stream.core import changelog
 __all__ = ["Suspects"]
 
 _IDLE_OPENS: Final = 2
-_CAREFUL_INTENTS: Final = 1_000
+_CAREFUL_INTENTS: Final = 10
 _ATTEMPTS = struct.Struct(">I")
 
 
 class Suspects:
     """Finds the intent at which worker after worker ends: a handler that never returns, or takes the process with it.
 
-    A lane that was opened twice and has committed nothing since becomes careful: it takes one intent at a time, and
-    before each it writes down which (:attr:`marking`). So the next worker knows at what the last one ended. It costs two
-    commits an intent, so it ends after as many intents as may have been on their way.
+    A lane that was opened and has committed nothing since starts :attr:`slow`: its units grow from one intent. So whatever
+    ended its worker, all but a few of the intents before that one are decided, and after some lives it comes first. Then
+    worker after worker commits nothing, and a lane that was opened twice in vain becomes :attr:`careful`: it takes one
+    intent at a time, and before each it writes down which (:attr:`marking`). So the next worker knows at what the last
+    one ended. That costs two commits an intent, so it is done for the first few only.
     """
 
-    __slots__ = ("_attempts", "_idle_opens", "_in_log", "_key", "_left", "_limit", "_sealed", "careful", "marking")
+    __slots__ = (
+        "_attempts",
+        "_idle_opens",
+        "_in_log",
+        "_key",
+        "_left",
+        "_limit",
+        "_sealed",
+        "careful",
+        "marking",
+        "slow",
+    )
 
     def __init__(self, limit: int) -> None:
         """*limit* is how often an intent may be tried before it is refused."""
@@ -31,6 +44,8 @@ class Suspects:
         self._attempts = 0
         self._sealed = False
         self._in_log = False
+        self.slow = False
+        """Whether units are to grow from one intent."""
         self.careful = False
         """Whether intents are to be taken one by one, each once the one before is committed."""
         self.marking = False
@@ -56,6 +71,7 @@ class Suspects:
 
     def begin(self) -> None:
         """End the recovery."""
+        self.slow = self._idle_opens > 0
         if self._in_log or self._idle_opens >= _IDLE_OPENS:
             self._left = _CAREFUL_INTENTS
             self.careful = True

@@ -72,7 +72,7 @@ class LaneRecovery(Recovery):
             app.on_rebalance_end()
 
     @Service.task
-    async def _slurp_changelog(self) -> None:
+    async def _slurp_changelogs(self) -> None:
         """Nothing arrives on Faust's changelog queue."""
 
     @Service.task

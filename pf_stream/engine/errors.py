@@ -36,7 +36,7 @@ class TopicReplacedError(LaneError):
     def __init__(self, topic: str) -> None:
         super().__init__(
             f"{topic} was deleted and made anew since this lane read it: its offsets mean other records now. "
-            f"Start the topology under a new name, or delete its changelog topics to begin without state"
+            f"Say where to go on: pf offsets reset -t TOPOLOGY --topic {topic} --to start --execute"
         )
 
 
@@ -48,5 +48,6 @@ class WatermarkRangeError(LaneError):
     def __init__(self, topic: str, partition: int, position: int, begin: int, end: int) -> None:
         super().__init__(
             f"the lane has to go on at offset {position} of {topic}-{partition}, which holds [{begin}, {end}): "
-            f"records were deleted before they were read, or the topic is another one"
+            f"records were deleted before they were read. Say where to go on: "
+            f"pf offsets reset -t TOPOLOGY --topic {topic} --partition {partition} --to start --execute"
         )

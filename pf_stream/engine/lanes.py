@@ -15,6 +15,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
@@ -24,7 +25,8 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
-from pf_stream.kafka.topics import PartitionsDisagreeError
+from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
+from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
 
@@ -53,6 +55,23 @@ class _Losses:
         self._delay = 0.0 if now - self._last > CALM_S else min(MAX_REJOIN_S, max(1.0, 2 * self._delay))
         self._last = now
         return self._delay
+
+
+async def _guarantee(
+    topology: Topology, settings: WorkerSettings, control: Link, changelog: Appender, clock: Clock
+) -> Guarantee:
+    """How the lanes of this worker commit: as the topology says, if the cluster is fit for it."""
+    if topology.guarantee == "effectively_once":
+        name = f"{topology.app_id}-{settings.worker_id}-probe"
+        if not await leases_hold(control, changelog, (PROBE, 0), name, settings.worker_id, clock.now_ms()):
+            log.error(
+                "this cluster does not refuse an outdated producer, so leases would not keep state exact: all lanes of this "
+                "worker use transactions, which are slower",
+                topology=topology.name,
+                guarantee="transactional",
+            )
+            return "transactional"
+    return topology.guarantee
 
 
 class Lanes:
@@ -102,6 +121,9 @@ class Lanes:
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`.
 
+        Sees first whether leases hold on this cluster; where they do not, lanes commit in transactions whatever the
+        topology says.
+
         Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
         hold up a commit, and an output the next lane's commit.
         """
@@ -109,11 +131,13 @@ class Lanes:
         try:
             while len(links) < 4:
                 links.append(await Link.connect(settings.connection))
+            control, reading, committing, sending = links
+            changelog = Appender(committing)
+            guarantee = await _guarantee(plans[0].topology, settings, control, changelog, clock)
         except BaseException:
             for link in links:
                 await link.close()
             raise
-        control, reading, committing, sending = links
         topology = plans[0].topology
         topics = [source.topic for plan in plans for source in plan.sources]
         changelogs = [plan.changelog for plan in plans]
@@ -125,14 +149,14 @@ class Lanes:
         shared = Shared(
             worker_id=settings.worker_id,
             group=topology.app_id,
-            guarantee=topology.guarantee,
+            guarantee=guarantee,
             clock=clock,
             authority=Authority(verifier),
             limits=limits,
             contexts=ContextMaker(Narrower(verifier, settings.trust_roots)),
             control=control,
             reader=Reader(reading, gather=settings.latency == "balanced"),
-            changelog=Appender(committing),
+            changelog=changelog,
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
@@ -218,9 +242,9 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
-            allowed = self._denied.pop(key, None)
-            if allowed is not None and allowed not in self._denied.values():
-                log.info("Kafka allows it again", action=allowed)
+            if key in self._denied:
+                # That it opens proves nothing: what is refused may be a read or a write that comes only now.
+                self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._allowed, key)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -266,8 +290,16 @@ class Lanes:
                 every_s=AUTHORISATION_S,
             )
         self._denied[key] = error.action
+        if key in self._waiting:
+            self._waiting[key].cancel()
         self._note_stopped(runner, error.code, str(error))
         self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+
+    def _allowed(self, key: LaneKey) -> None:
+        del self._waiting[key]
+        action = self._denied.pop(key)
+        if action not in self._denied.values():
+            log.info("Kafka allows it again", action=action)
 
     def _open_again(self, key: LaneKey) -> None:
         del self._waiting[key]

@@ -43,12 +43,16 @@ class Lease:
         self.sequences[partition] = (self.sequences[partition] - record_count(batch)) & SEQUENCE_MASK
 
 
-async def acquire(link: Link, appender: Appender, partition: Partition, worker_id: str, now_ms: int) -> Lease:
-    """Take the lease of a changelog partition; whoever held it can no longer append.
+async def acquire(
+    link: Link, appender: Appender, partition: Partition, worker_id: str, now_ms: int, name: str | None = None
+) -> Lease:
+    """Take the lease of a partition; whoever held it can no longer append.
+
+    *name* is the transactional id; that of the lane with this changelog partition if not given.
 
     Only to be called when the group has assigned the lane to this worker: whoever acquires last wins.
     """
-    producer_id, epoch = await init_producer_id(link, transactional_id(partition))
+    producer_id, epoch = await init_producer_id(link, name or transactional_id(partition))
     lease = Lease(producer_id, epoch, -1, {})
     builder = BatchBuilder(4096, compress=False)
     note = orjson.dumps({"worker": worker_id, "producer_id": producer_id, "epoch": epoch})

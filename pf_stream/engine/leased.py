@@ -1,6 +1,7 @@
 """``guarantee: effectively_once``: one record batch is the commit, and the outputs follow it."""
 
-from typing import Self
+import asyncio
+from typing import Final, Self
 
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.commit import Events, Unsent
@@ -11,8 +12,13 @@ from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.kafka.batch import record_count
 from pf_stream.kafka.link import Partition
+from pf_stream.kafka.transaction import Transactions
 
 __all__ = ["LeasedCommitter"]
+
+RENEW_S: Final = 24 * 3600.0
+"""How often the coordinator is reminded of the lane's transactional id. It forgets one that is not used for a week
+(``transactional.id.expiration.ms``) and would give the next owner another producer id, which fences nobody."""
 
 
 class LeasedCommitter:
@@ -27,6 +33,8 @@ class LeasedCommitter:
         self._shared = shared
         self._targets = targets
         self._sender = OutputSender(lease, targets, shared.outputs, events)
+        self._transactions = Transactions(shared.control, lane, lease.producer_id, lease.epoch)
+        self._renewed = asyncio.get_running_loop().time()
 
     @classmethod
     async def acquire(cls, lane: Partition, shared: Shared, targets: Targets, events: Events) -> Self:
@@ -58,7 +66,13 @@ class LeasedCommitter:
             shared.committed((topic, self._lane[1]), position)
         if outbox:
             self._sender.send(unit.sequence, outbox)
-        return offset + record_count(batch) - 1
+        last = offset + record_count(batch) - 1
+        now = asyncio.get_running_loop().time()
+        if now - self._renewed >= RENEW_S:
+            self._renewed = now
+            await self._transactions.touch()
+            last += 1  # the marker
+        return last
 
     async def wait_until_sent(self) -> None:
         await self._sender.wait_until_empty()

@@ -22,12 +22,13 @@ from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.recovery import recover
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
 from pf_stream.kafka.errors import TopicMissingError
-from pf_stream.kafka.link import Partition, refusal
+from pf_stream.kafka.link import Partition
 from pf_stream.model.topology import Guarantee
 
 __all__ = ["LaneRunner"]
@@ -119,7 +120,9 @@ class LaneRunner:
         if committer.fence != known + 1:
             self.lane = self._new_lane()
             self._state = LaneState.recovering
-            await self._recover(committer.fence)
+            self.recovered = await recover(
+                shared.control, self._changelog, committer.fence, self.lane.restore, self._recovering
+            )
             self._state, self._progress = LaneState.opening, None
             if self.lane.is_new:
                 await self._check_partitions()
@@ -144,22 +147,8 @@ class LaneRunner:
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
-    async def _recover(self, fence: int) -> None:
-        shared = self._shared
-        begin = position = (await shared.control.offsets([self._changelog], end=False))[self._changelog]
-        while position < fence:
-            self._progress = (position - begin) / (fence - begin)
-            result = await shared.control.fetch_one(self._changelog, position)
-            if result.error is not None:
-                raise refusal(f"read {self._changelog[0]}", result.error)
-            if result.chunk is None:
-                continue
-            # Everything before the fence, and nothing else: on a compacted topic only the whole is consistent.
-            records = [record for record in result.chunk if position <= record.offset < fence]
-            self.lane.restore((record.key or b"", record.value) for record in records)
-            self.recovered += len(records)
-            position = result.chunk.next_offset
-            await asyncio.sleep(0)
+    def _recovering(self, part: float) -> None:
+        self._progress = part
 
     async def _check_partitions(self) -> None:
         """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
@@ -312,7 +301,7 @@ class LaneRunner:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
-        """Finish what is fetched and decided; ``False`` if that took too long, and the lane's memory is void then."""
+        """Finish what is fetched and decided; ``False`` if that failed or took too long: the lane's memory is void then."""
         committer = self._committer
         assert committer is not None
         self._inbox.read_no_more()

@@ -34,7 +34,8 @@ class Targets:
 
     def __init__(self, plan: GroupPlan, link: Link) -> None:
         self._link = link
-        self._needed = {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
+        self._needed = {plan.changelog}
+        self._needed |= {topic for source in plan.sources for topic in (source.topic, source.dead_letters)}
         self._needed |= {emit.topic for emit in plan.emits.values()}
         self.partitions: dict[str, int] = {}
         """Partition counts, as far as they are known."""

@@ -1,9 +1,9 @@
 """``guarantee: transactional``: state, outputs and group offsets of a unit in one Kafka transaction."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from aiokafka.errors import KafkaError as AnyKafkaError
 
@@ -15,7 +15,7 @@ from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import NOT_TAKEN, Targets
 from pf_stream.kafka.batch import record_count
-from pf_stream.kafka.errors import AppendError, KafkaError
+from pf_stream.kafka.errors import KafkaError
 from pf_stream.kafka.link import Partition
 from pf_stream.kafka.transaction import Transactions
 
@@ -66,16 +66,20 @@ class TransactionalCommitter:
         """Outputs are part of the commit."""
 
     async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
-        outputs: dict[Partition, list[OutboxEntry]] = {}
+        outputs: dict[Partition, list[bytes]] = {}
         for entry in (*self._left, *(await self._targets.entries(unit)).values()):
-            outputs.setdefault((entry.topic, entry.partition), []).append(entry)
+            outputs.setdefault((entry.topic, entry.partition), []).append(await self._targets.batch(entry))
         batch = encode_unit(unit, {}, self._shared.clock.now_ms())
+        transactions = self._transactions
         try:
-            writable = await self._transactions.add({self._lane, *outputs}, self._targets.is_optional)
+            writable = await transactions.add({self._lane, *outputs}, self._targets.is_optional)
             for topic in {target[0] for target in outputs.keys() - writable}:
                 self._targets.dropped(topic, "it does not exist, or this principal may not write it")
-            offset = await self._write(unit, batch, {at: outputs[at] for at in outputs if at in writable})
-            await self._transactions.end(commit=True)
+            if unit.count:
+                offsets = {(topic, self._lane[1]): position for topic, position in unit.positions.items()}
+                await transactions.commit_offsets(self._shared.group, offsets)
+            offset = await self._write(batch, {at: batches for at, batches in outputs.items() if at in writable})
+            await transactions.end(commit=True)
         except BaseException:
             await self._abort()
             raise
@@ -83,38 +87,32 @@ class TransactionalCommitter:
         # Behind the batch comes the marker of the transaction.
         return offset + record_count(batch)
 
-    async def _write(
-        self, unit: CommitUnit[OutboxBuilder], batch: bytes, outputs: dict[Partition, list[OutboxEntry]]
-    ) -> int:
-        """Everything of the transaction at once; returns the offset of the changelog's batch."""
-        appended = self._shared.changelog.submit(
-            self, self._lane, self._lease.stamp(self._lane, batch, transactional=True), self._transactions.id
-        )
-        work: list[Coroutine[Any, Any, None]] = [self._send(target, entries) for target, entries in outputs.items()]
-        if unit.count:
-            offsets = {(topic, self._lane[1]): position for topic, position in unit.positions.items()}
-            work.append(self._transactions.commit_offsets(self._shared.group, offsets))
+    async def _write(self, batch: bytes, outputs: Mapping[Partition, Sequence[bytes]]) -> int:
+        """Append the changelog's batch and all outputs; returns the offset of the former."""
         try:
             async with asyncio.TaskGroup() as group:
-                for part in work:
-                    group.create_task(part)
-                return await appended
+                for target, batches in outputs.items():
+                    group.create_task(self._send(target, batches))
+                appended = group.create_task(self._append(self._lane, batch))
+            return appended.result()
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    async def _send(self, target: Partition, entries: Sequence[OutboxEntry]) -> None:
+    async def _append(self, partition: Partition, batch: bytes) -> int:
+        stamped = self._lease.stamp(partition, batch, transactional=True)
+        # All through one appender: it sends the batches of a transaction to a broker in one request.
+        return await self._shared.changelog.submit(self, partition, stamped, self._transactions.id)
+
+    async def _send(self, target: Partition, batches: Sequence[bytes]) -> None:
         """Outputs of one partition, one after another: a refused one must leave no gap in the numbering."""
-        for entry in entries:
-            batch = await self._targets.batch(entry)
-            stamped = self._lease.stamp(target, batch, transactional=True)
+        for batch in batches:
             try:
-                await self._shared.outputs.submit(self, target, stamped, self._transactions.id)
+                await self._append(target, batch)
             except NOT_TAKEN as error:
                 if not self._targets.is_optional(target[0]):
                     raise
                 self._targets.dropped(target[0], error)
-                if isinstance(error, AppendError):
-                    self._lease.take_back(target, batch)
+                self._lease.take_back(target, batch)
 
     async def _abort(self) -> None:
         """Let readers pass what nobody will commit; whether it works or not, this lease has come to its end."""
@@ -128,4 +126,3 @@ class TransactionalCommitter:
 
     def stop(self) -> None:
         self._shared.changelog.drop(self)
-        self._shared.outputs.drop(self)

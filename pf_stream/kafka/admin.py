@@ -289,6 +289,16 @@ class Admin:
         after = [partition for partition, offset in found.items() if offset < 0]
         return found | (self.offsets(after, "end", committed=committed) if after else {})
 
+    def members(self, group: str) -> list[str]:
+        """Who is a member of a consumer group: static names (KIP-345) or member ids, with their hosts; sorted."""
+        self._metadata()
+        future = self._client.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group]
+        with self._session.mapped(f"describe group {group}"):
+            found = future.result(2 * TIMEOUT_S).members
+        return sorted(
+            f"{member.group_instance_id or member.member_id} at {member.host.lstrip('/')}" for member in found
+        )
+
     def _metadata(self) -> Any:
         return self._session.metadata(self._client)
 

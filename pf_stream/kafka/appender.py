@@ -46,6 +46,9 @@ class Appender:
         self._queues: dict[Partition, deque[_Item]] = {}
         self._in_flight: set[Partition] = set()
         self._requests: dict[int, int] = {}
+        self._transactions: set[tuple[int, str]] = set()
+        """Broker and transaction of the requests that are on their way."""
+        self._pumping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing_since: float | None = None
 
@@ -59,7 +62,10 @@ class Appender:
         """
         item = _Item(owner, batch, transactional_id, asyncio.get_running_loop().create_future())
         self._queues.setdefault(partition, deque()).append(item)
-        self._pump()
+        if not self._pumping:
+            # Not at once: what else is submitted by now goes into the same request.
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
         return item.done
 
     def drop(self, owner: object) -> None:
@@ -84,7 +90,9 @@ class Appender:
                 item.done.cancel()
 
     def _pump(self) -> None:
-        # A request names one transaction, so the batches of each need one of their own.
+        self._pumping = False
+        # A request names one transaction, so the batches of each need one of their own. And only one at a time: a broker
+        # that asks the coordinator about a transaction drops that question for a newer one (KIP-890), and refuses the batch.
         waiting: dict[tuple[int, str | None], list[tuple[Partition, _Item]]] = {}
         lost: list[Partition] = []
         for partition, queue in self._queues.items():
@@ -96,7 +104,11 @@ class Appender:
             else:
                 waiting.setdefault((node, queue[0].transactional_id), []).append((partition, queue[0]))
         for (node, transactional_id), items in waiting.items():
+            if transactional_id is not None and (node, transactional_id) in self._transactions:
+                continue
             if self._requests.get(node, 0) < MAX_IN_FLIGHT:
+                if transactional_id is not None:
+                    self._transactions.add((node, transactional_id))
                 self._requests[node] = self._requests.get(node, 0) + 1
                 self._in_flight.update(partition for partition, _ in items)
                 self._start(self._send(node, items, transactional_id))
@@ -153,6 +165,8 @@ class Appender:
                 reason = answer.error
         finally:
             self._requests[node] -= 1
+            if transactional_id is not None:
+                self._transactions.discard((node, transactional_id))
         if retry:
             self._in_flight.difference_update(partition for partition, _ in items if partition not in retry)
             self._pump()

@@ -42,6 +42,8 @@ class TopicRecord:
     """Its value; None is a deletion on a compacted topic."""
     headers: tuple[Header, ...]
     """In their order; a name may come twice."""
+    exact: bool = True
+    """Whether header names are as they were written: what is no UTF-8 in one is shown as ``\\xff``."""
 
     def header(self, name: str) -> str | None:
         """The last header of that name as text, None if there is none."""
@@ -56,7 +58,7 @@ def read_topic(
     topic: str,
     *,
     partitions: Iterable[int] | None = None,
-    start: int | None = None,
+    start: int | Mapping[int, int] | None = None,
     count: int | None = None,
     committed: bool = True,
 ) -> Iterator[TopicRecord]:
@@ -64,7 +66,8 @@ def read_topic(
 
     Parameters:
         partitions: only these.
-        start: offset to begin at; a negative one counts back from the end. The beginning, if not given.
+        start: offset to begin at, of each partition if it is a mapping; a negative one counts back from the end. The
+            beginning, if not given.
         count: read only offsets below *start* + *count*.
         committed: leave out what a transaction has not committed, or has aborted.
 
@@ -85,10 +88,11 @@ def read_topic(
     ends = admin.offsets(wanted, "end", committed=committed)
     positions: dict[Partition, int] = {}
     for partition in wanted:
-        if start is not None:
-            positions[partition] = max(first[partition], start if start >= 0 else ends[partition] + start)
+        begin = start.get(partition[1]) if isinstance(start, Mapping) else start
+        if begin is not None:
+            positions[partition] = max(first[partition], begin if begin >= 0 else ends[partition] + begin)
             if count is not None:
-                ends[partition] = min(ends[partition], start + count)
+                ends[partition] = min(ends[partition], begin + count)
         else:
             positions[partition] = first[partition]
     left = {partition for partition in wanted if positions[partition] < ends[partition]}
@@ -170,14 +174,17 @@ def _record(message: Message, settings: ConnectionSettings) -> TopicRecord:
     assert partition is not None
     assert offset is not None
     kind, timestamp = message.timestamp()
+    exact = True
     try:
         headers = _headers_of(message) or []
     except SystemError:
+        exact = False
         # confluent-kafka fails at a header name that is no UTF-8. It must not be asked again: it keeps a list with a
         # null pointer.
         headers = asyncio.run(_headers(settings, (topic, partition), offset))
     stamped_by = APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else CREATE_TIME
-    return TopicRecord(topic, partition, offset, timestamp, stamped_by, message.key(), message.value(), tuple(headers))
+    key, value = message.key(), message.value()
+    return TopicRecord(topic, partition, offset, timestamp, stamped_by, key, value, tuple(headers), exact)
 
 
 # Raw bytes, whatever confluent-kafka's annotations allow: no deserialiser is set. At a bad name it returns a result and

@@ -10,7 +10,9 @@ from pf_stream.kafka.errors import KafkaError, TopicMissingError
 from pf_stream.model import Topology
 
 __all__ = [
+    "PROBE",
     "REGISTRY",
+    "REPLAYS",
     "CreatedTopic",
     "ListedTopic",
     "PartitionsDisagreeError",
@@ -27,7 +29,13 @@ __all__ = [
 
 REGISTRY = "__pf.registry"
 """Topic of the component registry, one for the cluster."""
+PROBE = "__pf.probe"
+"""Topic on which workers see, when they start, whether the cluster does what leases rely on; one for the cluster."""
 
+REPLAYS = "__pf.replays"
+"""Topic that remembers which dead letters were sent again, one for the cluster; made when the first one is."""
+
+_OURS = frozenset({REGISTRY, PROBE, REPLAYS})
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 _CREATE_TIME = {"message.timestamp.type": "CreateTime"}
 _MIB = 1 << 20
@@ -56,6 +64,8 @@ class Purpose(enum.StrEnum):
     """Answers."""
     registry = "registry"
     """Components that are running."""
+    probe = "probe"
+    """What workers write to see whether leases hold; nobody reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,7 @@ def required_topics(topology: Topology, partitions: int | None = None) -> list[T
         if not any(sign in pattern for sign in "*?["):
             need(pattern, Purpose.replies, {}, 8)
     need(REGISTRY, Purpose.registry, {"cleanup.policy": "compact"}, 1, 1)
+    need(PROBE, Purpose.probe, {"retention.ms": str(60 * 60 * 1000)}, 1, 1)
     return sorted(needed.values(), key=lambda spec: spec.name)
 
 
@@ -212,7 +223,7 @@ def list_topics(admin: Admin, topology: Topology | None = None) -> list[ListedTo
     """All topics of the cluster but Kafka's own, or those that *topology* needs; sorted by name."""
     purposes: dict[str, Purpose | None]
     if topology is None:
-        purposes = {name: None for name in admin.names() if not name.startswith("__") or name == REGISTRY}
+        purposes = {name: None for name in admin.names() if not name.startswith("__") or name in _OURS}
     else:
         purposes = {spec.name: spec.purpose for spec in required_topics(topology)}
     found = admin.topics(purposes)
@@ -240,7 +251,7 @@ def differences(spec: TopicSpec, found: TopicInfo) -> Iterable[tuple[str, str]]:
         enough = name == "max.message.bytes" and has.isdecimal() and int(has) >= int(wanted)
         if has != wanted and not enough:
             yield name, f"{name} is {has or 'unknown'} instead of {wanted}"
-    if spec.purpose is Purpose.registry and found.partitions != spec.partitions:
+    if spec.purpose in {Purpose.registry, Purpose.probe} and found.partitions != spec.partitions:
         yield "partitions", f"it has {found.partitions} partitions instead of {spec.partitions}"
 
 

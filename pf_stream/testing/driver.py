@@ -34,6 +34,7 @@ from pf_stream.model import Grant, Intent, Reactor, State, Topology
 from pf_stream.model._names import nearest
 from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
+from pf_stream.testing._commit import MemoryChangelog
 from pf_stream.testing._lanes import ActionKind, MemoryLane
 from pf_stream.testing._topics import MemoryTopics
 from pf_stream.testing.records import DeadLetter, OutputRecord, Position
@@ -52,14 +53,14 @@ class Action:
 
     kind: ActionKind
     """``step``: took records into the open unit. ``fire``: took timers that are due into it. ``commit``: appended the unit to
-    its changelog. ``rewind``: took the unit back. ``output``: sent outputs of a committed unit. ``mark``: noted in the
-    changelog what was sent."""
+    its changelog, with its outputs if the topology is transactional. ``rewind``: took the unit back. ``output``: sent
+    outputs of a committed unit. ``mark``: noted in the changelog what was sent."""
     group: str
     """Name of the lane's group."""
     partition: int
     """Partition of the lane."""
     to: Position | None = None
-    """Where the last record of an output went."""
+    """Where the last of the outputs went, if any were sent."""
 
 
 class Driver:
@@ -88,7 +89,7 @@ class Driver:
         self._limits = limits or Limits()
         self._dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self._topics = MemoryTopics(partitions, self.clock)
-        self._changelogs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = {}
+        self._changelogs: dict[tuple[str, int], MemoryChangelog] = {}
         self._past: Counter[str] = Counter()
         self._sent = 0
         self._recent: deque[Action] = deque(maxlen=12)
@@ -111,7 +112,9 @@ class Driver:
         self._lanes = []
         for group in self._plans:
             for partition in range(self._partitions):
-                changelog = self._changelogs.setdefault((group.changelog, partition), [])
+                changelog = self._changelogs.setdefault(
+                    (group.changelog, partition), MemoryChangelog(group.changelog, partition)
+                )
                 self._lanes.append(
                     MemoryLane(
                         group, partition, authority, self._limits, self._topics, self._narrow, self._dice, changelog
@@ -313,9 +316,9 @@ class Driver:
                     del self._active[lane]
                     continue
                 kind, to = lane.do(self._dice.choice(ready), self.clock.now_ms())
-                if to is not None:
-                    self._wake(to)
-                action = Action(kind, lane.plan.name, lane.partition, to)
+                for at in to:
+                    self._wake(at)
+                action = Action(kind, lane.plan.name, lane.partition, to[-1] if to else None)
                 self._recent.append(action)
                 if self.after_action is not None:
                     self.after_action(action)

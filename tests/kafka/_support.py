@@ -30,6 +30,7 @@ from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, 
 from pf_stream.clock import WallClock
 from pf_stream.core import Limits, changelog
 from pf_stream.engine import Worker, WorkerSettings
+from pf_stream.engine.settings import SESSION_S
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.topics import create_topics
@@ -504,10 +505,15 @@ class ThreadWorker:
 
 @contextmanager
 def in_thread(
-    at: str | ConnectionSettings, topology: Topology, *, worker_id: str = "w0", limits: Limits | None = None
+    at: str | ConnectionSettings,
+    topology: Topology,
+    *,
+    worker_id: str = "w0",
+    limits: Limits | None = None,
+    session_s: float = SESSION_S,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
-    settings = WorkerSettings(connection(at) if isinstance(at, str) else at, ROOTS, worker_id)
+    settings = WorkerSettings(connection(at) if isinstance(at, str) else at, ROOTS, worker_id, session_s=session_s)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()

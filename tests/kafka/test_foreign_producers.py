@@ -388,6 +388,7 @@ def test_the_page_has_the_settings_of_topics() -> None:
         ("counter.intents.dlq", rows["`{topic}.dlq`"]),
         ("counter-intents-changelog", rows["`{app}-{group}-changelog`"]),
         ("__pf.registry", rows["`__pf.registry`"]),
+        ("__pf.probe", rows["`__pf.probe`"]),
     ):
         (spec,) = [spec for spec in required_topics(topology) if spec.name == topic]
         for name, setting in spec.config.items():

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from pf_stream import Topology
 from pf_stream.core import changelog
 from pf_stream.engine.lease import acquire
 from pf_stream.kafka.appender import Appender
@@ -21,6 +22,7 @@ from tests.kafka._support import (
     connection,
     counts,
     durable,
+    exact,
     in_process,
     in_thread,
     make_topics,
@@ -141,14 +143,19 @@ def load(client: Client, names: list[str]) -> Iterator[Counter[str]]:
         thread.join()
 
 
-def test_a_second_worker_comes_is_paused_is_refused_and_leaves(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("topology", [counts, exact], ids=lambda topology: topology.guarantee)
+def test_a_second_worker_comes_is_paused_is_refused_and_leaves(
+    topology: Topology, bootstrap_servers: str, unique: str, tmp_path: Path
+) -> None:
     """Under load all the time; every count is exact.
 
     It joins and takes lanes over; it is stopped (SIGSTOP) for longer than its session lasts, so its lanes go back; it
     goes on (SIGCONT) with what it had in hand and the broker refuses it; it is ended (SIGTERM) and drains.
     """
-    names = [name_in(index % 2, client.topology) for index in range(10)]
-    servers, topology = client.bootstrap_servers, client.topology
+    servers, topology = bootstrap_servers, topology.within(unique)
+    make_topics(servers, topology)
+    client = Client(servers, topology)
+    names = [name_in(index % 2, topology) for index in range(10)]
     with in_thread(servers, topology, worker_id="first") as first, load(client, names) as sent:
         assert len(first.lanes) == 4
         with in_process(servers, topology, tmp_path, worker_id="second", session_s=2.0) as second:

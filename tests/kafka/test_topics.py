@@ -35,7 +35,7 @@ def topology(unique: str) -> Topology:
 
 def test_what_is_created_is_what_is_required(admin: Admin, topology: Topology) -> None:
     created = create_topics(admin, topology, partitions=2)
-    own = [topic for topic in created if topic.spec.purpose is not Purpose.registry]
+    own = [topic for topic in created if topic.spec.purpose not in {Purpose.registry, Purpose.probe}]
     assert {topic.status for topic in own} == {Status.created}
     found = admin.topics(topic.spec.name for topic in created)
     for topic in own:
@@ -43,6 +43,7 @@ def test_what_is_created_is_what_is_required(admin: Admin, topology: Topology) -
         assert info.partitions == 2
         assert {name: info.config[name] for name in topic.spec.config} == topic.spec.config
     assert found["__pf.registry"].partitions == 1
+    assert found["__pf.probe"].partitions == 1
     assert missing_topics(admin, topology) == []
     assert check_topics(admin, topology) == 2
 
@@ -65,8 +66,8 @@ def test_another_count_than_the_existing_makes_nothing(admin: Admin, topology: T
     admin.create([NewTopicSpec(f"{topology.namespace}.intents", 3, {})], 1)
     with pytest.raises(PartitionsDisagreeError, match=r"2: \(asked for\); 3: .*\.intents\. Leave --partitions out"):
         create_topics(admin, topology, partitions=2)
-    left = {spec.name for spec in missing_topics(admin, topology)} - {"__pf.registry"}
-    assert len(left) == len(required_topics(topology)) - 2
+    left = {spec.name for spec in missing_topics(admin, topology)} - {"__pf.registry", "__pf.probe"}
+    assert len(left) == len(required_topics(topology)) - 3
 
 
 def test_counts_that_disagree_stop_the_worker_and_the_creation(admin: Admin, topology: Topology) -> None:

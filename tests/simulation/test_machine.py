@@ -1,11 +1,14 @@
 """Any order of sending, failing, crashing and deploying, as hypothesis likes it, against a model of a few lines."""
 
+from typing import get_args
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pf_stream import Topology
 from pf_stream.core import Limits, partition_of
+from pf_stream.model.topology import Guarantee
 from pf_stream.testing import Action, Driver
 from tests.unit.core.kit import Box, BoxCap, Boxes, Put, Room, Rooms, Watch, Watched, boxes
 
@@ -89,11 +92,11 @@ class Machine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.driver.crash()
 
-    @rule()
-    def deploy_again(self) -> None:
-        """Another declaration of the same topology: reactors in another order."""
+    @rule(guarantee=st.sampled_from(get_args(Guarantee)))
+    def deploy_again(self, guarantee: Guarantee) -> None:
+        """Another declaration of the same topology: reactors in another order, and perhaps another guarantee."""
         reactors = [*reversed(self.driver.topology.reactors)]
-        self.driver.redeploy(Topology("box", reactors, internal=["moves"], replies=boxes.replies))
+        self.driver.redeploy(Topology("box", reactors, internal=["moves"], replies=boxes.replies, guarantee=guarantee))
 
     @invariant()
     def everything_is_as_it_must_be(self) -> None:

@@ -91,13 +91,14 @@ class Report:
         """For people."""
         gaps = sorted(self.longest_gap_s.values())
         middle = gaps[len(gaps) // 2] if gaps else 0
+        worst = max(self.longest_gap_s, key=self.longest_gap_s.__getitem__, default="no lane")
         return [
             f"commands             {self.commands:,}",
             *(f"{name:<20} {times}" for name, times in sorted(self.actions.items())),
             f"started again        {self.restarts} workers that began while Kafka was away",
             f"leases               {self.leases} in all, {self.rebalances} for one lane at most (one each rebalance)",
             f"repeated outputs     {self.repeats}, each with the pf-source and the bytes of the first",
-            f"longest gap          {gaps[-1] if gaps else 0:.1f} s on the worst lane, {middle:.1f} s on the median one",
+            f"longest gap          {gaps[-1] if gaps else 0:.1f} s on {worst}, {middle:.1f} s on the median lane",
             f"settled after        {self.settled_s:.1f} s",
             f"changelog records    {self.records[0]:,} before compaction, {self.records[1]:,} after",
             *(f"DIFFERENCE           {difference}" for difference in self.differences),

@@ -85,6 +85,7 @@ class TestShow:
         done = CliRunner().invoke(topology.app, ["show", FLIGHTS], env={"COLUMNS": "200"})
         assert done.exit_code == 0
         rows = [line.split() for line in done.stdout.splitlines()]
+        assert ["guarantee", "effectively_once"] in rows
         assert ["intents", "fleet", "Aircraft", "v1", "flights.departed.v1", "flights-intents-changelog"] in rows
         requires = "FlightCap.report(/{carrier}/{origin})"
         assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows

@@ -130,7 +130,7 @@ def test_one_copy_is_a_note_on_one_broker_and_a_warning_on_three(specs: list[Top
     assert codes(replication(specs, made(specs, replicas=1), 1)) == [(Level.note, "single_broker")]
     found = codes(replication(specs, made(specs, replicas=1), 3))
     assert set(found) == {(Level.warning, "replication_factor")}
-    assert len(found) == sum(spec.purpose not in {Purpose.registry, Purpose.replies} for spec in specs)
+    assert len(found) == sum(spec.purpose not in {Purpose.registry, Purpose.replies, Purpose.probe} for spec in specs)
 
 
 @pytest.mark.parametrize("insync", ["1", "3"])

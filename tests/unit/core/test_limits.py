@@ -37,7 +37,10 @@ def test_the_size_of_what_is_copied_instead_of_kept() -> None:
         driver = Driver(boxes, limits=Limits(inline_bytes=inline))
         driver.send_raw("intents", key=b"k", value=b"12345", headers=[("n", None), ("h", b"v")])
         outputs = [
-            value or b"" for lane in driver._lanes for key, value in lane.changelog if key[1:2] == b"o" and value
+            value or b""
+            for lane in driver._lanes
+            for key, value in lane.changelog.records
+            if key[1:2] == b"o" and value
         ]
         assert [value[1:2] == b"p" for value in outputs] == [copied]
         assert [letter.record.value for letter in driver.dead_letters()] == [b"12345"]
@@ -71,7 +74,7 @@ def dead_letters_by_unit(driver: Driver) -> list[int]:
     return [
         value.count(b'"pf-error-code"')
         for lane in driver._lanes
-        for key, value in lane.changelog
+        for key, value in lane.changelog.records
         if key[1:2] == b"o" and value
     ]
 

@@ -9,6 +9,7 @@ from pf_stream import PUBLIC, Context, Intent, Key, Reactor, State, Topology, on
 from pf_stream.core import Lane, StateUndecodableError, changelog
 from pf_stream.testing import Action, Driver
 from tests.unit.core.kit import (
+    TOKEN,
     Bench,
     Box,
     BoxCap,
@@ -364,3 +365,22 @@ def test_a_crash_loses_nothing() -> None:
     driver.send(Ping(box="b"))
     assert driver.state(Boxes, "b") == Box(items=[str(number) for number in range(10)], weight=11)
     assert driver.state(Rooms, "attic") == Room(items=[str(number) for number in range(10)])
+
+
+def test_a_watermark_that_was_deleted_was_never_there() -> None:
+    key = changelog.watermark_key("walks", "walk.intents")
+    again = Bench(walk(), changelog=[*walked().changelog, (key, None)])
+    assert again.positions["walk.intents"] is None
+
+
+def test_a_mark_that_was_deleted_makes_no_repeat() -> None:
+    """As a reset of positions leaves it: what the same upstream lane wrote is taken again."""
+    moved = Moved(room="r", box="b", item="i")
+    origin = ("pf-source", b"up:1:0")
+    bench = Bench(boxes, "moves")
+    bench.commit_all(record(0, moved, TOKEN, origin), topic="box.moves")
+    deletion = changelog.mark_key("box.moves", "up"), None
+    for more, items in (([], ["i"]), ([deletion], ["i", "i"])):
+        again = Bench(boxes, "moves", changelog=[*bench.changelog, *more])
+        again.commit_all(record(1, moved, TOKEN, origin), topic="box.moves")
+        assert again.state(Room, "rooms", "r") == Room(items=items)

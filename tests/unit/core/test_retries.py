@@ -207,7 +207,7 @@ def test_a_lane_that_was_opened_in_vain_takes_care_for_a_while() -> None:
     suspects.opened()
     suspects.begin()
     assert suspects.careful
-    for number in range(1000):
+    for number in range(10):
         key = b"%d" % number
         assert not suspects.may_try(key)
         assert suspects.marking
@@ -215,3 +215,22 @@ def test_a_lane_that_was_opened_in_vain_takes_care_for_a_while() -> None:
         assert suspects.may_try(key)
         suspects.seal(decided=True)
     assert not suspects.careful
+
+
+def test_an_intent_far_behind_comes_first_after_a_few_lives() -> None:
+    """Whatever a life decided before it reached the deadly one is kept but for its last unit."""
+    log: list[tuple[bytes, bytes | None]] = []
+    puts = [Put(box="b", item="x", act="die" if at == 700 else "keep") for at in range(720)]
+    deaths = 0
+    while True:
+        life = Life(log, puts)
+        try:
+            life.run()
+            break
+        except WorkerKilled:
+            deaths += 1
+            assert deaths < 30
+    assert life.bench.lane.refused == {"poison": 1}
+    state = life.bench.state(Box, "boxes", "b")
+    assert state is not None
+    assert state.weight == 719

@@ -54,6 +54,7 @@ def by_name(topology: Topology, partitions: int | None = None) -> dict[str, Topi
 
 def test_all_of_them(shop: Topology) -> None:
     assert {name: spec.purpose for name, spec in by_name(shop).items()} == {
+        "__pf.probe": Purpose.probe,
         "__pf.registry": Purpose.registry,
         "carrier.intents": Purpose.emits,
         "test.shop.answers": Purpose.replies,
@@ -97,12 +98,13 @@ def test_settings(shop: Topology, purposes: tuple[Purpose, ...], name: str, valu
 def test_partitions(shop: Topology, given: int | None, expected: int) -> None:
     specs = by_name(shop, given)
     assert specs.pop("__pf.registry").partitions == 1
+    assert specs.pop("__pf.probe").partitions == 1
     assert {spec.partitions for spec in specs.values()} == {expected}
 
 
 def test_what_has_state_or_leads_to_it_is_copartitioned(shop: Topology) -> None:
     apart = {spec.purpose for spec in required_topics(shop) if not spec.copartitioned}
-    assert apart == {Purpose.dead_letters, Purpose.emits, Purpose.replies, Purpose.registry}
+    assert apart == {Purpose.dead_letters, Purpose.emits, Purpose.replies, Purpose.registry, Purpose.probe}
 
 
 def test_the_error_names_each_count() -> None:

@@ -424,3 +424,29 @@ def test_a_failure_names_the_seed_and_what_happened_last() -> None:
         driver.send(Shelf(number=1))
     (note,) = caught.value.__notes__
     assert note.startswith("<Driver hall seed=42 now=2026-01-01T00:00:00Z>; last actions: step intents/")
+
+
+class TestTransactional:
+    """A topology with ``guarantee="transactional"``: outputs are part of the commit."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_no_output_is_repeated_whatever_crashes(self, seed: int) -> None:
+        reactors = boxes.reactors
+        exact = Topology("box", reactors, internal=["moves"], replies=boxes.replies, guarantee="transactional")
+        driver = Driver(exact, seed=seed)
+        token = driver.context(BoxCap.put("/**"))
+        kinds: Counter[str] = Counter()
+
+        def crash(action: Action) -> None:
+            kinds[action.kind] += 1
+            if kinds.total() % 2:
+                driver.crash(action.group, action.partition)
+
+        driver.after_action = crash
+        for number in range(12):
+            driver.send(Put(box="b", item=str(number)), token)
+        assert kinds.keys() == {"step", "commit"}
+        items = [str(number) for number in range(12)]
+        assert driver.state(Rooms, "attic") == Room(items=items)
+        sources = [record.header("pf-source") for records in driver._topics.written.values() for record in records]
+        assert len(sources) == len(set(sources)) == 12
