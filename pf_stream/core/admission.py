@@ -208,7 +208,8 @@ class Admission:
 
     def _envelope_refusal(self, delivery: Delivery) -> Refusal | None:
         record = delivery.record
-        poisoned = delivery.source.poisoned.get(record.offset)
+        # A timer has the offset of the record that set it, which may have come by another topic.
+        poisoned = delivery.source.poisoned.get(record.offset) if delivery.timer is None else None
         if poisoned is not None:
             return Refusal(poisoned, "alone in its unit, it could not be committed")
         count = len(record.headers)

@@ -225,6 +225,8 @@ class Simulation:
         """Whether misfortune is over."""
         self._on_commit: dict[Process | None, Callable[[], object]] = {}
         """What happens when a process next sends a commit."""
+        self._on_output: dict[Process | None, Callable[[], object]] = {}
+        """What happens when a process next sends outputs."""
         self._on_taking: dict[Worker, Callable[[], object]] = {}
         """What happens when somebody takes a lane of a worker."""
         self.network.sending = self._sending
@@ -414,14 +416,21 @@ class Simulation:
 
     def _act_kill(self, worker: Worker) -> None:
         def die() -> None:
-            if worker.gone.done():
+            if worker.gone.done() or self._calm:
                 return
             self.note(f"{worker.name} is killed")
             self._kill(worker)
             self.network.at(self.dice.choice([0.1, SESSION_S]), self.group.expel, worker)
             self.network.at(self.dice.choice([0.05, 1.0, 15.0]), self._begin_successor)
 
-        self._later(worker, die)
+        match self.dice.randrange(3):
+            case 0:
+                self._later(worker, die)
+            case 1:
+                self._on_commit[worker.process] = lambda: self.network.at(0.01 * self.dice.random(), die)
+            case _:
+                # They may or may not arrive, and nothing says that they were sent.
+                self._on_output[worker.process] = lambda: self.network.at(0.02 * self.dice.random(), die)
 
     def _act_freeze(self, worker: Worker) -> None:
         """Stop a worker for a while: between any two callbacks, or with a commit in its hands."""
@@ -447,13 +456,13 @@ class Simulation:
 
     def _sending(self, request: Any) -> bool:
         """A worker is about to send a request; whether it must wait a turn, in which it may freeze."""
-        process = Process.current()
-        if process not in self._on_commit or request.API_KEY != PRODUCE:
+        if request.API_KEY != PRODUCE:
             return False
-        if not any(topic in self.changelogs for topic, _ in request.topics):
-            return False
-        self._on_commit.pop(process)()
-        return True
+        commits = any(topic in self.changelogs for topic, _ in request.topics)
+        trap = (self._on_commit if commits else self._on_output).pop(Process.current(), None)
+        if trap is not None:
+            trap()
+        return trap is not None
 
     def _carried(self, request: Any) -> None:
         """A broker carries out a request."""
@@ -676,7 +685,7 @@ class Simulation:
         """Read as a query would, now and then: only what is in the changelogs may be seen."""
         dice = random.Random(self.seed + 4)  # noqa: S311
         while True:
-            await asyncio.sleep(0.1 * dice.random())
+            await asyncio.sleep(0.2 * dice.random())
             for worker in self._alive():
                 if worker.member:
                     self.check_hints(worker)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from pf_stream.core import Limits, SourceRecord, partition_of
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, decode_timer, encode_timer
+from pf_stream.security import mint
 from pf_stream.testing import Driver
-from tests.unit.core.reminders import Hearers, NoteCap, Notes, Write, notes
+from tests.unit.core.kit import KEY, NOW_MS, Bench, codes, record
+from tests.unit.core.reminders import Hearers, Note, NoteCap, Notes, Write, notes
 
 
 @pytest.fixture(params=["calm", "crashes"])
@@ -105,6 +107,19 @@ class TestWall:
         driver.advance(5)
         assert heard(driver) == ["a"]
         assert log(driver) == ["write a"]
+
+    def test_it_is_not_taken_for_a_poisonous_record_of_the_offset_that_set_it(self) -> None:
+        """Both came by topics of one lane: the timer's record by the one for misplaced keys, the other by the public one."""
+        bench = Bench(notes)
+        note = mint(KEY, subject="ann", audience="note", capabilities=[NoteCap.own("/**")], now_ms=NOW_MS)
+        rerouted = record(0, Write(note="n", text="a", after=0), note, ("pf-source", b"life0:1:0"))
+        bench.feed(rerouted, topic="note.intents.rerouted")
+        bench.lane.sources["note.intents"].poisoned[0] = "unit_too_large"  # as when a unit was taken back just now
+        assert bench.lane.fire(NOW_MS)
+        assert codes([bench.commit()]) == []
+        state = bench.state(Note, "notes", "n")
+        assert state is not None
+        assert state.log == ["write a", "remind a late 0 by ann"]
 
 
 class TestNames:
