@@ -41,13 +41,13 @@ KEY = SigningKey.generate(1)
 ROOTS = TrustRoots.of(KEY)
 
 
-class BoxCap(Capability):
+class ShelfCap(Capability):
     """Who may put what where: ``/{box}``."""
 
     put = operation()
 
 
-class Put(Intent, name="sim.put", version=1, requires=BoxCap.put("/{box}")):
+class Put(Intent, name="sim.put", version=1, requires=ShelfCap.put("/{box}")):
     """Put a number into a box, and its box into a room."""
 
     box: Annotated[str, Key]
@@ -58,7 +58,7 @@ class Put(Intent, name="sim.put", version=1, requires=BoxCap.put("/{box}")):
     padding: str = ""
 
 
-class Moved(Intent, name="sim.moved", version=1, topic="moves", requires=BoxCap.put("/{box}")):
+class Moved(Intent, name="sim.moved", version=1, topic="moves", requires=ShelfCap.put("/{box}")):
     """What a ``Put`` means for its room; on an internal topic."""
 
     room: Annotated[str, Key]
@@ -78,7 +78,7 @@ class Heard(Intent, name="sim.heard", version=1, topic="heard", requires=PUBLIC)
     number: Annotated[int, Key]
 
 
-class Rang(Intent, name="sim.rang", version=1, requires=BoxCap.put("/{box}")):
+class Rang(Intent, name="sim.rang", version=1, requires=ShelfCap.put("/{box}")):
     """A timer that a ``Put`` has set."""
 
     box: Annotated[str, Key]
@@ -159,7 +159,12 @@ topology = Topology(
 )
 
 TOKEN = mint(
-    KEY, subject="ann", audience="sim", capabilities=[BoxCap.put("/**")], now_ms=START_MS - 3_600_000, lifetime_s=86_400
+    KEY,
+    subject="ann",
+    audience="sim",
+    capabilities=[ShelfCap.put("/**")],
+    now_ms=START_MS - 3_600_000,
+    lifetime_s=86_400,
 )
 REPLIES: Final = b"sim.replies"
 NOBODY: Final = b"answers.nobody"
