@@ -11,7 +11,7 @@ from pf_stream.engine.commit import Events
 from pf_stream.engine.lease import Lease
 from pf_stream.engine.targets import NOT_TAKEN, Targets
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.batch import stamp
+from pf_stream.kafka.batch import record_count, split, stamp
 from pf_stream.kafka.errors import AppendError
 from pf_stream.kafka.link import Partition
 
@@ -87,10 +87,14 @@ class OutputSender:
             return
         error = done.exception()
         if isinstance(error, NOT_TAKEN) and self._targets.is_optional(target[0]):
-            if isinstance(error, AppendError) and not unnumbered:
-                # One refusal leaves a gap in a producer's numbering, for which the broker refuses all that follows.
+            if isinstance(error, AppendError) and not (unnumbered and record_count(batch) == 1):
+                # One refusal leaves a gap in a producer's numbering, for which the broker refuses all that follows. And what
+                # it refuses of one client must not keep another's reply back.
                 self._unnumbered.add(target)
-                self._submit(sending, target, batch)
+                singles = split(batch)
+                sending.left += len(singles) - 1
+                for single in singles:
+                    self._submit(sending, target, single)
                 return
             self._targets.dropped(target[0], error)
         elif error is not None:

@@ -14,8 +14,8 @@ from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import NOT_TAKEN, Targets
-from pf_stream.kafka.batch import record_count
-from pf_stream.kafka.errors import KafkaError
+from pf_stream.kafka.batch import record_count, split
+from pf_stream.kafka.errors import AppendError, KafkaError
 from pf_stream.kafka.link import Partition
 from pf_stream.kafka.transaction import Transactions
 
@@ -111,8 +111,11 @@ class TransactionalCommitter:
             except NOT_TAKEN as error:
                 if not self._targets.is_optional(target[0]):
                     raise
-                self._targets.dropped(target[0], error)
                 self._lease.take_back(target, batch)
+                if isinstance(error, AppendError) and record_count(batch) > 1:
+                    await self._send(target, split(batch))  # one client's must not keep another's back
+                else:
+                    self._targets.dropped(target[0], error)
 
     async def _abort(self) -> None:
         """Let readers pass what nobody will commit; whether it works or not, this lease has come to its end."""

@@ -21,7 +21,7 @@ try:
 except ImportError:  # the C extension is missing on this platform: slower, equal
     crc32c = _crc_python
 
-__all__ = ["BatchBuilder", "Chunk", "crc32c", "record_count", "stamp"]
+__all__ = ["BatchBuilder", "Chunk", "crc32c", "record_count", "split", "stamp"]
 
 _NO_PRODUCER: Final = -1
 _ZSTD: Final = 4
@@ -89,6 +89,16 @@ def record_count(batch: bytes) -> int:
     """Number of records of a batch, without reading them."""
     count: int = _I32.unpack_from(batch, _COUNT_AT)[0]
     return count
+
+
+def split(batch: bytes) -> list[bytes]:
+    """Batches of one record each, with the records of *batch*."""
+    singles = []
+    for record in Chunk(batch, (), "a batch"):
+        builder = BatchBuilder(len(record.value or b"") + _HEADER, compress=True)
+        builder.append(record.timestamp, record.key, record.value, record.headers)
+        singles.append(builder.build())
+    return singles
 
 
 class Chunk:

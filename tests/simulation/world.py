@@ -768,7 +768,8 @@ class Simulation:
         return {
             str(partition): partition.end
             for topic in self.broker.topics.values()
-            if topic.name not in self.changelogs and topic.name != PROBE  # where each worker tries something as it starts
+            if topic.name not in self.changelogs
+            and topic.name != PROBE  # where each worker tries something as it starts
             for partition in topic.partitions
         }
 
