@@ -94,7 +94,7 @@ def record_count(batch: bytes) -> int:
 def split(batch: bytes) -> list[bytes]:
     """Batches of one record each, with the records of *batch*."""
     singles = []
-    for record in Chunk(batch, (), "a batch"):
+    for record in Chunk(stamp(batch, -1, -1, -1), (), "a batch"):
         builder = BatchBuilder(len(record.value or b"") + _HEADER, compress=True)
         builder.append(record.timestamp, record.key, record.value, record.headers)
         singles.append(builder.build())

@@ -1,13 +1,14 @@
 """Record batches as bytes."""
 
-from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, split
+from pf_stream.core.records import Header
+from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, split, stamp
 
 BAD = b"bad\xff".decode(errors="surrogateescape")
 
 
 def test_a_batch_is_split_into_its_records() -> None:
     builder = BatchBuilder(100_000, compress=True)
-    given = [
+    given: list[tuple[int, bytes | None, bytes | None, list[Header]]] = [
         (1, b"k", b"v" * 5_000, [("a", b"1"), ("b", None)]),
         (2, None, None, []),
         (3, b"", b"", [("a", b"")]),
@@ -16,7 +17,7 @@ def test_a_batch_is_split_into_its_records() -> None:
         assert builder.append(timestamp, key, value, headers)
     singles = split(builder.build())
     assert [record_count(single) for single in singles] == [1, 1, 1]
-    found = [record for single in singles for record in Chunk(single, (), "test")]
+    found = [record for single in singles for record in Chunk(stamp(single, -1, -1, -1), (), "test")]
     assert [(record.timestamp, record.key, record.value, list(record.headers)) for record in found] == given
 
 
@@ -24,5 +25,5 @@ def test_a_header_name_that_is_no_utf8_is_kept() -> None:
     builder = BatchBuilder(1_000, compress=True)
     builder.append(1, b"k", b"v", [(BAD, b"1")])
     (single,) = split(builder.build())
-    (record,) = Chunk(single, (), "test")
+    (record,) = Chunk(stamp(single, -1, -1, -1), (), "test")
     assert list(record.headers) == [(BAD, b"1")]
