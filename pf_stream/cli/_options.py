@@ -65,7 +65,9 @@ def connection(bootstrap_servers: str | None, environment: Mapping[str, str] | N
     """How to reach Kafka: the flag, else the broker of ``pf dev``; security from ``PF_*`` variables."""
     from pf_stream.errors import ConfigurationError
     from pf_stream.kafka.link import ConnectionSettings
+    from pf_stream.topology.logs import configure_logging
 
+    configure_logging()  # whoever talks to Kafka may be told of trouble, which must not end up in what is piped on
     env = os.environ if environment is None else environment
     protocol = env.get("PF_SECURITY_PROTOCOL", "PLAINTEXT").upper()
     known = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

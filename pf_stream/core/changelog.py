@@ -15,7 +15,7 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     't'        reactor key name                      a timer, see below; deleted when it fires or is cancelled. Of a record that
                                                      was put aside: an empty reactor, its topic, its offset in digits
     'e'        -                                     int64 event clock, milliseconds since the epoch
-    'i'        type key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
+    'i'        name key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
                                                      subject and id is dropped, and the record of the first
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
                                                      ended again and again; a record as if it were put aside
@@ -25,7 +25,7 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     scheduled  uint8: 0 if it was put aside, 1 if a handler made it; failed: uint16, attempts that failed
     blob       int32 length and bytes, -1 for none: the record's key and value, then name and value of each header
 
-``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``type``, ``subject`` and ``ce_id`` are a
+``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``subject`` and ``ce_id`` are a
 uint32 length and bytes. Integers are
 big-endian. Everything that one micro-batch decides is one record batch, which Kafka appends whole or not at all; the
 topic is compacted, which keeps the last value of each key.
@@ -133,6 +133,6 @@ def timer_key(reactor: str, key: bytes, name: bytes) -> bytes:
     return b"\x01t" + pack_name(reactor) + _LENGTH.pack(len(key)) + key + _LENGTH.pack(len(name)) + name
 
 
-def once_key(kind: bytes, key: bytes, subject: bytes, ce_id: bytes) -> bytes:
+def once_key(name: bytes, key: bytes, subject: bytes, ce_id: bytes) -> bytes:
     """Changelog key of the mark of an intent that is handled once."""
-    return b"\x01i" + b"".join(_LENGTH.pack(len(part)) + part for part in (kind, key, subject, ce_id))
+    return b"\x01i" + b"".join(_LENGTH.pack(len(part)) + part for part in (name, key, subject, ce_id))

@@ -280,8 +280,9 @@ def _once_key(delivery: Delivery) -> bytes:
     """Changelog key of the mark of an intent that is handled once."""
     headers = delivery.headers
     subject = "" if delivery.claims is None else delivery.claims.subject
-    kind, ce_id = headers.get("ce_type") or b"", headers.get("ce_id") or b""
-    return changelog.once_key(kind, delivery.record.key or b"", subject.encode(), ce_id)
+    # The name without the version: who sends again may have been upgraded meanwhile.
+    name, ce_id = (headers.get("ce_type") or b"").rpartition(b".v")[0], headers.get("ce_id") or b""
+    return changelog.once_key(name, delivery.record.key or b"", subject.encode(), ce_id)
 
 
 def _trial_key(delivery: Delivery) -> bytes:

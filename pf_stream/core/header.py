@@ -84,7 +84,7 @@ class UnknownReactorError(PFError):
             retired = ", ".join(f'"{reactor}"' for reactor in gone)
             parts.append(
                 f"{', '.join(map(repr, gone))} ({versions}). Renamed? Give the new class the old id. Removed, or added by a newer "
-                f"version that you take back? List it in the topology: retired=[{retired}]"
+                f"version that you take back? List it in the topology: retired=[{retired}], or drop its state: pf state drop"
             )
         if moved:
             parts.append(

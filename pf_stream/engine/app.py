@@ -8,7 +8,7 @@ Faust's consumer as soon as they are assigned, and :class:`~pf_stream.engine.lan
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import faust
 import structlog
@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
 """How often the group is shown that the event loop still turns."""
+
+HINT_S: Final = 2.0
+"""How long the committing of offsets may take, which are a hint only."""
 
 
 class ReactorAgent(faust.Agent):
@@ -108,8 +111,10 @@ class _Thread(driver.AIOKafkaConsumerThread):
         assigned = consumer.assignment()
         ours = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
         try:
-            await consumer.commit({tp: offset for tp, offset in ours.items() if tp in assigned})
-        except AnyKafkaError as error:
+            # While the coordinator is away, aiokafka would try for ever, and a drain and a rebalance wait for this.
+            async with asyncio.timeout(HINT_S):
+                await consumer.commit({tp: offset for tp, offset in ours.items() if tp in assigned})
+        except (AnyKafkaError, TimeoutError) as error:
             log.debug("offsets not committed", reason=repr(error))
             return False
         return True

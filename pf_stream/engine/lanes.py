@@ -293,7 +293,9 @@ class Lanes:
         if key in self._waiting:
             self._waiting[key].cancel()
         self._note_stopped(runner, error.code, str(error))
-        self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._open_again, key)
+        self._waiting[key] = asyncio.get_running_loop().call_later(
+            AUTHORISATION_S, self._open_again, key, asyncio.get_running_loop().time() + AUTHORISATION_S
+        )
 
     def _allowed(self, key: LaneKey) -> None:
         del self._waiting[key]
@@ -301,8 +303,11 @@ class Lanes:
         if action not in self._denied.values():
             log.info("Kafka allows it again", action=action)
 
-    def _open_again(self, key: LaneKey) -> None:
+    def _open_again(self, key: LaneKey, due: float) -> None:
         del self._waiting[key]
+        if asyncio.get_running_loop().time() - due > self._revoke_s:
+            self._rejoin()  # we were paused: the lane may have another owner by now, and only the group may tell
+            return
         self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
 
     def _report(self, runner: LaneRunner, error: Exception) -> None:

@@ -36,7 +36,9 @@ __all__ = ["LaneRunner"]
 log = structlog.get_logger(__name__)
 
 SLICE: Final = 500
-"""Records between two turns of the event loop: some 10 ms."""
+"""Most records between two turns of the event loop: some 10 ms of what handlers usually take."""
+SLICE_S: Final = 0.1
+"""How long a slice may take; after a longer one the next ones are shorter."""
 UNSENT_UNITS: Final = 8
 """Units whose outputs may be on their way before the lane takes no more."""
 MARK_S: Final = 0.1
@@ -204,6 +206,8 @@ class LaneRunner:
         lane = self.lane
         clock = self._shared.clock
         inbox = self._inbox
+        time = asyncio.get_running_loop().time
+        at_most = SLICE
         while True:
             if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
@@ -217,9 +221,10 @@ class LaneRunner:
                 await self._room.wait()
                 continue
             inbox.arrived.clear()
+            began = time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
-                    lane.fire(now_ms, SLICE)
+                    lane.fire(now_ms, at_most)
             else:
                 found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
@@ -227,11 +232,12 @@ class LaneRunner:
                     continue
                 topic, chunk = found
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
-                    exhausted = lane.step(topic, chunk, now_ms, SLICE)
+                    exhausted = lane.step(topic, chunk, now_ms, at_most)
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
             if lane.has_work:
                 self._work.set()
+            at_most = max(1, at_most // 2) if time() - began > SLICE_S else min(SLICE, 2 * at_most)
             await asyncio.sleep(0)
 
     async def _wait(self, now_ms: int) -> None:

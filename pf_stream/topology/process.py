@@ -1,6 +1,7 @@
 """A worker as a process: signals, logging, watchdog, health checks, and its entry in the registry."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -15,14 +16,16 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
-from pf_stream.topology._logging import configure_logging
 from pf_stream.topology.health import Health, HealthServer
+from pf_stream.topology.logs import configure_logging
 from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
 
 __all__ = ["run_worker"]
 
 log = structlog.get_logger(__name__)
 
+LEAVE_S: Final = 5.0
+"""How long a drained worker tries to leave the group and the registry, which a broker that is away may prevent."""
 LOOK_S: Final = 1.0
 """How often it is looked whether the state of a lane has changed, so as to tell the registry."""
 
@@ -92,11 +95,19 @@ class _Process:
         for task in (stop, *side):
             task.cancel()
         await asyncio.gather(stop, *side, return_exceptions=True)
-        await worker.stop()
+        leaving = asyncio.create_task(self._leave(worker, registry))
+        if not (await asyncio.wait([leaving], timeout=settings.drain_s + LEAVE_S))[0]:
+            # Who takes the lanes next goes on where their changelogs end; threads that wait for a broker would keep us here.
+            log.warning("not everything could be ended in good order; nothing is lost by that")
+            os._exit(code)
+        leaving.result()
         watchdog.stop()
-        await registry.withdraw()
         log.info("worker stopped", handled=worker.handled, refused=sum(worker.refused.values()))
         return code
+
+    async def _leave(self, worker: Worker, registry: "_Reporter") -> None:
+        await worker.stop()
+        await registry.withdraw()
 
     def _end(self) -> None:
         if not self._asked.is_set():

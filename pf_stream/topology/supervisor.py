@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from pf_stream.engine.watchdog import EXIT_HUNG
-from pf_stream.topology._logging import configure_logging
+from pf_stream.topology.logs import configure_logging
 
 __all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "Parent", "supervise"]
 

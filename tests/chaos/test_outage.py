@@ -101,5 +101,29 @@ def test_a_worker_outlives_an_outage_and_says_little(broker: DevBroker, tmp_path
     assert left.outbox == []
 
 
+def test_a_worker_can_be_stopped_while_kafka_is_away(broker: DevBroker, tmp_path: Path) -> None:
+    """In the middle of work: it cannot commit, and cannot say good-bye to the group, and ends nevertheless."""
+    found = broker.status().broker
+    assert found is not None
+    topology = counts.within("away")
+    make_topics(found.bootstrap_servers, topology)
+    client = Client(found.bootstrap_servers, topology)
+    with in_process(found.bootstrap_servers, topology, tmp_path) as worker:
+        worker.wait_for("worker ready")
+        client.add("apples", 500)
+        client.flush()
+        os.kill(found.pid, signal.SIGKILL)
+        worker.wait_for("Kafka cannot be read; waiting")
+        assert worker.end(within=40) == 0
+    broker.up()
+    with in_process(found.bootstrap_servers, topology, tmp_path) as worker:
+
+        def all_counted() -> None:
+            assert durable(found.bootstrap_servers, topology).counted() == {"apples": 500}
+
+        wait_until(all_counted, within=30)
+        assert worker.end() == 0
+
+
 def same(found: object, wanted: object) -> None:
     assert found == wanted

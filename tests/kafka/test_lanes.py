@@ -279,7 +279,7 @@ def test_a_traceback_in_the_log_shows_no_local_variables() -> None:
     """They hold headers, and those hold tokens."""
     program = """
 import logging, structlog
-from pf_stream.topology._logging import configure_logging
+from pf_stream.topology.logs import configure_logging
 configure_logging()
 def step(token):
     raise ValueError("no reason")

@@ -147,7 +147,7 @@ class TestUnknownReactors:
         assert str(error) == (
             "walk-intents-changelog holds state of reactors that this group does not have: 'runs' (written by version 7 of the "
             "topology, and this is version 6). Renamed? Give the new class the old id. Removed, or added by a newer version "
-            'that you take back? List it in the topology: retired=["runs"]'
+            'that you take back? List it in the topology: retired=["runs"], or drop its state: pf state drop'
         )
 
     def test_retired(self) -> None:
@@ -169,7 +169,7 @@ class TestUnknownReactors:
         log = changed(reactors={"walks": 1, "runs": 1, "gone": 3, "left": 1})
         error = refused(Topology("walk", [Walks, RunsElsewhere]), log)
         assert re.search(
-            r"does not have: 'gone', 'left' \(.*retired=\[\"gone\", \"left\"\]; and 'runs' \(now", str(error)
+            r"does not have: 'gone', 'left' \(.*retired=\[\"gone\", \"left\"\], or .*; and 'runs' \(now", str(error)
         )
 
     def test_the_last_header_counts(self) -> None:

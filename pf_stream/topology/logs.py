@@ -1,4 +1,4 @@
-"""What a worker process writes to stderr."""
+"""What a process writes to stderr: a worker, or a tool that talks to Kafka."""
 
 import logging
 import sys
