@@ -768,7 +768,7 @@ class Simulation:
         return {
             str(partition): partition.end
             for topic in self.broker.topics.values()
-            if topic.name not in self.changelogs
+            if topic.name.startswith(f"{topology.namespace}.")
             for partition in topic.partitions
         }
 
