@@ -5,7 +5,7 @@ the real bytes. All replicas are taken to be in sync, so a partition is one log 
 """
 
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from struct import Struct
@@ -250,6 +250,8 @@ class Broker:
         self.topics: dict[str, Topic] = {}
         self.appended: list[Callable[[Partition, bytes], None]] = []
         """Told of each batch, as it was stored."""
+        self.refused: Counter[int] = Counter()
+        """Appends that were refused, by code."""
         self._made = 0
         self._producer_ids: dict[str, tuple[int, int]] = {}
 
@@ -293,6 +295,8 @@ class Broker:
             return Appended(Code.not_leader)
         end = partition.end
         answer = partition.append(batch, now_ms)
+        if answer.code != Code.none:
+            self.refused[answer.code] += 1
         if partition.end > end:
             for told in self.appended:
                 told(partition, partition.log[-1])

@@ -18,7 +18,7 @@ from pf_stream.core import changelog
 from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
 from pf_stream.core.timers import Timers
-from pf_stream.engine import leased
+from pf_stream.engine import leased, runner
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.runner import LaneRunner
@@ -36,7 +36,8 @@ def rewrite(
     patch: pytest.MonkeyPatch, owner: type | ModuleType, name: str, *changes: tuple[str, str], **names: object
 ) -> None:
     """Change lines of a function; *names* are what the new lines use."""
-    function = getattr(owner, name)
+    function = getattr(owner, name, None)
+    assert function is not None, f"bring this mutant up to date: {owner.__name__} has no {name}"
     source = textwrap.dedent(inspect.getsource(function))
     for old, new in changes:
         assert source.count(old) == 1, f"bring this mutant up to date with {owner.__name__}.{name}: no {old!r}"
@@ -85,11 +86,11 @@ def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
     )
     rewrite(
         patch,
-        LaneRunner,
-        "_recover",
+        runner,
+        "recover",
         (
             "        records = [record for record in result.chunk if position <= record.offset < fence]\n",
-            "        records = believed(self._changelog, position, fence, result.chunk.next_offset)\n",
+            "        records = believed(changelog, position, fence, result.chunk.next_offset)\n",
         ),
         believed=believed,
     )

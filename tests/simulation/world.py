@@ -25,7 +25,7 @@ from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.link import ConnectionSettings, Link
-from pf_stream.kafka.topics import PROBE, Purpose, required_topics
+from pf_stream.kafka.topics import Purpose, required_topics
 from tests.simulation.broker import Broker, Partition
 from tests.simulation.network import INIT_PRODUCER_ID, PRODUCE, Client, Network, Trouble
 from tests.simulation.virtual import Process, VirtualLoop
@@ -195,7 +195,7 @@ class Simulation:
     def __init__(self, seed: int, misfortunes: Collection[str] = ()) -> None:
         """*misfortunes* are the kinds that may happen, all of them unless told otherwise."""
         self.seed = seed
-        self.kinds = [(kind, act) for kind, act in self._acts if not misfortunes or kind in misfortunes]
+        self._kinds = [(kind, act) for kind, act in self.acts if not misfortunes or kind in misfortunes]
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self.loop = VirtualLoop(random.Random(seed + 1))  # noqa: S311
         self.broker = Broker(self.dice.choice([1, 2]))
@@ -207,8 +207,6 @@ class Simulation:
         self.workers: list[Worker] = []
         self.repeated = 0
         """Records that were written more than once."""
-        self.fenced = 0
-        """Lanes that found out from a broker that they belong to another worker."""
         self.happened: Counter[str] = Counter()
         """Misfortunes, by kind."""
         self.trace: deque[str] = deque(maxlen=80)
@@ -320,7 +318,6 @@ class Simulation:
         process = Process.current()
         rest = " ".join(f"{key}={value}" for key, value in event.items() if key != "event")
         self.note(f"{'?' if process is None else process.name} says: {event['event']} {rest}")
-        self.fenced += event.get("code") == "fenced"
         if method == "error" and event.get("code") not in {"fenced", "append_refused"}:
             self.fail("lane stopped", f"{event['event']} {rest}")
         raise structlog.DropEvent
@@ -404,7 +401,7 @@ class Simulation:
         self.network.trouble = Trouble(*(bad * dice.random() for _ in range(5)))
         for _ in range(dice.choice([0, 2, 5, 9])):
             await asyncio.sleep(dice.choice([0.003, 0.03, 0.3, 2.0]) * dice.random())
-            kind, act = dice.choice(self.kinds)
+            kind, act = dice.choice(self._kinds)
             workers = self._alive()
             if kind == "start" or workers:
                 self.happened[kind] += 1
@@ -548,7 +545,7 @@ class Simulation:
             for partition in topic.partitions:
                 partition.leader = self.dice.randrange(self.broker.nodes)
 
-    _acts: Final[list[tuple[str, Callable[..., None]]]] = [
+    acts: Final[list[tuple[str, Callable[..., None]]]] = [
         ("kill", _act_kill),
         ("kill", _act_kill),
         ("freeze", _act_freeze),
@@ -768,8 +765,7 @@ class Simulation:
         return {
             str(partition): partition.end
             for topic in self.broker.topics.values()
-            if topic.name not in self.changelogs
-            and topic.name != PROBE  # where each worker tries something as it starts
+            if topic.name.startswith(f"{topology.namespace}.")
             for partition in topic.partitions
         }
 
