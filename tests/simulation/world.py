@@ -134,6 +134,19 @@ class Group:
             worker.member = False
             worker.expelled = True
             self.ask()
+            if not worker.silent:
+                self.heard_of(worker)
+
+    def heard_of(self, worker: Worker) -> None:
+        """With its next heartbeat a member hears that it was given up, if it was, and joins again."""
+
+        def again() -> None:
+            if worker.expelled and not (worker.gone.done() or worker.silent):
+                worker.expelled = False
+                worker.member = True
+                self.ask()
+
+        self._simulation.network.at(self._simulation.dice.random(), again)
 
     async def _rebalance(self) -> None:
         simulation = self._simulation
@@ -501,18 +514,11 @@ class Simulation:
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
-            # It hears with its next heartbeat that it was given up, if it was, and joins again. Until then it may meet its
-            # successor over new records.
-            self.network.at(self.dice.random(), back)
+            # Until it hears that it was given up it may meet its successor over new records.
+            self.group.heard_of(worker)
             for _ in range(self.dice.choice([0, 2, 5])):
                 self._planned += 1
                 self.network.at(0.1 * self.dice.random(), self._send_late)
-
-        def back() -> None:
-            if worker.expelled and not (worker.gone.done() or worker.silent):
-                worker.expelled = False
-                worker.member = True
-                self.group.ask()
 
         if seconds > SESSION_S:
             self.network.at(SESSION_S, lambda: self.group.expel(worker) if not done else None)
