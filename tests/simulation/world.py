@@ -134,6 +134,19 @@ class Group:
             worker.member = False
             worker.expelled = True
             self.ask()
+            self.greet(worker)
+
+    def greet(self, worker: Worker) -> None:
+        """Let a worker that is heard find out, with its next heartbeat, that it was given up, and join again."""
+        simulation = self._simulation
+
+        def join() -> None:
+            if worker.expelled and not (worker.gone.done() or worker.silent):
+                worker.expelled = False
+                worker.member = True
+                self.ask()
+
+        simulation.network.at(simulation.dice.random(), join)
 
     async def _rebalance(self) -> None:
         simulation = self._simulation
@@ -501,18 +514,11 @@ class Simulation:
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
-            # It hears with its next heartbeat that it was given up, if it was, and joins again. Until then it may meet its
-            # successor over new records.
-            self.network.at(self.dice.random(), back)
+            self.group.greet(worker)
+            # Until it knows, it may meet its successor over new records.
             for _ in range(self.dice.choice([0, 2, 5])):
                 self._planned += 1
                 self.network.at(0.1 * self.dice.random(), self._send_late)
-
-        def back() -> None:
-            if worker.expelled and not (worker.gone.done() or worker.silent):
-                worker.expelled = False
-                worker.member = True
-                self.group.ask()
 
         if seconds > SESSION_S:
             self.network.at(SESSION_S, lambda: self.group.expel(worker) if not done else None)
