@@ -3,7 +3,10 @@
 import asyncio
 import gc
 from collections import Counter
+from contextlib import suppress
 from typing import Any
+
+from aiokafka.errors import KafkaError as AnyKafkaError
 
 from pf_stream.clock import WallClock
 from pf_stream.core.limits import Limits
@@ -14,12 +17,15 @@ from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.errors import PFError
 from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model.topology import Topology
 
 __all__ = ["Worker"]
 
 WATCH_S = 1.0
+ABANDON_S = 5.0
+"""How long what has begun of a worker may take to end, if the rest could not begin."""
 
 
 class Worker:
@@ -54,8 +60,13 @@ class Worker:
         app.in_worker = True
         try:
             await app.start()
-        except BaseException:
+        except BaseException as error:
             await lanes.stop(0)
+            with suppress(Exception):  # what had begun ends as well as it can
+                async with asyncio.timeout(ABANDON_S):
+                    await app.stop()
+            if isinstance(error, AnyKafkaError):
+                raise KafkaUnavailableError(settings.connection.bootstrap_servers, error) from error
             raise
         return cls(topology, settings, limits or Limits(), lanes, app)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import secrets
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from pf_stream.core import Limits
 from pf_stream.engine.errors import GroupLostError
 from pf_stream.kafka.topics import PartitionsDisagreeError, required_topics
 from tests.kafka._support import (
+    ROOT,
+    SIGNER,
     Client,
     CountCap,
     counts,
@@ -292,3 +295,26 @@ for log in (structlog.get_logger(), logging.getLogger("aiokafka")):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.count("ValueError: no reason") == 2
     assert "a-secret-token" not in done.stderr
+
+
+def test_a_broker_that_goes_away_as_a_worker_starts(client: Client, tmp_path: Path) -> None:
+    """The topics were there a moment ago; it is said as if Kafka had been away all the time."""
+    SIGNER.save(tmp_path / "issuer", overwrite=True)
+    program = """
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.producer import AIOKafkaProducer
+from pf_stream.cli import main
+
+async def gone(self):
+    raise KafkaConnectionError("Unable to bootstrap")
+
+AIOKafkaProducer.start = gone
+main()
+"""
+    command = [sys.executable, "-c", program, "worker", "run", "tests.kafka._support:counts"]
+    command += ["--namespace", client.topology.namespace, "--trust", str(tmp_path / "issuer.pub")]
+    environment = {**os.environ, "PF_BOOTSTRAP_SERVERS": client.bootstrap_servers}
+    ended = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "kafka_unavailable" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -134,19 +134,19 @@ class Group:
             worker.member = False
             worker.expelled = True
             self.ask()
-            self.greet(worker)
+            if not worker.silent:
+                self.heard_of(worker)
 
-    def greet(self, worker: Worker) -> None:
-        """Let a worker that is heard find out, with its next heartbeat, that it was given up, and join again."""
-        simulation = self._simulation
+    def heard_of(self, worker: Worker) -> None:
+        """With its next heartbeat a member hears that it was given up, if it was, and joins again."""
 
-        def join() -> None:
+        def again() -> None:
             if worker.expelled and not (worker.gone.done() or worker.silent):
                 worker.expelled = False
                 worker.member = True
                 self.ask()
 
-        simulation.network.at(simulation.dice.random(), join)
+        self._simulation.network.at(self._simulation.dice.random(), again)
 
     async def _rebalance(self) -> None:
         simulation = self._simulation
@@ -514,8 +514,8 @@ class Simulation:
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
-            self.group.greet(worker)
-            # Until it knows, it may meet its successor over new records.
+            # Until it hears that it was given up it may meet its successor over new records.
+            self.group.heard_of(worker)
             for _ in range(self.dice.choice([0, 2, 5])):
                 self._planned += 1
                 self.network.at(0.1 * self.dice.random(), self._send_late)
