@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
@@ -111,20 +112,27 @@ class Appender:
                     self._transactions.add((node, transactional_id))
                 self._requests[node] = self._requests.get(node, 0) + 1
                 self._in_flight.update(partition for partition, _ in items)
-                self._start(self._send(node, items, transactional_id))
+                self._start(self._send(node, items, transactional_id), [partition for partition, _ in items])
         if lost:
             self._in_flight.update(lost)
-            self._start(self._find(lost))
+            self._start(self._find(lost), lost)
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None], partitions: Sequence[Partition]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, partitions))
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, partitions: Sequence[Partition], task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.result()
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        # Whatever it is, who waits for these appends must hear of it rather than wait for ever.
+        for partition in partitions:
+            for item in list(self._queues[partition]):
+                self._fail(partition, item, error)
+        self._in_flight.difference_update(partitions)
+        self._pump()
 
     async def _find(self, partitions: list[Partition]) -> None:
         """Learn the leaders of partitions."""
