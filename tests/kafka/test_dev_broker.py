@@ -348,9 +348,14 @@ def test_three_brokers_from_up_to_reset(cluster: DevCluster) -> None:
     assert [broker["port"] for broker in up["brokers"]] == [cluster.broker(node).port for node in (1, 2, 3)]
     admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
     admin.create_topics([NewTopic("mine", 1)])["mine"].result(10)
-    found = admin.list_topics(timeout=5)
-    assert len(found.brokers) == 3
-    assert sorted(found.topics["mine"].partitions[0].replicas) == [1, 2, 3]
+
+    def known() -> bool:
+        """Each broker learns of a topic in its own time."""
+        found = admin.list_topics(timeout=5)
+        replicas = sorted(found.topics["mine"].partitions[0].replicas) if "mine" in found.topics else []
+        return (len(found.brokers), replicas) == (3, [1, 2, 3])
+
+    wait_until(known)
     assert "running already" in pf("up", data_dir=cluster.data_dir).stderr
     refused = pf("up", "--brokers", "5", data_dir=cluster.data_dir, expect=1).stderr
     assert "error (brokers_differ)" in refused
@@ -378,7 +383,8 @@ def test_three_brokers_from_up_to_reset(cluster: DevCluster) -> None:
     assert all(map(gone, pids))
     pf("status", data_dir=cluster.data_dir, expect=3)
     pf("up", data_dir=cluster.data_dir)
-    assert "mine" in AdminClient({"bootstrap.servers": cluster.bootstrap_servers}).list_topics(timeout=5).topics
+    admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+    wait_until(known)
     pf("reset", "--yes", data_dir=cluster.data_dir)
     assert not cluster.exists
     assert {path.name for path in cluster.data_dir.iterdir()} <= {".lock"}
