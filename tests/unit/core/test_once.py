@@ -1,11 +1,14 @@
 """``once``: a second intent of the same key, subject and id is dropped for a while, and only that."""
 
 from datetime import timedelta
+from typing import Annotated, Any
 
 import pytest
 
+from pf_stream import PUBLIC, Context, Intent, Key, Reactor, Topology, on, upcast
 from pf_stream.core import Limits
 from pf_stream.core.once import Once
+from pf_stream.core.records import Header
 from pf_stream.testing import Driver
 from tests.unit.core.reminders import CLOSED, Note, NoteCap, Notes, Pay, notes
 
@@ -60,6 +63,37 @@ def test_wherever_it_was_sent() -> None:
     for partition in (0, 1, 0, 1):
         driver.send(Pay(note="n", amount=1), id="p1", partition=partition)
     assert paid(driver) == 1
+
+
+def test_a_sender_that_was_upgraded_between_its_two_tries() -> None:
+    """The second one has a newer version, and is the same intent."""
+
+    class Fee(Intent, name="fee.pay", version=2, requires=PUBLIC, once="1h"):
+        account: Annotated[str, Key]
+        cents: int
+
+        @upcast(from_version=1)
+        @staticmethod
+        def _in_cents(old: dict[str, Any]) -> dict[str, Any]:
+            return {"account": old["account"], "cents": 100 * old["euros"]}
+
+    class Fees(Reactor[Note], id="fees"):
+        @on
+        def pay(self, intent: Fee, state: Note, ctx: Context) -> None:
+            state.paid += intent.cents
+
+    driver = Driver(Topology("fee", [Fees]))
+    headers: list[Header] = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"fee.pay.v1"),
+        ("ce_id", b"p1"),
+        ("ce_source", b"/t"),
+        ("content-type", b"application/json"),
+    ]
+    driver.send_raw("intents", key=b"n", value=b'{"account": "n", "euros": 3}', headers=headers)
+    driver.send(Fee(account="n", cents=300), id="p1")
+    driver.send(Fee(account="n", cents=1), id="p2")
+    assert driver.state(Fees, "n") == Note(paid=301)
 
 
 def test_marks_are_removed_when_their_time_is_over() -> None:
