@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 POLL_S = 1.0
 """How often the group is shown that the event loop still turns."""
 
+METADATA_S: Final = 2.0
+"""How often the group's leader looks which topics there are. A broker that has just started knows of some only after a
+moment, and a leader that divides the lanes then gives none of those topics to anybody, until it looks again."""
 HINT_S: Final = 2.0
 """How long the committing of offsets may take, which are a hint only."""
 
@@ -205,6 +208,7 @@ def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> 
         value_serializer="raw",
         consumer_group_instance_id=settings.worker_id,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=int(METADATA_S * 1000),
         broker_session_timeout=settings.session_s,
         broker_rebalance_timeout=settings.session_s,
         broker_heartbeat_interval=settings.heartbeat_s,

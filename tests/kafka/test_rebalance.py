@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from aiokafka.cluster import ClusterMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from structlog.testing import capture_logs
 
 from pf_stream import Topology
@@ -182,3 +185,29 @@ def test_a_second_worker_comes_is_paused_is_refused_and_leaves(
 
 def shared(first: ThreadWorker) -> None:
     assert 0 < len(first.lanes) < 4
+
+
+def test_topics_that_a_leader_does_not_know_yet_are_divided_when_it_does(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of all brokers: the first answer about topics leaves some out, and nobody would ask again."""
+    assign = PartitionAssignor.assign
+    times = 0
+
+    def forgetful(self: PartitionAssignor, cluster: ClusterMetadata, members: Any) -> Any:
+        nonlocal times
+        times += 1
+        if times == 1:
+            cluster._partitions = {}
+        return assign(self, cluster, members)
+
+    monkeypatch.setattr(PartitionAssignor, "assign", forgetful)
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        client.add("apples", 10)
+        client.flush()
+
+        def all_counted() -> None:
+            assert worker.count("apples") == 10
+
+        wait_until(all_counted)
+    assert times >= 2
