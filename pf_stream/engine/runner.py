@@ -35,10 +35,10 @@ __all__ = ["LaneRunner"]
 
 log = structlog.get_logger(__name__)
 
-SLICE: Final = 500
-"""Most records between two turns of the event loop: some 10 ms of what handlers usually take."""
-SLICE_S: Final = 0.1
-"""How long a slice may take; after a longer one the next ones are shorter."""
+SLICE_S: Final = 0.01
+"""How long a lane works between two turns of the event loop."""
+STRIDE: Final = 16
+"""Intents after which it looks at the clock: more would let slow handlers hold up everything for long."""
 UNSENT_UNITS: Final = 8
 """Units whose outputs may be on their way before the lane takes no more."""
 MARK_S: Final = 0.1
@@ -206,8 +206,6 @@ class LaneRunner:
         lane = self.lane
         clock = self._shared.clock
         inbox = self._inbox
-        time = asyncio.get_running_loop().time
-        at_most = SLICE
         while True:
             if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
@@ -221,10 +219,9 @@ class LaneRunner:
                 await self._room.wait()
                 continue
             inbox.arrived.clear()
-            began = time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
-                    lane.fire(now_ms, at_most)
+                    self._slice(partial(lane.fire, now_ms, STRIDE))
             else:
                 found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
@@ -232,13 +229,24 @@ class LaneRunner:
                     continue
                 topic, chunk = found
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
-                    exhausted = lane.step(topic, chunk, now_ms, at_most)
+                    exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE))
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
             if lane.has_work:
                 self._work.set()
-            at_most = max(1, at_most // 2) if time() - began > SLICE_S else min(SLICE, 2 * at_most)
             await asyncio.sleep(0)
+
+    def _slice(self, stride: Callable[[], bool]) -> bool:
+        """Take strides for a while; returns whether the last one has left nothing."""
+        lane = self.lane
+        time = asyncio.get_running_loop().time
+        until = time() + SLICE_S
+        while True:
+            before = lane.count
+            if stride():
+                return True
+            if lane.count - before < STRIDE or time() > until:  # it cannot go on now, or the time is over
+                return False
 
     async def _wait(self, now_ms: int) -> None:
         """Wait until something arrives, or the time has come for something that waits for it."""

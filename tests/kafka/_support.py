@@ -160,6 +160,8 @@ def misbehave(intent: Added, state: Count) -> Any:
             return Emit(Unlisted(name=intent.name))
         case "replies what has no JSON form":
             return Reply({"n": object()})
+        case "takes its time":
+            time.sleep(0.03)
         case "leaves a wrong type":
             state.n = "nonsense"  # type: ignore[assignment]
         case "leaves a circle":

@@ -318,3 +318,26 @@ main()
     assert ended.returncode == 1
     assert "kafka_unavailable" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_slow_handlers_let_the_event_loop_turn(client: Client) -> None:
+    """Four seconds of work that came in one fetch: heartbeats, commits and other lanes must not wait for all of it."""
+    name = name_in(0, client.topology)
+    client.add(name, 130, how="takes its time")
+    client.flush()
+
+    async def longest_wait() -> float:
+        longest = 0.0
+        while worker.worker.handled < 130:
+            before = asyncio.get_running_loop().time()
+            await asyncio.sleep(0)
+            longest = max(longest, asyncio.get_running_loop().time() - before)
+        return longest
+
+    with in_thread(client.bootstrap_servers, client.topology) as worker:
+        assert worker.run(longest_wait()) < 1.5
+
+        def all_counted() -> None:
+            assert worker.count(name) == 130
+
+        wait_until(all_counted)
