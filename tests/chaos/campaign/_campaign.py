@@ -28,7 +28,7 @@ from tests.chaos.campaign._load import Load
 from tests.chaos.campaign._nemesis import Nemesis
 from tests.chaos.campaign._tracker import Tracker
 from tests.chaos.campaign.topology import campaign
-from tests.kafka._support import durable, make_topics, read_topic
+from tests.kafka._support import durable, headers_of, make_topics, read_topic
 
 __all__ = ["Plan", "Report", "run_campaign"]
 
@@ -73,6 +73,8 @@ class Report:
     restarts: int = 0
     """Workers that had to be started again since Kafka was away as they began."""
     repeats: int = 0
+    source_repeats: int = 0
+    """Commands that stand twice in their topic, of which the second does not count."""
     """Outputs that were sent again, recognisably."""
     leases: int = 0
     """How often a lane was acquired, all lanes together."""
@@ -97,6 +99,7 @@ class Report:
             *(f"{name:<20} {times}" for name, times in sorted(self.actions.items())),
             f"started again        {self.restarts} workers that began while Kafka was away",
             f"leases               {self.leases} in all, {self.rebalances} for one lane at most (one each rebalance)",
+            f"repeated commands    {self.source_repeats} that the producer's side has written twice",
             f"repeated outputs     {self.repeats}, each with the pf-source and the bytes of the first",
             f"longest gap          {gaps[-1] if gaps else 0:.1f} s on {worst}, {middle:.1f} s on the median lane",
             f"settled after        {self.settled_s:.1f} s",
@@ -184,6 +187,10 @@ class _Campaign:
         self._compare("at the end")
         outputs = read_outputs(self._servers, self._topology, self._tracker.expected)
         self._report.repeats = outputs.repeats
+        sent = [
+            headers_of(message)["ce_id"] for message in read_topic(self._servers, self._topology.topic_name("intents"))
+        ]
+        self._report.source_repeats = len(sent) - len(set(sent))
         self._report.differences += outputs.differences
         for name in self._fleet.names:
             self._fleet.drain(name)

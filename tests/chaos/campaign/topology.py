@@ -1,4 +1,8 @@
-"""What the campaign's workers run: accounts that take commands, and ledgers that hear of them through an internal topic."""
+"""What the campaign's workers run: accounts that take commands, and ledgers that hear of them through an internal topic.
+
+Commands count once: a producer whose brokers are killed under it may write one twice, which is none of the engine's doing.
+That hides nothing of what the engine might do twice, since a mark knows the record that made it.
+"""
 
 from typing import Annotated
 from zlib import crc32
@@ -31,7 +35,7 @@ class CampaignCap(Capability):
     act = operation()
 
 
-class Increment(Intent, name="campaign.increment", requires=CampaignCap.act("/{account}")):
+class Increment(Intent, name="campaign.increment", requires=CampaignCap.act("/{account}"), once="1h"):
     """Add to the balance."""
 
     account: Annotated[str, Key]
@@ -39,7 +43,7 @@ class Increment(Intent, name="campaign.increment", requires=CampaignCap.act("/{a
     by: int
 
 
-class Transfer(Intent, name="campaign.transfer", requires=CampaignCap.act("/{account}")):
+class Transfer(Intent, name="campaign.transfer", requires=CampaignCap.act("/{account}"), once="1h"):
     """Move from the balance to a ledger, which lives on another partition; the padding goes with it."""
 
     account: Annotated[str, Key]
@@ -49,7 +53,7 @@ class Transfer(Intent, name="campaign.transfer", requires=CampaignCap.act("/{acc
     padding: str = ""
 
 
-class Remember(Intent, name="campaign.remember", requires=CampaignCap.act("/{account}")):
+class Remember(Intent, name="campaign.remember", requires=CampaignCap.act("/{account}"), once="1h"):
     """Keep a text in the state."""
 
     account: Annotated[str, Key]
@@ -57,7 +61,7 @@ class Remember(Intent, name="campaign.remember", requires=CampaignCap.act("/{acc
     text: str
 
 
-class Ask(Intent, name="campaign.ask", requires=CampaignCap.act("/{account}")):
+class Ask(Intent, name="campaign.ask", requires=CampaignCap.act("/{account}"), once="1h"):
     """Tell what there is."""
 
     account: Annotated[str, Key]
@@ -71,7 +75,7 @@ class Poison(Intent, name="campaign.poison", requires=CampaignCap.act("/{account
     number: int
 
 
-class Wind(Intent, name="campaign.wind", requires=CampaignCap.act("/{account}")):
+class Wind(Intent, name="campaign.wind", requires=CampaignCap.act("/{account}"), once="1h"):
     """Set a timer that rings; under a name it may be stopped."""
 
     account: Annotated[str, Key]
@@ -80,7 +84,7 @@ class Wind(Intent, name="campaign.wind", requires=CampaignCap.act("/{account}"))
     name: str = ""
 
 
-class Stop(Intent, name="campaign.stop", requires=CampaignCap.act("/{account}")):
+class Stop(Intent, name="campaign.stop", requires=CampaignCap.act("/{account}"), once="1h"):
     """Stop the timer of that name before it rings."""
 
     account: Annotated[str, Key]
