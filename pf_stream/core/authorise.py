@@ -1,10 +1,12 @@
 """Who may do what: the decision, and the memory of decisions."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from pf_stream.core.plan import Requirement, Route
-from pf_stream.model.capability import Field
-from pf_stream.model.scope import bad_segment, check_resource
+from pf_stream.core.checks import Case, Check, first_refusal
+from pf_stream.core.plan import Route
+from pf_stream.model.intent import Intent
+from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims, Verifier
 
@@ -25,70 +27,50 @@ class Authority:
         self.verifier = verifier
         self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
         """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
-        here, whose decisions do not depend on the time; the validity interval is checked for each record."""
+        here, whose decisions do not depend on the time; the validity interval is checked for each record, and so are the
+        requirements that must be."""
 
-    def decide(self, token: bytes, route: Route, values: Any, at_ms: int) -> Claims | Refusal:
-        """Whether *token* grants what *route* requires, apart from its validity interval.
+    def decide(
+        self, origin: bytes | Identity, route: Route, values: Any, intent: Intent, at_ms: int
+    ) -> Claims | Refusal:
+        """Whether a token, or what a service may do, grants what *route* requires of every intent with these *values*.
 
-        *values* is what ``route.values`` took from the intent.
+        The validity interval is not looked at. *values* is what ``route.values`` took from the intent. What must be decided for each intent is not part of it: see
+        :meth:`judge`.
         """
-        claims = self.verifier.verify(token)
+        claims = self.verifier.verify(origin) if isinstance(origin, bytes) else origin.claims(self.verifier.audience)
         if isinstance(claims, Refusal):
             return claims
-        first: Refusal | None = None
-        for kind in route.types:
-            refusal = _refusal(claims, route, values, kind, at_ms)
-            if refusal is None:
-                break
-            first = first or refusal
-            if refusal.code not in _ABOUT_THE_TYPE:
-                return first
-        else:
-            assert first is not None
-            return first
-        if claims.closed:
+        refusal = _refusal(route.checks.kept, claims, route, values, intent, at_ms)
+        if refusal is not None:
+            return refusal
+        if claims.closed and not claims.timed and claims.identity is None:
             if len(self.decisions) >= MAX_DECISIONS:
                 self.decisions.clear()
             self.decisions[claims.token, route, values] = claims
         return claims
+
+    def judge(self, claims: Claims, route: Route, values: Any, intent: Intent, at_ms: int) -> Refusal | None:
+        """Decide what :meth:`decide` left: the validity interval, and what must be decided for each intent."""
+        if not claims.not_before_ms <= at_ms < claims.expires_ms:
+            return claims.valid_at(at_ms)
+        return _refusal(route.checks.each, claims, route, values, intent, at_ms)
 
 
 _ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})
 """Codes that another type may not have."""
 
 
-def _refusal(claims: Claims, route: Route, values: Any, kind: str, at_ms: int) -> Refusal | None:
-    """Why *claims* do not grant what *route* requires to an intent of type *kind*."""
-    if not route.requirements:
-        return claims.misuse(kind, route.topic)
+def _refusal(
+    checks: Sequence[Check], claims: Claims, route: Route, values: Any, intent: Intent, at_ms: int
+) -> Refusal | None:
     row = values if route.width > 1 else (values,)
-    for requirement in route.requirements:
-        resource = _resource(requirement, row)
-        if isinstance(resource, Refusal):
-            return resource
-        refusal = claims.refusal(requirement.operations, resource, kind, route.topic, at_ms)
-        if refusal is not None:
-            return refusal
-    return None
-
-
-def _resource(requirement: Requirement, row: tuple[Any, ...]) -> str | Refusal:
-    parts = []
-    position = 0
-    for segment in requirement.grant.segments():
-        if not isinstance(segment, Field):
-            parts.append(segment)
-            continue
-        value = row[requirement.fields[position]]
-        position += 1
-        if segment.path:
-            path = value if value.startswith("/") else "/" + value
-            fault = check_resource(path)
-            if fault is not None:
-                return Refusal("bad_resource", f"field {segment.name!r}: {fault}")
-            parts.append(path[1:])
-        elif bad_segment(value):
-            return Refusal("bad_resource", f"field {segment.name!r} cannot be a segment of a resource")
-        else:
-            parts.append(value)
-    return "/" + "/".join(parts)
+    first: Refusal | None = None
+    for kind in route.types:
+        refusal = first_refusal(checks, Case(claims, row, intent, kind, route.topic, at_ms))
+        if refusal is None:
+            return None
+        first = first or refusal
+        if refusal.code not in _ABOUT_THE_TYPE:
+            break
+    return first

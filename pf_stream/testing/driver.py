@@ -78,11 +78,10 @@ class Driver:
         """*partitions* is the number for each topic, *now* the time (with a zone) at which the clock stands."""
         self.seed = seed
         self.clock = VirtualClock() if now is None else VirtualClock(round(now.timestamp() * 1000))
-        secret = hashlib.sha256(b"pf_stream.testing %d" % seed).hexdigest()
-        self.key = SigningKey(1, KeyPair.from_private_key(PrivateKey(f"ed25519-private/{secret}")))
+        self.key = self._signing_key(1)
         """Signs what :meth:`context` returns."""
         self.roots = TrustRoots.of(self.key)
-        """What the lanes trust."""
+        """What the lanes trust, beside the keys of services."""
         self.after_action: Callable[[Action], None] | None = None
         """Called after each action of a lane; it may :meth:`crash` lanes and send intents."""
         self._partitions = partitions
@@ -98,6 +97,10 @@ class Driver:
         self._active: dict[MemoryLane, None] = {}
         self._deploy(topology)
 
+    def _signing_key(self, kid: int) -> SigningKey:
+        secret = hashlib.sha256(b"pf_stream.testing %d %d" % (self.seed, kid)).hexdigest()
+        return SigningKey(kid, KeyPair.from_private_key(PrivateKey(f"ed25519-private/{secret}")))
+
     def _deploy(self, topology: Topology) -> None:
         for lane in self._lanes:
             lane.crash()
@@ -106,9 +109,11 @@ class Driver:
         self._plans = plan(topology, self._partitions)
         sources = [(group, source) for group in self._plans for source in group.sources]
         self._topics.keeps_time |= {source.topic for _, source in sources if source.internal}
-        verifier = Verifier(self.roots, topology.namespace)
+        services = [self._signing_key(service.key) for service in topology.services.values()]
+        roots = TrustRoots.of(self.key, *services)
+        verifier = Verifier(roots, topology.namespace, calendars=topology.calendars)
         authority = Authority(verifier)
-        self._narrower = Narrower(verifier, self.roots)
+        self._narrower = Narrower(verifier, roots, {key.kid: key for key in services})
         self._lanes = []
         for group in self._plans:
             for partition in range(self._partitions):
@@ -155,8 +160,8 @@ class Driver:
         )
 
     def _narrow(self, narrowing: Narrowing) -> bytes | None:
-        """The token of an emitted intent; ``None`` if the caller's cannot be narrowed, as in the engine."""
-        made = self._narrower(narrowing.token, narrowing.bounds)
+        """The token of an emitted intent; ``None`` if it cannot be made, as in the engine."""
+        made = self._narrower(narrowing.origin, narrowing.bounds, self.clock.now_ms())
         return None if isinstance(made, TokenError) else made
 
     # -- what goes in --------------------------------------------------------------------------------------------------
