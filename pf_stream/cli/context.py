@@ -1,6 +1,7 @@
 """``pf context``: make, narrow, read and check the tokens that say who may do what."""
 
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pf_stream.cli._errors import EXIT_REFUSED, exit_on_error
-from pf_stream.cli._options import read_context
+from pf_stream.cli._options import NamespaceOption, TopologyOption, instant_ms, load, read_context, read_file, utc
 from pf_stream.cli._output import Output, OutputOption, note, show
 from pf_stream.clock import WallClock
 
@@ -198,6 +199,65 @@ def verify(
             },
             output,
         )
+
+
+@app.command(
+    epilog="Examples:\n\npf context explain -t topologies/flights/topology.yaml --trust issuer.key.pub --context UA.ctx --intent flight.json\n\n"
+    'echo \'{"type": "flights.departed", "data": {...}}\' | pf context explain -t flights:flights --trust issuer.key.pub '
+    "--context UA.ctx --intent - --at 2026-01-31T12:00:00Z -o json"
+)
+def explain(
+    topology: TopologyOption,
+    trust: TrustOption,
+    intent: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE", help='JSON with "type" and "data", such as a CloudEvent; - is the standard input.'
+        ),
+    ],
+    context: ContextOption = "-",
+    at: Annotated[
+        str, typer.Option(metavar="TIME|AGO", help="Decide for this time: 2026-01-31T12:00:00Z, or 2h ago.")
+    ] = "0s",
+    namespace: NamespaceOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Show what a worker of the topology would decide about an intent with this token, and why. Exits with 4 if refused."""
+    if context == intent == "-":
+        raise typer.BadParameter("--context and --intent cannot both be the standard input")
+    at_ms = instant_ms(at, "--at", WallClock().now_ms())
+    with exit_on_error():
+        from pf_stream import security
+        from pf_stream.components.explanation import explain as decide
+        from pf_stream.components.messaging import read_event
+
+        loaded = load(topology, namespace)
+        verifier = security.Verifier(
+            security.TrustRoots.load(trust), loaded.namespace, calendars=loaded.calendars
+        )
+        verdict = decide(loaded, verifier, read_context(context).encode(), read_event(loaded, read_file(intent)), at_ms)
+        claims = verdict.claims
+        answer = {
+            "accepted": verdict.accepted,
+            "code": verdict.code,
+            "reason": verdict.reason,
+            "at": utc(at_ms),
+            "subject": None if claims is None else claims.subject,
+            "tenant": None if claims is None else claims.tenant,
+            "not_before": None if claims is None else _time(claims.not_before_ms),
+            "expires": None if claims is None else _time(claims.expires_ms),
+            "may": None if claims is None else list(map(str, claims.caller.capabilities)),
+        }
+        findings = [asdict(finding) for finding in verdict.findings]
+        if output is Output.table:
+            show(answer, output)
+            for finding in findings:
+                note_line = "holds" if finding["holds"] else "missing"
+                show({f"{note_line}": finding["requirement"], "": " ".join(finding["because"].split())}, output)
+        else:
+            show({**answer, "requirements": findings}, output)
+        if not verdict.accepted:
+            raise typer.Exit(EXIT_REFUSED)
 
 
 def _hand_out(token: str, out: Path | None, output: Output) -> None:

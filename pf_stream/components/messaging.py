@@ -26,12 +26,14 @@ from pf_stream.model._names import nearest
 __all__ = [
     "DENIALS",
     "Answer",
+    "InvalidEventError",
     "InternalIntentError",
     "InvalidIntentError",
     "Sent",
     "find_intent",
     "make_record",
     "parse_intent",
+    "read_event",
     "reply_topic",
     "send_and_wait",
     "send_intent",
@@ -55,6 +57,10 @@ DENIALS: Final = frozenset(
         "limits_reached",
         "undecidable",
         "bad_resource",
+        "wrong_caller",
+        "authentication_too_old",
+        "not_now",
+        "denied_by_rule",
     }
 )
 """Codes of refusals that say: this context may not do that."""
@@ -69,6 +75,15 @@ class InvalidIntentError(PFError):
         self.faults = faults
         lines = "".join(f"\n  {fault}" for fault in faults)
         super().__init__(f"the data is no {spec.type}:{lines}")
+
+
+class InvalidEventError(PFError):
+    """Raised when a text does not say which intent it is."""
+
+    code = "invalid_event"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f'the intent cannot be read: {fault}; write it as {{"type": "flights.departed", "data": {{...}}}}')
 
 
 class InternalIntentError(PFError):
@@ -147,6 +162,22 @@ def parse_intent(spec: IntentSpec, data: bytes) -> Intent:
         return spec.decode(data)
     except ValidationError as error:
         raise InvalidIntentError(spec, tuple(_fault(spec, detail) for detail in error.errors())) from None
+
+
+def read_event(topology: Topology, event: bytes) -> Intent:
+    """The intent of a JSON object with ``type`` and ``data``, which is what matters of a CloudEvent in JSON.
+
+    Raises:
+        InvalidEventError: it is no such object.
+        NotFoundError, InternalIntentError, InvalidIntentError: as :func:`find_intent` and :func:`parse_intent`.
+    """
+    try:
+        read = orjson.loads(event)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEventError(f"it is no JSON: {error}") from None
+    if not isinstance(read, dict) or not isinstance(read.get("type"), str) or "data" not in read:
+        raise InvalidEventError("it is no JSON object with a type and data")
+    return parse_intent(find_intent(topology, read["type"]), orjson.dumps(read["data"]))
 
 
 def _fault(spec: IntentSpec, detail: Any) -> str:

@@ -23,7 +23,7 @@ from pf_stream.model.when import Calendar, UnknownCalendarError, When
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims
 
-__all__ = ["Case", "Check", "Checks", "compile_checks", "first_refusal"]
+__all__ = ["Case", "Check", "Checks", "compile_checks", "fill", "first_refusal"]
 
 
 class Case(NamedTuple):
@@ -143,31 +143,10 @@ class _GrantCheck:
     """For each field of the pattern, its position in the row."""
 
     def refusal(self, case: Case) -> Refusal | None:
-        resource = self._resource(case.row)
+        resource = fill(self.grant, self.fields, case.row)
         if isinstance(resource, Refusal):
             return resource
         return case.claims.refusal(self.operations, resource, case.kind, case.topic, case.at_ms)
-
-    def _resource(self, row: tuple[Any, ...]) -> str | Refusal:
-        parts = []
-        position = 0
-        for segment in self.grant.segments():
-            if not isinstance(segment, Field):
-                parts.append(segment)
-                continue
-            value = row[self.fields[position]]
-            position += 1
-            if segment.path:
-                path = value if value.startswith("/") else "/" + value
-                fault = check_resource(path)
-                if fault is not None:
-                    return Refusal("bad_resource", f"field {segment.name!r}: {fault}")
-                parts.append(path[1:])
-            elif bad_segment(value):
-                return Refusal("bad_resource", f"field {segment.name!r} cannot be a segment of a resource")
-            else:
-                parts.append(value)
-        return "/" + "/".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +247,29 @@ class _AnyCheck:
         if len(refusals) == 1:
             return refusals[0]
         return Refusal(refusals[0].code, "; nor ".join(refusal.reason for refusal in refusals))
+
+
+def fill(grant: Grant, fields: Sequence[int], row: Sequence[Any]) -> str | Refusal:
+    """The resource that *grant* is about: its n-th field is filled by ``row[fields[n]]``."""
+    parts = []
+    position = 0
+    for segment in grant.segments():
+        if not isinstance(segment, Field):
+            parts.append(segment)
+            continue
+        value = row[fields[position]]
+        position += 1
+        if segment.path:
+            path = value if value.startswith("/") else "/" + value
+            fault = check_resource(path)
+            if fault is not None:
+                return Refusal("bad_resource", f"field {segment.name!r}: {fault}")
+            parts.append(path[1:])
+        elif bad_segment(value):
+            return Refusal("bad_resource", f"field {segment.name!r} cannot be a segment of a resource")
+        else:
+            parts.append(value)
+    return "/" + "/".join(parts)
 
 
 def first_refusal(checks: Iterable[Check], case: Case) -> Refusal | None:
