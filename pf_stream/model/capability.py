@@ -33,6 +33,7 @@ __all__ = [
     "HeldGrant",
     "Operation",
     "Public",
+    "implied_by",
     "implies",
     "operation",
     "parse_grant",
@@ -218,6 +219,12 @@ def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, fr
                 op._implied_by |= {name}
 
 
+def implied_by(name: str) -> frozenset[str]:
+    """:attr:`Operation.implied_by` of the operation called *name*; of one that this process does not know, itself alone."""
+    known = _known.get(name)
+    return known[0].implied_by if known else frozenset({name})
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A place in a template that one field of the intent fills."""
@@ -363,7 +370,7 @@ def parse_grant(text: str) -> HeldGrant:
         raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
 
 
-def implies(held: Grant, required: Grant) -> bool:
+def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:
     """Whether who holds *held* satisfies *required*. Total: every pair has an answer, and none raises.
 
     ============================================  =====================================================  ======
@@ -373,13 +380,15 @@ def implies(held: Grant, required: Grant) -> bool:
     same, or the held one implies the required    held overlaps required, or is disjoint from it         no
     the required one implies the held             any                                                    no
     neither implies the other                     any                                                    no
+    different, and one is not known here          any                                                    no
     any                                           held is a template (nobody can hold one)               no
     yes by the above                              required is a template: its :meth:`Grant.widest`       by the above
     ============================================  =====================================================  ======
 
-    Reflexive for scopes and transitive. Implication is in :attr:`Operation.implied_by`; it keeps scope, so ``admin("/a")``
-    says nothing about ``/b``.
+    Reflexive for scopes and transitive. Implication is in :func:`implied_by`; it keeps scope, so ``admin("/a")`` says
+    nothing about ``/b``. It is by name, so a grant and what a token holds of it answer alike.
     """
-    if held.is_template or held.operation.name not in required.operation.implied_by:
+    if isinstance(held, Grant) and held.is_template:
         return False
-    return held._widest.includes(required._widest)
+    have, want = HeldGrant.of(held), HeldGrant.of(required.widest() if isinstance(required, Grant) else required)
+    return have.operation in implied_by(want.operation) and have.scope.includes(want.scope)

@@ -293,6 +293,21 @@ class TestImplies:
     def test_truth_table(self, held: Grant, required: Grant, answer: bool) -> None:
         assert implies(held, required) is answer
 
+    @given(grants, grants | templates)
+    def test_is_the_same_for_what_a_token_holds(self, held: Grant, required: Grant) -> None:
+        by_name = HeldGrant.of(held)
+        assert implies(by_name, required) == implies(held, required)
+        if not required.is_template:
+            assert implies(held, HeldGrant.of(required)) == implies(by_name, HeldGrant.of(required))
+            assert implies(held, HeldGrant.of(required)) == implies(held, required)
+
+    @pytest.mark.parametrize("scope", ["/a", "/**"])
+    def test_an_operation_that_is_not_known_implies_itself_alone(self, scope: str) -> None:
+        unknown = parse_grant(f"NobodyKnows.this:{scope}")
+        assert implies(unknown, parse_grant("NobodyKnows.this:/a"))
+        assert not implies(unknown, AlgebraDoc.read("/a"))
+        assert not implies(AlgebraOps.root("/**"), unknown)
+
     @given(grants | templates, grants | templates)
     def test_is_total_and_is_operation_and_scope(self, held: Grant, required: Grant) -> None:
         assert implies(held, required) == (
