@@ -202,7 +202,8 @@ def verify(
 
 
 @app.command(
-    epilog="Examples:\n\npf context explain -t topologies/flights/topology.yaml --trust issuer.key.pub --context UA.ctx --intent flight.json\n\n"
+    epilog="Examples:\n\npf context explain -t topologies/flights/topology.yaml --trust issuer.key.pub --context UA.ctx "
+    "--intent flight.json\n\n"
     'echo \'{"type": "flights.departed", "data": {...}}\' | pf context explain -t flights:flights --trust issuer.key.pub '
     "--context UA.ctx --intent - --at 2026-01-31T12:00:00Z -o json"
 )
@@ -232,9 +233,7 @@ def explain(
         from pf_stream.components.messaging import read_event
 
         loaded = load(topology, namespace)
-        verifier = security.Verifier(
-            security.TrustRoots.load(trust), loaded.namespace, calendars=loaded.calendars
-        )
+        verifier = security.Verifier(security.TrustRoots.load(trust), loaded.namespace, calendars=loaded.calendars)
         verdict = decide(loaded, verifier, read_context(context).encode(), read_event(loaded, read_file(intent)), at_ms)
         claims = verdict.claims
         answer = {

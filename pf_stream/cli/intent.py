@@ -131,5 +131,3 @@ def _payload(data: str) -> bytes:
     if data == "-" or data.startswith("@"):
         return read_file(data.removeprefix("@"))
     return data.encode()
-
-

@@ -26,8 +26,8 @@ from pf_stream.model._names import nearest
 __all__ = [
     "DENIALS",
     "Answer",
-    "InvalidEventError",
     "InternalIntentError",
+    "InvalidEventError",
     "InvalidIntentError",
     "Sent",
     "find_intent",
@@ -83,7 +83,9 @@ class InvalidEventError(PFError):
     code = "invalid_event"
 
     def __init__(self, fault: str) -> None:
-        super().__init__(f'the intent cannot be read: {fault}; write it as {{"type": "flights.departed", "data": {{...}}}}')
+        super().__init__(
+            f'the intent cannot be read: {fault}; write it as {{"type": "flights.departed", "data": {{...}}}}'
+        )
 
 
 class InternalIntentError(PFError):

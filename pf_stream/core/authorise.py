@@ -35,8 +35,8 @@ class Authority:
     ) -> Claims | Refusal:
         """Whether a token, or what a service may do, grants what *route* requires of every intent with these *values*.
 
-        The validity interval is not looked at. *values* is what ``route.values`` took from the intent. What must be decided for each intent is not part of it: see
-        :meth:`judge`.
+        *values* is what ``route.values`` took from the intent. What must be decided for each intent, and at each time, is
+        left to :meth:`judge`.
         """
         claims = self.verifier.verify(origin) if isinstance(origin, bytes) else origin.claims(self.verifier.audience)
         if isinstance(claims, Refusal):

@@ -215,7 +215,7 @@ class _RuleCheck:
 
     def refusal(self, case: Case) -> Refusal | None:
         try:
-            answer = self.rule(case.intent, case.claims.caller)
+            answer: object = self.rule(case.intent, case.claims.caller)
         except Exception as error:  # noqa: BLE001 - whatever it raises is a denial
             return Refusal("undecidable", f"{self.rule} raised {type(error).__name__}")
         if answer is True:

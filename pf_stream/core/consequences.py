@@ -1,7 +1,6 @@
 """From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 
@@ -26,8 +25,9 @@ from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.model.context import event_time_ms
 from pf_stream.model.effect import Cancel, Emit, Reply, Schedule
+from pf_stream.model.intent import Intent
+from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims
 
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
 
@@ -144,6 +144,7 @@ class Performer:
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
         output = emitter.emit(intent, plan, len(into.outputs) + len(into.timers))
+        origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None
         length = len(output.value or b"")
@@ -151,17 +152,16 @@ class Performer:
             raise BadEffectError(f"scheduled {length} bytes; the limit is {self._limits.output_bytes}")
         route = self._routes.get((output.topic, plan.intent.type))
         if route is not None and partition_of(key, self._plan.partitions) == self._partition:
-            refusal = self._judge(origin_of(delivery, reactor), route, intent, judged_ms)
+            refusal = self._judge(origin, route, intent, judged_ms)
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
         headers = list(output.headers)
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
-        origin = origin_of(delivery, reactor)
-        if isinstance(origin, Identity):
-            headers.append(service_header(origin))
-        elif origin is not None:
+        if isinstance(origin, bytes):
             headers.append(("pf-context", origin))
+        elif origin is not None:
+            headers.append(service_header(origin))
         record = SourceRecord(delivery.record.offset, judged_ms, key, output.value, tuple(headers))
         timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
         name = effect.name
@@ -174,9 +174,7 @@ class Performer:
         into.timers.append((timer_key, encode_timer(timer)))
         into.size += 128 + size_of(record)
 
-    def _judge(
-        self, origin: bytes | Identity | None, route: Route, intent: Intent, at_ms: int
-    ) -> Refusal | None:
+    def _judge(self, origin: bytes | Identity | None, route: Route, intent: Intent, at_ms: int) -> Refusal | None:
         if origin is None:
             return None if route.public else Refusal("missing_context", "the caller came without a context")
         values = route.values(intent)

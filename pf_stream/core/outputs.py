@@ -14,7 +14,7 @@ from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
-from pf_stream.model.context import request_id_of, trace_of
+from pf_stream.model.context import is_traceparent, request_id_of, trace_of
 from pf_stream.model.effect import Reply
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
@@ -27,8 +27,8 @@ __all__ = [
     "BadEffectError",
     "Emitter",
     "dead_letter",
-    "output_size",
     "origin_of",
+    "output_size",
     "overdue",
     "read_identity",
     "reply",
@@ -66,7 +66,7 @@ class Emitter:
     so that event time survives a hop.
     """
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_source", "_time", "_token", "_trace")
+    __slots__ = ("_at_ms", "_hops", "_id", "_origin", "_source", "_time", "_trace")
 
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
@@ -77,16 +77,7 @@ class Emitter:
             self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
         self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
-        self._trace: tuple[Header, ...] = ()
-        if "traceparent" in headers:
-            self._trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
-        # What a first emission causes can be told from its id and its source; only then it has to be written down.
-        if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
-            if not self._trace:
-                span = hashlib.blake2b(self._id, digest_size=8).hexdigest()
-                self._trace = (("traceparent", f"00-{request_id_of(headers, None)}-{span}-00".encode()),)
-            steps = trace_of(headers, delivery.hops or 1)
-            self._trace += (("pf-trace", ">".join(steps).encode()),)
+        self._trace = _trace(delivery, self._id)
         self._origin = origin_of(delivery, reactor)
         self._at_ms = delivery.at_ms
 
@@ -111,6 +102,21 @@ class Emitter:
             ],
             None if self._origin is None else Narrowing(self._origin, plan.bounds),
         )
+
+
+def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
+    """What is told of a request to the records that it causes, whose ids begin with *caused*."""
+    headers = delivery.headers
+    told: tuple[Header, ...] = ()
+    if "traceparent" in headers and is_traceparent(headers["traceparent"]):
+        told = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
+    # What a client's intent causes needs no more: its id and its source say it.
+    if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
+        if not told:
+            span = hashlib.blake2b(caused, digest_size=8).hexdigest()
+            told = (("traceparent", f"00-{request_id_of(headers, None)}-{span}-00".encode()),)
+        told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
+    return told
 
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:

@@ -10,7 +10,7 @@ laws hold for every strategy, one's own too, because they are checked after it:
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -35,6 +35,7 @@ MAX_TRACE: Final = 16
 """Steps of a request that are told, the latest ones."""
 
 _FOREVER_MS: Final = 2**63 - 1
+_NOTHING: Final = Capabilities()
 
 
 class RefusedCallerError(PFError):
@@ -59,9 +60,9 @@ class Caller:
     """The namespace that the token is for."""
     session: str | None = None
     """The issuer's name for the session in which it was given out."""
-    capabilities: Capabilities = Capabilities()
+    capabilities: Capabilities = _NOTHING
     """What they may do. Of a token with conditions outside the closed profile: at most."""
-    attributes: Mapping[str, str] = MappingProxyType({})
+    attributes: Mapping[str, str] = field(default_factory=dict)
     """What else the issuer says of them."""
     issued_ms: int | None = None
     """When the token was made, milliseconds since the epoch."""
@@ -93,7 +94,9 @@ class Caller:
         """
         made = _run(strategy, _propagations, lambda function: function(self, to))
         if not made.capabilities <= self.capabilities:
-            raise RefusedCallerError(strategy, f"it grants {made.capabilities - self.capabilities}, which the caller lacks")
+            raise RefusedCallerError(
+                strategy, f"it grants {made.capabilities - self.capabilities}, which the caller lacks"
+            )
         if made.not_before_ms < self.not_before_ms or made.expires_ms > self.expires_ms:
             raise RefusedCallerError(strategy, "it is valid for longer than the caller's token")
         _check_said(strategy, made, self)
@@ -195,7 +198,9 @@ def _check_said(strategy: str, made: Caller, *origins: Caller) -> None:
         raise RefusedCallerError(strategy, "it is of another session")
     more = made.attributes.items() - {item for origin in origins for item in origin.attributes.items()}
     if more:
-        raise RefusedCallerError(strategy, f"it says {', '.join(sorted(name for name, _ in more))} of itself, which nobody said")
+        raise RefusedCallerError(
+            strategy, f"it says {', '.join(sorted(name for name, _ in more))} of itself, which nobody said"
+        )
     proven = [origin.authenticated_ms for origin in origins if origin.authenticated_ms is not None]
     if made.authenticated_ms is not None and made.authenticated_ms > max(proven, default=-1):
         raise RefusedCallerError(strategy, "it says that the subject was authenticated later than anybody said")

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from pf_stream.model.caller import MAX_TRACE, Caller
 
-__all__ = ["Context", "event_time_ms", "parse_time_ms", "request_id_of", "trace_of"]
+__all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
 
 _traceparent: Final = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
 
@@ -157,12 +157,17 @@ class Context:
 
 def request_id_of(headers: Mapping[str, bytes], position: tuple[str, int, int] | None) -> str:
     """The id of a record's request; *position* is its own, or ``None`` if the engine made it because of another record."""
-    given = _traceparent(headers.get("traceparent", b""))
+    given = _traceparent(headers.get("traceparent") or b"")
     if given is not None:
         return given[1].decode()
     # An engine's id is the position of the record that caused it, and a number.
     origin = headers["ce_id"].rpartition(b":")[0] if position is None else "{}:{}:{}".format(*position).encode()
     return hashlib.blake2b(origin, digest_size=16).hexdigest()
+
+
+def is_traceparent(value: bytes | None) -> bool:
+    """Whether *value* is a ``traceparent`` (W3C Trace Context, section 3.2); what is none says nothing."""
+    return _traceparent(value or b"") is not None
 
 
 def trace_of(headers: Mapping[str, bytes], hops: int) -> tuple[str, ...]:

@@ -206,7 +206,9 @@ def _handlers(
             continue
         required = () if mark.requires == () else read_requirements(mark.requires)
         if required is None:
-            faults.append(f"handler {name!r}: requires={mark.requires!r} is no requirement: SomeCap.operation('/scope')")
+            faults.append(
+                f"handler {name!r}: requires={mark.requires!r} is no requirement: SomeCap.operation('/scope')"
+            )
             continue
         for requirement in required:
             faults.extend(

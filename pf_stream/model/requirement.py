@@ -144,10 +144,10 @@ def computed(function: Callable[[Any], Grant | Sequence[Grant]], *, within: Gran
         DefinitionError: *within* names no grant, or a template.
     """
     bounds = (within,) if isinstance(within, Grant) else tuple(within)
-    faults = [_no_requirement(one) for one in bounds if not isinstance(one, Grant)]
-    faults += [f"{one} is a template; name the widest scope, {one.widest()}" for one in bounds if one.is_template]
-    if not callable(function):
-        faults.append(f"{function!r} is no function of an intent")
+    given: tuple[object, ...] = bounds
+    faults = [_no_requirement(one) for one in given if not isinstance(one, Grant)]
+    if not faults:
+        faults = [f"{one} is a template; name the widest scope, {one.widest()}" for one in bounds if one.is_template]
     if faults or not bounds:
         raise DefinitionError("computed(...)", faults or ["within names no grant"])
     return Computed(function, bounds)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
@@ -63,11 +63,11 @@ class Topology:
     """Ids of reactors that it had before: their state is kept in the changelogs, and nobody reads it."""
     guarantee: Guarantee
     """How micro-batches are committed."""
-    requires: Mapping[str, tuple[Requirement, ...]]
+    requires: Mapping[str, tuple[Requirement, ...]] = field(hash=False)
     """By name of an intent, what this topology requires beside what the type and its handlers require."""
-    calendars: Mapping[str, Calendar]
+    calendars: Mapping[str, Calendar] = field(hash=False)
     """By name, the calendars that requirements and tokens may name."""
-    services: Mapping[str, Service]
+    services: Mapping[str, Service] = field(hash=False)
     """By id, the reactors that emit under an identity of their own, and that."""
 
     def __init__(

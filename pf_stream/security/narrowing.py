@@ -61,22 +61,7 @@ class Identity:
 
     def claims(self, audience: str) -> Claims:
         """What a token of this service would say, for decisions that need none."""
-        return Claims(
-            token=b"",
-            identity=self,
-            subject=self.subject,
-            tenant=self.tenant,
-            audience=audience,
-            session=None,
-            attributes=MappingProxyType({}),
-            issued_ms=None,
-            authenticated_ms=None,
-            not_before_ms=0,
-            expires_ms=FOREVER_MS,
-            revocation_ids=(),
-            closed=True,
-            timed=any(grant.during is not None for grant in self.grants),
-        )
+        return Claims.of_rights(self.grants, subject=self.subject, tenant=self.tenant, audience=audience, identity=self)
 
 
 class Narrower:

@@ -25,6 +25,10 @@ class Refusal:
     ``wrong_topic``               it is not for that topic
     ``bad_resource``              the resource is not a concrete path
     ``check_failed``              a condition of a token outside the closed profile does not hold
+    ``wrong_caller``              the token says another subject, tenant, session or attribute than is required
+    ``authentication_too_old``    the subject proved who they are too long ago, or the token does not say when
+    ``not_now``                   it is not a time at which that is allowed
+    ``denied_by_rule``            a rule of the topology's own says no
     ``limits_reached``            deciding it might take, or took, more than a decision may cost
     ``undecidable``               an error happened while deciding; that is a denial
     ============================  ==================================================================================

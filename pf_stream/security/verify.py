@@ -6,11 +6,14 @@ request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wro
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import biscuit_auth
 from biscuit_auth import Biscuit
 
+from pf_stream.model.caller import Caller
+from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource
 from pf_stream.security._authoriser import authorise, is_library_failure
@@ -20,8 +23,11 @@ from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_c
 from pf_stream.security._protobuf import Fault
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
 from pf_stream.security.keys import TrustRoots
-from pf_stream.security.profile import read_profile
+from pf_stream.security.profile import FOREVER_MS, read_profile
 from pf_stream.security.refusal import Refusal
+
+if TYPE_CHECKING:
+    from pf_stream.security.narrowing import Identity
 
 __all__ = ["Claims", "Refusal", "Verifier"]
 
@@ -54,6 +60,58 @@ class Claims:
     _topics: frozenset[str] | None = field(repr=False)
     # What the authoriser needs of a token outside the profile: the token, and the rights of its authority block.
     _open: tuple[Biscuit, tuple[HeldGrant, ...]] | None = field(repr=False)
+    identity: "Identity | None" = None
+    session: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    issued_ms: int | None = None
+    authenticated_ms: int | None = None
+    timed: bool = False
+
+    @classmethod
+    def of_rights(
+        cls, rights: tuple[HeldGrant, ...], *, subject: str, tenant: str | None, audience: str, identity: "Identity"
+    ) -> "Claims":
+        """What a token of the service *identity* would say, if it held *rights* for ever."""
+        return cls(
+            token=b"",
+            subject=subject,
+            tenant=tenant,
+            audience=audience,
+            not_before_ms=0,
+            expires_ms=FOREVER_MS,
+            revocation_ids=(),
+            closed=True,
+            _rights=_by_operation(rights),
+            _narrowed=(),
+            _intent_types=None,
+            _topics=None,
+            _open=None,
+            identity=identity,
+        )
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, as handlers and rules see it; of an open token, the capabilities are what it grants at most."""
+        held = Capabilities(*self.rights)
+        for narrowed in self._narrowed:
+            held &= Capabilities(*_grants(narrowed))
+        return Caller(
+            subject=self.subject,
+            tenant=self.tenant,
+            audience=self.audience,
+            session=self.session,
+            capabilities=held,
+            attributes=self.attributes,
+            issued_ms=self.issued_ms,
+            authenticated_ms=self.authenticated_ms,
+            not_before_ms=self.not_before_ms,
+            expires_ms=self.expires_ms,
+        )
+
+    @property
+    def rights(self) -> tuple[HeldGrant, ...]:
+        """What the issuer granted; holders since may have narrowed it."""
+        return _grants(self._rights)
 
     def valid_at(self, at_ms: int) -> Refusal | None:
         """None if the token is valid at *at_ms*, milliseconds since the epoch: not_before <= at < expires."""
@@ -69,7 +127,7 @@ class Claims:
             return False
         return self._intent_types <= intent_types and self._topics <= topics
 
-    def misuse(self, intent_type: str, topic: str) -> Refusal | None:
+    def misuse(self, intent_type: str, topic: str, at_ms: int) -> Refusal | None:
         """None if the token may go with an intent that requires nothing: it is for that type on that topic."""
         if self._intent_types is not None and intent_type not in self._intent_types:
             return _WRONG_INTENT_TYPE
@@ -153,7 +211,7 @@ class Verifier:
     Verified tokens are kept by their bytes, refused ones in a cache of their own, so that junk never pushes out what is valid.
     """
 
-    __slots__ = ("_accepted", "_audience", "_max_blocks", "_max_token_bytes", "_refused", "_roots")
+    __slots__ = ("_accepted", "_max_blocks", "_max_token_bytes", "_refused", "_roots", "audience")
 
     def __init__(
         self,
@@ -164,9 +222,11 @@ class Verifier:
         max_blocks: int = MAX_BLOCKS,
         cache_bytes: int = 64 * 1024 * 1024,
         refused_cache_bytes: int = 4 * 1024 * 1024,
+        calendars: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._roots = roots
-        self._audience = audience
+        self.audience = audience
+        """The namespace for which tokens must be."""
         self._max_token_bytes = max_token_bytes
         self._max_blocks = max_blocks
         self._accepted: BoundedCache[Claims] = BoundedCache(cache_bytes, _claims_size)
@@ -223,8 +283,8 @@ class Verifier:
                 return Refusal(
                     "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
                 )
-        if profile.audience != self._audience:
-            return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self._audience!r}")
+        if profile.audience != self.audience:
+            return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self.audience!r}")
         return Claims(
             token,
             profile.subject,
@@ -240,6 +300,10 @@ class Verifier:
             profile.topics,
             None if profile.closed else (biscuit, profile.rights),
         )
+
+
+def _grants(scopes: _Scopes) -> tuple[HeldGrant, ...]:
+    return tuple(HeldGrant(operation, scope) for operation, several in scopes.items() for scope in several)
 
 
 def _by_operation(grants: tuple[HeldGrant, ...]) -> _Scopes:

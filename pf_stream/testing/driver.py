@@ -110,7 +110,7 @@ class Driver:
         sources = [(group, source) for group in self._plans for source in group.sources]
         self._topics.keeps_time |= {source.topic for _, source in sources if source.internal}
         services = [self._signing_key(service.key) for service in topology.services.values()]
-        roots = TrustRoots.of(self.key, *services)
+        roots = TrustRoots({**self.roots, **{key.kid: key.public for key in services}})
         verifier = Verifier(roots, topology.namespace, calendars=topology.calendars)
         authority = Authority(verifier)
         self._narrower = Narrower(verifier, roots, {key.kid: key for key in services})

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream import Context
-from pf_stream.model.context import ANONYMOUS, parse_time_ms
+from pf_stream.model.context import parse_time_ms
 
 NOW_MS = 1_767_225_600_123
 EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - hypothesis takes a bound without a zone
@@ -18,7 +18,7 @@ EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - hypothesis takes a bound witho
 def context(offset: int = 5, **headers: bytes | None) -> Context:
     """The context of an intent at that offset, with these headers."""
     given: dict[str, Any] = {"ce_id": b"id-1", "ce_source": b"/s", "pf-context": b"secret", **headers}
-    return Context(ANONYMOUS, given, "t.intents", 2, offset, NOW_MS - 1_000, NOW_MS)
+    return Context(None, given, "t.intents", 2, offset, NOW_MS - 1_000, NOW_MS)
 
 
 def test_what_it_says() -> None:

@@ -30,7 +30,7 @@ class Write(Intent, name="docs.write", version=3, requires=DocCap.write("/{folde
     size: float = 0.0
 
 
-class Page(Intent, name="docs.page", requires=[DocCap.read("/**"), DocCap.write("/{book}")]):
+class Page(Intent, name="docs.page", requires=[DocCap.read("/shelf"), DocCap.write("/{book}")]):
     """Two key fields, one of them a number."""
 
     book: Annotated[str, Key]
@@ -76,7 +76,7 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
 def test_defaults() -> None:
     spec = Hit.__intent__
     assert (spec.version, spec.requires, spec.topic) == (1, (), "intents")
-    assert [str(grant) for grant in Page.__intent__.requires] == ["DocCap.read(/**)", "DocCap.write(/{book})"]
+    assert [str(grant) for grant in Page.__intent__.requires] == ["DocCap.read(/shelf)", "DocCap.write(/{book})"]
 
 
 class TestKeys:
