@@ -17,7 +17,7 @@ from pf_stream.model.requirement import (
     filled_by,
     leaves,
 )
-from pf_stream.model.rule import Rule
+from pf_stream.model.rules import Rule
 from pf_stream.model.scope import bad_segment, check_resource
 from pf_stream.model.when import Calendar, UnknownCalendarError, When
 from pf_stream.security.refusal import Refusal

@@ -1,5 +1,6 @@
 """The words: capability, context, intent, reactor, effect, state, topology. Pure data."""
 
+from pf_stream.model.callers import Caller, compose, composition, propagation
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
@@ -7,13 +8,19 @@ from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Reply, Schedul
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
+from pf_stream.model.requirement import Requirement, all_of, any_of, caller, computed, during
+from pf_stream.model.rules import Rule, rule
 from pf_stream.model.scope import Scope
+from pf_stream.model.service import Service
 from pf_stream.model.state import State, StateSpec
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
+from pf_stream.model.when import Calendar, When
 
 __all__ = [
     "PUBLIC",
+    "Calendar",
+    "Caller",
     "Cancel",
     "Capabilities",
     "Capability",
@@ -31,18 +38,31 @@ __all__ = [
     "Reactor",
     "ReactorSpec",
     "Reply",
+    "Requirement",
     "RetryInPlace",
     "RetryLater",
+    "Rule",
     "Schedule",
     "Scope",
+    "Service",
     "State",
     "StateSpec",
     "Topology",
+    "When",
+    "all_of",
+    "any_of",
+    "caller",
+    "compose",
+    "composition",
+    "computed",
     "define",
+    "during",
     "family",
     "grant",
     "on",
     "operation",
+    "propagation",
+    "rule",
     "upcast",
     "upgrade",
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from pf_stream.model.caller import MAX_TRACE, Caller
+from pf_stream.model.callers import MAX_TRACE, Caller
 
 __all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
 

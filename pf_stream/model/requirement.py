@@ -20,7 +20,7 @@ from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model._periods import period_ms
 from pf_stream.model.capability import Grant
-from pf_stream.model.rule import Rule
+from pf_stream.model.rules import Rule
 from pf_stream.model.when import BadWhenError, When
 
 __all__ = [

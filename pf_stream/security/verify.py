@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import biscuit_auth
 from biscuit_auth import Biscuit
 
-from pf_stream.model.caller import Caller
+from pf_stream.model.callers import Caller
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
-from pf_stream.model.caller import Caller
+from pf_stream.model.callers import Caller
 
 __all__ = ["Rule", "find_rule", "rule"]
 
