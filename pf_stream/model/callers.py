@@ -151,7 +151,7 @@ def composition(name: str) -> Callable[[Composition], Composition]:
 
 
 def _narrow(caller: Caller, to: Capabilities | None) -> Caller:
-    return caller if to is None else replace(caller, capabilities=caller.capabilities & to)
+    return caller if to is None else replace(caller, capabilities=(caller.capabilities & to).minimal())
 
 
 def _inherit(caller: Caller, _: Capabilities | None) -> Caller:
@@ -167,7 +167,7 @@ def _intersect(one: Caller, other: Caller) -> Caller:
     return replace(
         one,
         session=one.session if one.session == other.session else None,
-        capabilities=one.capabilities & other.capabilities,
+        capabilities=(one.capabilities & other.capabilities).minimal(),
         attributes=MappingProxyType(dict(one.attributes.items() & other.attributes.items())),
     )
 

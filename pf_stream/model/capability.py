@@ -10,7 +10,8 @@
     FlightCap.report("/{carrier}/{origin}") # a template: an intent's fields fill the segments
 
 Operations are known by name, ``FlightCap.report``: that is what a token says. So a name has one meaning in a process, and
-a family that is defined again must say the same.
+a family that is defined again must say the same. Where families are data and not code, :func:`define` makes them,
+:func:`family` finds them and :func:`grant` reads what a class would write as a call.
 """
 
 import enum

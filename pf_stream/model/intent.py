@@ -86,7 +86,8 @@ class Intent(BaseModel):
     * ``version``: raise it when the payload changes its shape, and say with :func:`~pf_stream.upcast` what an older
       payload means now. Default 1.
     * ``requires``: a grant or another requirement (``pf_stream.model.requirement``), a sequence of them that must all hold,
-      or ``PUBLIC``. There is no default.
+      or ``PUBLIC``. There is no default. Fields may fill a grant's scope, wildcards may not stand in it: an intent is about
+      one resource.
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
     * ``once``: for how long a second intent of the same key, subject and ``ce_id`` is dropped, such as ``"24h"`` (units
       s, m, h, d). For senders that send again when they do not know whether the first one arrived.

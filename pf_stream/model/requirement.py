@@ -242,11 +242,13 @@ def requirement_faults(requirement: Requirement, fields: Mapping[str, Any]) -> I
                 yield f"requires {leaf}, but has no field {name!r}{nearest(name, fields)}"
             elif info.annotation is not str:
                 yield f"requires {leaf}, so field {name!r} must be a str, not {info.annotation}"
-        if isinstance(leaf, Grant) and any(segment in ("*", "**") for segment in leaf.segments()):
-            yield (
-                f"requires {leaf}, and a request is about one resource: let fields fill it, as in '/{{field}}' or "
-                f"'/{{path...}}', or name the one resource"
-            )
+        if isinstance(leaf, Grant):
+            for wildcard, hole in (("*", "{field}"), ("**", "{field...}")):
+                if wildcard in leaf.segments():
+                    yield (
+                        f"requires {leaf}, but an intent is about one resource and nothing fills {wildcard!r}: write a field "
+                        f"of the intent in its place, such as {hole}, or name one resource"
+                    )
 
 
 def _is_requirement(value: object) -> bool:

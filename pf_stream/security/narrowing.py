@@ -103,7 +103,7 @@ class Narrower:
                 subject=identity.subject,
                 audience=self._verifier.audience,
                 tenant=identity.tenant,
-                capabilities=(Capabilities(*identity.grants) & Capabilities(*bounds.capabilities)).grants,
+                capabilities=(Capabilities(*identity.grants) & Capabilities(*bounds.capabilities)).minimal().grants,
                 intent_types=sorted(bounds.intent_types),
                 topics=sorted(bounds.topics),
                 now_ms=now_ms,

@@ -100,7 +100,7 @@ class Claims:
             tenant=self.tenant,
             audience=self.audience,
             session=self.session,
-            capabilities=held,
+            capabilities=held.minimal(),
             attributes=self.attributes,
             issued_ms=self.issued_ms,
             authenticated_ms=self.authenticated_ms,

@@ -252,6 +252,12 @@ class TestDefine:
         with pytest.raises(DefinitionError, match="'DefineBad': is not known"):
             family("DefineBad")
 
+    def test_a_fault_that_follows_from_another_is_not_told(self) -> None:
+        define("DefineKnown", {"note": [], "keep": ["note"]})
+        with pytest.raises(DefinitionError) as caught:
+            define("DefineKnown", {"note": [], "keep": ["nte"]})
+        assert len(caught.value.faults) == 1, "what it would mean is not known, so neither is whether it means the same"
+
     @pytest.mark.parametrize("name", ["", "a b", "\0", "Ä", "a.b"])
     def test_a_name_that_no_token_takes(self, name: str) -> None:
         with pytest.raises(DefinitionError, match="cannot be written into a token; use ASCII letters") as caught:
