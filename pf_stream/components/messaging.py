@@ -48,6 +48,7 @@ DENIALS: Final = frozenset(
         "wrong_audience",
         "token_expired",
         "token_not_yet_valid",
+        "not_now",
         "insufficient_capabilities",
         "wrong_intent_type",
         "wrong_topic",

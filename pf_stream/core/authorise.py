@@ -25,7 +25,7 @@ class Authority:
         self.verifier = verifier
         self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
         """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
-        here, whose decisions do not depend on the time; the validity interval is checked for each record."""
+        here, and of those only what does not depend on the time; the validity interval is checked for each record."""
 
     def decide(self, token: bytes, route: Route, values: Any, at_ms: int) -> Claims | Refusal:
         """Whether *token* grants what *route* requires, apart from its validity interval.
@@ -46,7 +46,7 @@ class Authority:
         else:
             assert first is not None
             return first
-        if claims.closed:
+        if claims.closed and not claims.timed:
             if len(self.decisions) >= MAX_DECISIONS:
                 self.decisions.clear()
             self.decisions[claims.token, route, values] = claims
@@ -60,7 +60,7 @@ _ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})
 def _refusal(claims: Claims, route: Route, values: Any, kind: str, at_ms: int) -> Refusal | None:
     """Why *claims* do not grant what *route* requires to an intent of type *kind*."""
     if not route.requirements:
-        return claims.misuse(kind, route.topic)
+        return claims.misuse(kind, route.topic, at_ms)
     row = values if route.width > 1 else (values,)
     for requirement in route.requirements:
         resource = _resource(requirement, row)

@@ -32,6 +32,7 @@ CODES: Final[dict[str, str]] = {
     "wrong_audience": "the token is meant for another namespace",
     "token_expired": "the token had expired when the record was appended",
     "token_not_yet_valid": "the token was not yet valid when the record was appended",
+    "not_now": "the token, or the right in it, is limited to other times",
     "insufficient_capabilities": "the context does not grant what the intent requires",
     "wrong_intent_type": "the token is limited to other intent types",
     "wrong_topic": "the token is limited to other topics",

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model._implication import circles, declare, implied, meaning_of
 from pf_stream.model.scope import BadScopeError, Scope
+from pf_stream.model.when import BadWhenError, When
 
 __all__ = [
     "PUBLIC",
@@ -43,6 +44,7 @@ _family_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _operation_name: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*").fullmatch
 _full_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*").fullmatch
 _field: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
+_DURING: Final = " during "
 
 
 class Public(enum.Enum):
@@ -335,10 +337,14 @@ class HeldGrant:
     """``Family.operation``."""
     scope: Scope
     """On which resources."""
+    during: When | None = None
+    """When; None for always."""
 
     def __post_init__(self) -> None:
         if _full_name(self.operation) is None:
             raise BadGrantError(str(self), f"{self.operation!r} is not the name of an operation")
+        if any(_DURING in f"{segment} " for segment in self.scope.segments):
+            raise BadGrantError(str(self), "its scope says 'during', which would read as a limit in time")
 
     @classmethod
     def of(cls, grant: "Grant | HeldGrant") -> "HeldGrant":
@@ -350,24 +356,30 @@ class HeldGrant:
         return grant if isinstance(grant, HeldGrant) else cls(grant.operation.name, grant.scope)
 
     def __str__(self) -> str:
-        return f"{self.operation}:{self.scope}"
+        limit = "" if self.during is None else f"{_DURING}{self.during}"
+        return f"{self.operation}:{self.scope}{limit}"
 
 
 def parse_grant(text: str) -> HeldGrant:
-    """The grant that ``Family.operation:/scope`` writes; the operation's name is not looked up.
+    """The grant that ``Family.operation:/scope`` writes, or ``Family.operation:/scope during mon-fri 09:00-17:00 UTC``.
+
+    The operation's name is not looked up.
 
     Raises:
         BadGrantError: the text has another form; the message says what is wrong with it.
     """
-    name, colon, pattern = text.partition(":")
+    name, colon, rest = text.partition(":")
+    pattern, during, when = rest.partition(_DURING)
     if not colon:
         raise BadGrantError(text, "there is no ':' between operation and scope")
     if _full_name(name) is None:
         raise BadGrantError(text, f"{name!r} is not the name of an operation, which is 'Family.operation'")
     try:
-        return HeldGrant(name, Scope.parse(pattern))
+        return HeldGrant(name, Scope.parse(pattern), When.parse(when) if during else None)
     except BadScopeError as error:
         raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
+    except BadWhenError as error:
+        raise BadGrantError(text, f"after 'during', {error.fault}") from None
 
 
 def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:
@@ -382,13 +394,17 @@ def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:
     neither implies the other                     any                                                    no
     different, and one is not known here          any                                                    no
     any                                           held is a template (nobody can hold one)               no
+    yes by the above                              held is limited in time: required has all its parts    by the above
     yes by the above                              required is a template: its :meth:`Grant.widest`       by the above
     ============================================  =====================================================  ======
 
     Reflexive for scopes and transitive. Implication is in :func:`implied_by`; it keeps scope, so ``admin("/a")`` says
-    nothing about ``/b``. It is by name, so a grant and what a token holds of it answer alike.
+    nothing about ``/b``. A limit in time is compared by its :attr:`When.parts`, which are words: the same times in other words
+    do not count. It is by name, so a grant and what a token holds of it answer alike.
     """
     if isinstance(held, Grant) and held.is_template:
         return False
     have, want = HeldGrant.of(held), HeldGrant.of(required.widest() if isinstance(required, Grant) else required)
+    if have.during is not None and (want.during is None or not have.during.parts <= want.during.parts):
+        return False
     return have.operation in implied_by(want.operation) and have.scope.includes(want.scope)

@@ -20,6 +20,7 @@ class Refusal:
     ``wrong_audience``            it is for another namespace
     ``token_expired``             the time is at or after its end
     ``token_not_yet_valid``       the time is before its start
+    ``not_now``                   it is limited to other times of the day, days or calendars
     ``insufficient_capabilities`` it grants no such operation on that resource
     ``wrong_intent_type``         it is not for that type of intent
     ``wrong_topic``               it is not for that topic
