@@ -36,6 +36,22 @@ GrantOption = Annotated[
     list[str] | None,
     typer.Option("--grant", metavar="OP:SCOPE", help="As FlightCap.report:/UA/**; may be repeated."),
 ]
+MintGrantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grant",
+        metavar="OP:SCOPE",
+        help="As FlightCap.report:/UA/**, or limited in time with 'during' and a TEXT; may be repeated.",
+    ),
+]
+DuringOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--during",
+        metavar="TEXT",
+        help="Only at these times, as 'mon-fri 09:00-17:00 Europe/Berlin'; any, if repeated.",
+    ),
+]
 TypeOption = Annotated[
     list[str] | None, typer.Option("--type", metavar="TYPE", help="Only for this type of intent; may be repeated.")
 ]
@@ -56,19 +72,55 @@ def _seconds(lifetime: str) -> int:
     return sum(int(part[:-1]) * _UNITS_S[part[-1]] for part in re.findall(r"\d+[smhd]", lifetime))
 
 
+def _instant(text: str | None, option: str) -> int | None:
+    if text is None:
+        return None
+    from pf_stream.model.context import parse_time_ms
+
+    time_ms = parse_time_ms(text.encode(errors="replace"))
+    if time_ms is None:
+        raise typer.BadParameter(f"{text!r} is no time such as 2026-01-01T00:00:00Z, with its zone", param_hint=option)
+    return time_ms
+
+
+def _attributes(pairs: list[str] | None) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or key in attributes:
+            fault = "is given twice" if equals else "has no '='; write it as KEY=VALUE"
+            raise typer.BadParameter(f"{key!r} {fault}", param_hint="--attribute")
+        attributes[key] = value
+    return attributes
+
+
 @app.command(
     epilog="Examples:\n\npf context mint --key issuer.key --subject alice --audience flights --grant 'FlightCap.report:/UA/**'\n\n"
     "pf context mint --key issuer.key --subject job-7 --audience flights --grant 'FlightCap.admin:/**' --lifetime 1h --out job-7.ctx"
+    "\n\n"
+    "pf context mint --key issuer.key --subject bob --audience flights "
+    "--grant 'FlightCap.report:/** during mon-fri 09:00-17:00 Europe/London' --attribute clearance=secret"
 )
 def mint(
     key: Annotated[Path, typer.Option(envvar="PF_SIGNING_KEY", metavar="FILE", help="The signing key.")],
     subject: Annotated[str, typer.Option(help="Who asks.")],
     audience: Annotated[str, typer.Option(metavar="NAMESPACE", help="The namespace that the token is for.")],
-    grant: GrantOption = None,
+    grant: MintGrantOption = None,
     tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
     type_: TypeOption = None,
     topic: TopicOption = None,
     lifetime: Annotated[str, typer.Option(metavar="DURATION", help="How long it is valid from now.")] = "15m",
+    not_before: Annotated[
+        str | None, typer.Option(metavar="RFC3339", help="Not valid before, as 2026-01-01T00:00:00Z.")
+    ] = None,
+    during: DuringOption = None,
+    session: Annotated[str | None, typer.Option(help="The session in which it is made.")] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="What is known of the subject; may be repeated.")
+    ] = None,
+    authenticated_at: Annotated[
+        str | None, typer.Option(metavar="RFC3339", help="When the subject proved who it is.")
+    ] = None,
     out: OutOption = None,
     output: OutputOption = Output.table,
 ) -> None:
@@ -87,6 +139,11 @@ def mint(
             topics=topic or None,
             now_ms=WallClock().now_ms(),
             lifetime_s=_seconds(lifetime),
+            not_before_ms=_instant(not_before, "--not-before"),
+            session=session,
+            attributes=_attributes(attribute),
+            authenticated_ms=_instant(authenticated_at, "--authenticated-at"),
+            during=during or None,
         )
         if not grant:
             note("[yellow]warning[/yellow]: without --grant the token may do nothing that needs a capability")
@@ -95,7 +152,8 @@ def mint(
 
 @app.command(
     epilog="Examples:\n\npf context attenuate --trust issuer.key.pub --context alice.ctx --grant 'FlightCap.report:/UA/EWR'\n\n"
-    "pf context attenuate --trust issuer.key.pub --type flights.departed --lifetime 1m < alice.ctx > narrow.ctx"
+    "pf context attenuate --trust issuer.key.pub --type flights.departed --lifetime 1m < alice.ctx > narrow.ctx\n\n"
+    "pf context attenuate --trust issuer.key.pub --during 'mon-fri 09:00-17:00 Europe/London' < alice.ctx > office.ctx"
 )
 def attenuate(
     trust: TrustOption,
@@ -106,6 +164,7 @@ def attenuate(
     lifetime: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Valid for at most this long from now.")
     ] = None,
+    during: DuringOption = None,
     out: OutOption = None,
     output: OutputOption = Output.table,
 ) -> None:
@@ -127,6 +186,7 @@ def attenuate(
             intent_types=type_ or None,
             topics=topic or None,
             expires_ms=expires_ms,
+            during=during or None,
         )
         _hand_out(token, out, output)
 
@@ -176,11 +236,11 @@ def verify(
 
         now_ms = WallClock().now_ms()
         claims = security.Verifier(security.TrustRoots.load(trust), audience).verify(read_context(context).encode())
-        refusal = claims if isinstance(claims, security.Refusal) else claims.valid_at(now_ms)
+        refusal = claims if isinstance(claims, security.Refusal) else claims.valid_at(now_ms) or claims.untimely(now_ms)
         if refusal is None and not isinstance(claims, security.Refusal) and grant and type_ and topic:
             wanted = parse_grant(grant)
-            if not wanted.scope.is_exact:
-                raise typer.BadParameter("a request is about one resource, without *", param_hint="--grant")
+            if not wanted.scope.is_exact or wanted.during is not None:
+                raise typer.BadParameter("a request is about one resource, without * and times", param_hint="--grant")
             refusal = claims.refusal(frozenset({wanted.operation}), str(wanted.scope), type_, topic, now_ms)
         if refusal is not None:
             show({"accepted": False, "code": refusal.code, "reason": refusal.reason}, output)
@@ -278,8 +338,13 @@ def _plain(info: "TokenInfo") -> dict[str, Any]:
         "subject": info.subject,
         "tenant": info.tenant,
         "audience": info.audience,
+        "session": info.session,
+        "attributes": dict(info.attributes),
+        "issued": None if info.issued_ms is None else _time(info.issued_ms),
+        "authenticated": None if info.authenticated_ms is None else _time(info.authenticated_ms),
         "capabilities": list(map(str, info.capabilities)),
         "narrowed_to": [list(map(str, alternatives)) for alternatives in info.narrowed_to],
+        "during": [list(map(str, alternatives)) for alternatives in info.during],
         "intent_types": None if info.intent_types is None else sorted(info.intent_types),
         "topics": None if info.topics is None else sorted(info.topics),
         "not_before": _time(info.not_before_ms),

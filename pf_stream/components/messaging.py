@@ -50,6 +50,7 @@ DENIALS: Final = frozenset(
         "wrong_audience",
         "token_expired",
         "token_not_yet_valid",
+        "not_now",
         "insufficient_capabilities",
         "wrong_intent_type",
         "wrong_topic",
@@ -59,7 +60,6 @@ DENIALS: Final = frozenset(
         "bad_resource",
         "wrong_caller",
         "authentication_too_old",
-        "not_now",
         "denied_by_rule",
     }
 )

@@ -27,8 +27,8 @@ class Authority:
         self.verifier = verifier
         self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
         """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
-        here, whose decisions do not depend on the time; the validity interval is checked for each record, and so are the
-        requirements that must be."""
+        here, and of those only what does not depend on the time; the validity interval is checked for each record, and so
+        are the requirements that must be."""
 
     def decide(
         self, origin: bytes | Identity, route: Route, values: Any, intent: Intent, at_ms: int
@@ -38,7 +38,7 @@ class Authority:
         *values* is what ``route.values`` took from the intent. What must be decided for each intent, and at each time, is
         left to :meth:`judge`.
         """
-        claims = self.verifier.verify(origin) if isinstance(origin, bytes) else origin.claims(self.verifier.audience)
+        claims = self.verifier.verify(origin) if isinstance(origin, bytes) else origin.claims(self.verifier)
         if isinstance(claims, Refusal):
             return claims
         refusal = _refusal(route.checks.kept, claims, route, values, intent, at_ms)

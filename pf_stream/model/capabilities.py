@@ -8,8 +8,9 @@
     print(held.explain(FlightCap.report("/DL/JFK")))
 
 A set is ordered by what it grants: ``<=`` is that order, ``|`` its least upper bound, ``&`` its greatest lower bound. All of it
-follows from one question, :func:`pf_stream.model.capability.implies`, asked grant by grant. Two scopes that cover a third only
-together do not count as covering it; one resource is never covered by two together, so no decision about a resource is lost.
+follows from one question, :func:`pf_stream.model.capability.implies`, asked grant by grant. Two scopes, or two times, that cover
+a third only together do not count as covering it; one resource at one instant is never covered by two together, so no decision
+is lost. Times are compared by their words: one is known to be within another if it has all that "and" joins in the other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from pf_stream.model._implication import implied, meaning_of, way
 from pf_stream.model.capability import Grant, HeldGrant, implied_by, implies, parse_grant
+from pf_stream.model.when import When
 
 __all__ = ["Capabilities", "Explanation"]
 
@@ -92,10 +94,14 @@ class Capabilities:
         return Capabilities(*self.grants, *other.grants)
 
     def intersection(self, other: "Capabilities") -> "Capabilities":
-        """What both grant, never more: of each pair, the strongest operations that follow from both, where both scopes are."""
+        """What both grant, never more: of each pair, the strongest operations that follow from both, where and when both are.
+
+        Raises:
+            BadWhenError: the time that two grants have in common is too long to be written.
+        """
         return Capabilities(
             *(
-                HeldGrant(operation, scope)
+                HeldGrant(operation, scope, _both(one.during, two.during))
                 for one in self.grants
                 for two in other.grants
                 if (scope := one.scope.intersect(two.scope)) is not None
@@ -146,6 +152,12 @@ def _held(grant: HeldGrant | Grant | str) -> HeldGrant:
 
 def _wanted(required: HeldGrant | Grant | str) -> HeldGrant:
     return _held(required.widest() if isinstance(required, Grant) else required)
+
+
+def _both(one: When | None, two: When | None) -> When | None:
+    if one is None or two is None:
+        return one or two
+    return one & two
 
 
 def _family(grant: HeldGrant) -> str:

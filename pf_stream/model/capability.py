@@ -25,6 +25,7 @@ from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model._implication import circles, declare, implied, meaning_of
 from pf_stream.model._names import nearest
 from pf_stream.model.scope import BadScopeError, Scope
+from pf_stream.model.when import BadWhenError, When
 
 __all__ = [
     "PUBLIC",
@@ -48,6 +49,7 @@ _family_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _operation_name: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*").fullmatch
 _full_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*").fullmatch
 _field: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
+_DURING: Final = " during "
 
 
 class Public(enum.Enum):
@@ -331,6 +333,8 @@ class Grant:
                     faults.append(
                         f"{text!r}: a field fills a whole segment; write '{{field}}', or '{{field...}}' at the end"
                     )
+                if _DURING in f"{text} ":
+                    faults.append(f"{text!r} says 'during', and a requirement has no limit in time")
                 segments.append(text)
                 continue
             segments.append(Field(hole[1], path=hole[2] is not None))
@@ -402,10 +406,14 @@ class HeldGrant:
     """``Family.operation``."""
     scope: Scope
     """On which resources."""
+    during: When | None = None
+    """When; None for always."""
 
     def __post_init__(self) -> None:
         if _full_name(self.operation) is None:
             raise BadGrantError(str(self), f"{self.operation!r} is not the name of an operation")
+        if any(_DURING in f"{segment} " for segment in self.scope.segments):
+            raise BadGrantError(str(self), "its scope says 'during', which would read as a limit in time")
 
     @classmethod
     def of(cls, grant: "Grant | HeldGrant") -> "HeldGrant":
@@ -417,7 +425,8 @@ class HeldGrant:
         return grant if isinstance(grant, HeldGrant) else cls(grant.operation.name, grant.scope)
 
     def __str__(self) -> str:
-        return f"{self.operation}:{self.scope}"
+        limit = "" if self.during is None else f"{_DURING}{self.during}"
+        return f"{self.operation}:{self.scope}{limit}"
 
 
 def grant(text: str) -> Grant:
@@ -433,16 +442,21 @@ def grant(text: str) -> Grant:
 
 
 def parse_grant(text: str) -> HeldGrant:
-    """The grant that ``Family.operation:/scope`` writes; the operation's name is not looked up.
+    """The grant that ``Family.operation:/scope`` writes, or ``Family.operation:/scope during mon-fri 09:00-17:00 UTC``.
+
+    The operation's name is not looked up.
 
     Raises:
         BadGrantError: the text has another form; the message says what is wrong with it.
     """
-    name, pattern = _name_and_pattern(text)
+    name, rest = _name_and_pattern(text)
+    pattern, during, when = rest.partition(_DURING)
     try:
-        return HeldGrant(name, Scope.parse(pattern))
+        return HeldGrant(name, Scope.parse(pattern), When.parse(when) if during else None)
     except BadScopeError as error:
         raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
+    except BadWhenError as error:
+        raise BadGrantError(text, f"after 'during', {error.fault}") from None
 
 
 def _name_and_pattern(text: str) -> tuple[str, str]:
@@ -466,13 +480,17 @@ def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:
     neither implies the other                     any                                                    no
     different, and one is not known here          any                                                    no
     any                                           held is a template (nobody can hold one)               no
+    yes by the above                              held is limited in time: required has all its parts    by the above
     yes by the above                              required is a template: its :meth:`Grant.widest`       by the above
     ============================================  =====================================================  ======
 
     Reflexive for scopes and transitive. Implication is in :func:`implied_by`; it keeps scope, so ``admin("/a")`` says
-    nothing about ``/b``. It is by name, so a grant and what a token holds of it answer alike.
+    nothing about ``/b``. A limit in time is compared by its :attr:`When.parts`, which are words: the same times in other words
+    do not count. It is by name, so a grant and what a token holds of it answer alike.
     """
     if isinstance(held, Grant) and held.is_template:
         return False
     have, want = HeldGrant.of(held), HeldGrant.of(required.widest() if isinstance(required, Grant) else required)
+    if have.during is not None and (want.during is None or not have.during.parts <= want.during.parts):
+        return False
     return have.operation in implied_by(want.operation) and have.scope.includes(want.scope)

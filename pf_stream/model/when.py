@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from importlib.resources import files
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -79,7 +79,7 @@ _Test = Callable[[int, "Mapping[str, Calendar]"], bool]
 class When:
     """A set of instants; made by :meth:`parse`, :func:`weekly`, :func:`between`, :func:`calendar` and ``&``, ``|``, ``~``.
 
-    Equal to another if it is written in the same way: ``a & b`` is not ``b & a``, though they hold at the same times.
+    Equal to another if their texts are: what "and" and "or" join is sorted and there once, so ``a & b == b & a``.
 
     Raises:
         BadWhenError: the text would be longer than 256 characters.
@@ -91,6 +91,7 @@ class When:
     """Names of all calendars that it depends on."""
     _binds: int = field(repr=False, compare=False)
     _test: _Test = field(repr=False, compare=False)
+    _joined: frozenset["When"] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.text) > LONGEST_WHEN:
@@ -115,31 +116,27 @@ class When:
             raise UnknownCalendarError(min(self.calendars - calendars.keys()))
         return self._test(at_ms, calendars)
 
+    @property
+    def parts(self) -> frozenset["When"]:
+        """What "and" joins in it, or itself alone: whoever has all parts of another set, and more, is included in it."""
+        return self._operands(_AND)
+
     def __and__(self, other: "When") -> "When":
-        one, two = self._test, other._test
-        return When(
-            f"{self._operand(_AND)} and {other._operand(_AND)}",
-            self.calendars | other.calendars,
-            _AND,
-            lambda at_ms, calendars: one(at_ms, calendars) and two(at_ms, calendars),
-        )
+        return _join(_AND, " and ", self._operands(_AND) | other._operands(_AND), _both)
 
     def __or__(self, other: "When") -> "When":
-        one, two = self._test, other._test
-        return When(
-            f"{self._operand(_OR)} or {other._operand(_OR)}",
-            self.calendars | other.calendars,
-            _OR,
-            lambda at_ms, calendars: one(at_ms, calendars) or two(at_ms, calendars),
-        )
+        return _join(_OR, " or ", self._operands(_OR) | other._operands(_OR), _either)
 
     def __invert__(self) -> "When":
         test = self._test
         return When(
-            f"not {self._operand(_NOT)}", self.calendars, _NOT, lambda at_ms, calendars: not test(at_ms, calendars)
+            f"not {self._within(_NOT)}", self.calendars, _NOT, lambda at_ms, calendars: not test(at_ms, calendars)
         )
 
-    def _operand(self, operator: int) -> str:
+    def _operands(self, operator: int) -> frozenset["When"]:
+        return self._joined if self._binds == operator else frozenset({self})
+
+    def _within(self, operator: int) -> str:
         return self.text if self._binds >= operator else f"({self.text})"
 
     def __str__(self) -> str:
@@ -252,6 +249,27 @@ def calendar(name: str) -> When:
             f"calendar {name}", f"{name!r} is no name of a calendar: lower-case letters, digits, '_', '.' and '-'"
         )
     return When(f"calendar {name}", frozenset({name}), _ATOM, lambda at_ms, calendars: calendars[name].is_open(at_ms))
+
+
+def _join(operator: int, word: str, parts: frozenset[When], test: Callable[[_Test, _Test], _Test]) -> When:
+    ordered = sorted(parts, key=str)
+    if len(ordered) == 1:
+        return ordered[0]
+    return When(
+        word.join(part._within(operator) for part in ordered),
+        frozenset().union(*(part.calendars for part in ordered)),
+        operator,
+        reduce(test, (part._test for part in ordered)),
+        parts,
+    )
+
+
+def _both(one: _Test, two: _Test) -> _Test:
+    return lambda at_ms, calendars: one(at_ms, calendars) and two(at_ms, calendars)
+
+
+def _either(one: _Test, two: _Test) -> _Test:
+    return lambda at_ms, calendars: one(at_ms, calendars) or two(at_ms, calendars)
 
 
 def _local(at_ms: int, zone: ZoneInfo) -> datetime | None:

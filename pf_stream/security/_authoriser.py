@@ -33,8 +33,11 @@ def authorise(
     intent_type: str,
     topic: str,
     at_ms: int,
+    during: Iterable[str] = (),
 ) -> Refusal | None:
     """Ask the authoriser whether *token*, verified, grants one of *operations* on *resource*; None is yes.
+
+    *during* are the texts of times that hold at *at_ms*, of those that the token asks about.
 
     *rights* are the plain ``right`` facts of the authority block. Each becomes a policy that asks for the same fact in the scope of
     authority and authoriser alone, so no fact or rule of a later block can stand in for it.
@@ -46,10 +49,13 @@ def authorise(
         builder.add_fact(Fact("topic({name})", {"name": topic}))
         for name in operations:
             builder.add_fact(Fact("request({name}, {resource})", {"name": name, "resource": resource}))
+        for text in during:
+            builder.add_fact(Fact("during({text})", {"text": text}))
         for right in rights:
+            held = "right({name}, {scope})" if right.during is None else "right({name}, {scope}, $w), during($w)"
             builder.add_policy(
                 Policy(
-                    "allow if right({name}, {scope}), request({name}, $r), $r.matches({regex})",
+                    f"allow if {held}, request({{name}}, $r), $r.matches({{regex}})",
                     {"name": right.operation, "scope": str(right.scope), "regex": right.scope.to_regex()},
                 )
             )

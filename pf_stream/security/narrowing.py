@@ -59,9 +59,16 @@ class Identity:
         """The same service for another tenant."""
         return self if tenant == self.tenant else replace(self, tenant=tenant)
 
-    def claims(self, audience: str) -> Claims:
-        """What a token of this service would say, for decisions that need none."""
-        return Claims.of_rights(self.grants, subject=self.subject, tenant=self.tenant, audience=audience, identity=self)
+    def claims(self, verifier: Verifier) -> Claims:
+        """What a token of this service would say to *verifier*, for decisions that need none."""
+        return Claims.of_rights(
+            self.grants,
+            subject=self.subject,
+            tenant=self.tenant,
+            audience=verifier.audience,
+            calendars=verifier.calendars,
+            identity=self,
+        )
 
 
 class Narrower:

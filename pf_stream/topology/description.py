@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pf_stream.model import Topology, family
+from pf_stream.model.requirement import grants_of
 from pf_stream.model.topology import Guarantee
 
 __all__ = [
@@ -184,7 +185,12 @@ def describe(topology: Topology) -> TopologyDescription:
 def _families(topology: Topology) -> set[str]:
     """Names of the families that are required, and of all that are connected with these by implication."""
     found: set[str] = set()
-    todo = [_family(grant.operation.name) for spec in topology.intents for grant in spec.requires]
+    todo = [
+        _family(grant.operation.name)
+        for spec in topology.intents
+        for requirement in topology.requirements(spec)
+        for grant in grants_of(requirement)
+    ]
     while todo:
         name = todo.pop()
         if name in found:

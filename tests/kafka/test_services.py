@@ -1,13 +1,24 @@
 """A reactor that emits under its own identity, in a real worker: signed there, believed there, and nowhere without the key."""
 
 import secrets
+from typing import Any
 
 import pytest
 
 from pf_stream import Service, Topology
 from pf_stream.engine import ServiceKeyError
 from pf_stream.security import Claims, Verifier
-from tests.kafka._support import ROOTS, SIGNER, Client, headers_of, in_thread, make_topics, same, token, wait_until
+from tests.kafka._support import (
+    ROOTS,
+    SIGNER,
+    Client,
+    ThreadWorker,
+    headers_of,
+    in_thread,
+    make_topics,
+    token,
+    wait_until,
+)
 from tests.unit.core.test_services import Ledger, LedgerCap, Order, Orders
 
 
@@ -41,7 +52,7 @@ def test_does_what_its_caller_may_not(bootstrap_servers: str, later: bool) -> No
         # A timer is set for ten seconds; what is told of it is the same.
         subject = f"service:{topology.app_id}/orders"
         for account in "abcd":
-            state = wait_until(lambda account=account: found(worker.state("ledger", account + "2")), within=30)
+            state = booked(worker, account + "2")
             assert (state["callers"], state["traces"]) == ([subject], [[f"{topology.app_id}/orders"]])
         assert dict(worker.worker.refused) == {}
     emitted = client.read(f"{topology.namespace}.bookings")
@@ -52,9 +63,13 @@ def test_does_what_its_caller_may_not(bootstrap_servers: str, later: bool) -> No
     assert (claims.subject, list(map(str, claims.rights))) == (subject, ["LedgerCap.book:/*"])
 
 
-def found(state: object) -> "dict[str, list[object]]":
-    assert isinstance(state, dict)
-    return state
+def booked(worker: ThreadWorker, account: str) -> dict[str, Any]:
+    def found() -> dict[str, Any]:
+        state = worker.state("ledger", account)
+        assert isinstance(state, dict)
+        return state
+
+    return wait_until(found, within=30)
 
 
 def test_without_it_the_same_is_refused(bootstrap_servers: str) -> None:
@@ -63,7 +78,11 @@ def test_without_it_the_same_is_refused(bootstrap_servers: str) -> None:
     client = Client(bootstrap_servers, topology)
     with in_thread(bootstrap_servers, topology) as worker:
         send(client, Order(account="a"), token(topology, LedgerCap.order("/**")))
-        wait_until(lambda: same(dict(worker.worker.refused), {"insufficient_capabilities": 1}))
+
+        def refused() -> None:
+            assert dict(worker.worker.refused) == {"insufficient_capabilities": 1}
+
+        wait_until(refused)
         assert worker.state("ledger", "a") is None
 
 
@@ -71,7 +90,9 @@ def test_a_worker_without_the_key_does_not_start(bootstrap_servers: str) -> None
     topology = ledger(orders=Service(SIGNER.kid + 1, ["LedgerCap.book:/**"]))
     make_topics(bootstrap_servers, topology)
     with (
-        pytest.raises(ServiceKeyError, match=r"reactor 'orders' emits as a service under key \d+, and this worker was not"),
+        pytest.raises(
+            ServiceKeyError, match=r"reactor 'orders' emits as a service under key \d+, and this worker was not"
+        ),
         in_thread(bootstrap_servers, topology, service_keys=(SIGNER,)),
     ):
         pass

@@ -201,6 +201,10 @@ CAUSES: dict[str, list[Cause]] = {
     "token_not_yet_valid": [
         with_token(lambda driver: driver.context(BoxCap.put("/**"), not_before=driver.now + timedelta(seconds=1)))
     ],
+    "not_now": [
+        with_token(with_block('check if during("../2020-01-01T00:00:00Z")')),
+        with_token(with_block('check if during("calendar nobody") or during("some day")')),
+    ],
     "insufficient_capabilities": [
         with_token(lambda driver: driver.context()),
         with_token(lambda driver: driver.context(BoxCap.put("/cellar/**"))),

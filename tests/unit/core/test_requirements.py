@@ -131,7 +131,7 @@ class TestTokenOfOtherUse:
         ("bounds", "code"),
         [({"intent_types": ["x"]}, "wrong_intent_type"), ({"topics": ["x"]}, "wrong_topic")],
     )
-    def test_is_refused(self, requires: Any, bounds: dict[str, list[str]], code: str) -> None:
+    def test_is_refused(self, requires: Any, bounds: dict[str, Any], code: str) -> None:
         refused = code_of(requires, **bounds)
         assert refused in {code, "insufficient_capabilities"}
         assert code_of(requires) is None

@@ -111,6 +111,12 @@ PLAIN = Topology("ledger", [Orders, Ledger], internal=["bookings"])
 SUBJECT = "service:ledger/orders"
 
 
+def state_of(driver: Driver, reactor: type[Reactor[Seen]], key: str) -> Seen:
+    state = driver.state(reactor, key)
+    assert state is not None
+    return state
+
+
 def codes(driver: Driver) -> list[str]:
     return [letter.code for letter in driver.dead_letters()]
 
@@ -121,7 +127,7 @@ class TestService:
         driver = Driver(ledger())
         driver.send(Order(account="a", later=later), driver.context(LedgerCap.order("/**"), tenant="acme"))
         driver.advance(10)
-        state = driver.state(Ledger, "a")
+        state = state_of(driver, Ledger, "a")
         assert codes(driver) == []
         assert (state.callers, state.tenants) == ([SUBJECT], ["acme"])
 
@@ -153,20 +159,20 @@ class TestService:
         driver = Driver(ledger())
         driver.send(Order(account="a", target=target, later=later), driver.context(LedgerCap.order("/**")))
         driver.advance(10)
-        assert driver.state(Ledger, target).callers == [SUBJECT]
+        assert state_of(driver, Ledger, target).callers == [SUBJECT]
 
 
 def test_an_intent_that_anybody_may_send_causes_it_too() -> None:
     driver = Driver(ledger())
     driver.send(Hello(account="a"))
-    state = driver.state(Ledger, "a")
+    state = state_of(driver, Ledger, "a")
     assert (state.callers, state.tenants) == ([SUBJECT], [None])
 
 
 def test_what_follows_from_a_service_goes_under_its_context() -> None:
     driver = Driver(ledger())
     driver.send(Order(account="a", steps=2), driver.context(LedgerCap.order("/**"), tenant="acme"))
-    state = driver.state(Ledger, "a")
+    state = state_of(driver, Ledger, "a")
     assert (state.callers, state.tenants) == ([SUBJECT] * 3, ["acme"] * 3)
 
 
@@ -174,7 +180,7 @@ def test_so_it_does_from_a_timer_of_a_service() -> None:
     driver = Driver(ledger())
     driver.send(Order(account="a", steps=2, later=True), driver.context(LedgerCap.order("/**"), tenant="acme"))
     driver.advance(10)
-    state = driver.state(Ledger, "a")
+    state = state_of(driver, Ledger, "a")
     assert (state.callers, state.tenants) == ([SUBJECT] * 3, ["acme"] * 3)
     assert len(set(state.requests)) == 1
     assert codes(driver) == []
@@ -241,7 +247,7 @@ class TestRequest:
         token = driver.context(LedgerCap.order("/**"))
         driver.send(Order(account="a", steps=3), token)
         driver.send(Order(account="a", steps=1), token)
-        orders, bookings = driver.state(Orders, "a"), driver.state(Ledger, "a")
+        orders, bookings = state_of(driver, Orders, "a"), state_of(driver, Ledger, "a")
         first, second = orders.requests
         assert len(first) == 32
         assert first != second
@@ -255,8 +261,8 @@ class TestRequest:
         trace = "4bf92f3577b34da6a3ce929d0e0e4736"
         headers = [("traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode()), ("pf-trace", b"forged")]
         driver.send(Order(account="a", steps=2), driver.context(LedgerCap.order("/**")), headers=headers)
-        bookings = driver.state(Ledger, "a")
-        assert driver.state(Orders, "a").requests + bookings.requests == [trace] * 4
+        bookings = state_of(driver, Ledger, "a")
+        assert state_of(driver, Orders, "a").requests + bookings.requests == [trace] * 4
         assert all("forged" not in trace for trace in bookings.traces)
 
     @pytest.mark.parametrize(
@@ -265,14 +271,14 @@ class TestRequest:
     def test_with_one_that_is_none(self, bad: bytes) -> None:
         driver = Driver(ledger())
         driver.send(Order(account="a", steps=2), driver.context(LedgerCap.order("/**")), headers=[("traceparent", bad)])
-        requests = driver.state(Orders, "a").requests + driver.state(Ledger, "a").requests
+        requests = state_of(driver, Orders, "a").requests + state_of(driver, Ledger, "a").requests
         assert len(set(requests)) == 1
         assert len(requests[0]) == 32
 
     def test_is_told_of_the_latest_steps(self) -> None:
         driver = Driver(ledger())
         driver.send(Order(account="a", steps=15), driver.context(LedgerCap.order("/**")))
-        traces = driver.state(Ledger, "a").traces
+        traces = state_of(driver, Ledger, "a").traces
         assert max(map(len, traces)) == 16
         assert codes(driver) == []
 

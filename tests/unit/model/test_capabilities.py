@@ -21,6 +21,7 @@ from pf_stream.model.capability import (
     parse_grant,
 )
 from pf_stream.model.scope import Scope
+from pf_stream.model.when import BadWhenError, Calendar, When, between, calendar
 
 
 class ShelfLog(Capability):
@@ -74,6 +75,24 @@ SCOPES = [
 ]
 scopes = st.sampled_from(SCOPES)
 
+# Of the times, a state of the world is which of the calendars are open.
+OPEN, CLOSED = Calendar([between(None, None)], "UTC"), Calendar([], "UTC")
+STATES = [{"x": x, "y": y} for x, y in product((CLOSED, OPEN), repeat=2)]
+LIMITS = [None, *map(When.parse, ("calendar x", "calendar y", "calendar x and calendar y"))]
+limits = st.sampled_from(LIMITS)
+
+
+@cache
+def covered(scope: Scope) -> list[str]:
+    """The resources in *scope*."""
+    return [resource for resource in RESOURCES if scope.covers(resource)]
+
+
+@cache
+def held_in(limit: When | None) -> list[int]:
+    """The states, by number, in which *limit* holds."""
+    return [number for number, state in enumerate(STATES) if limit is None or limit.holds(0, state)]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -86,23 +105,27 @@ class Case:
     wanted: HeldGrant
     other: HeldGrant
 
-    def decisions(self, held: Capabilities) -> set[tuple[str, str]]:
-        """Every operation on every resource that *held* grants, found out by the slow way."""
+    def decisions(self, held: Capabilities) -> set[tuple[str, str, int]]:
+        """Every operation on every resource that *held* grants in every state, found out by the slow way."""
         return {
-            (name, resource)
+            (name, resource, state)
             for grant in held
             for name in self.world.below[grant.operation]
-            for resource in RESOURCES
-            if grant.scope.covers(resource)
+            for resource in covered(grant.scope)
+            for state in held_in(grant.during)
         }
 
 
 @cache
 def cases_of(number: int) -> st.SearchStrategy[Case]:
     made = world(number)
-    grants = [HeldGrant(name, scope) for name in made.names for scope in SCOPES]
+    grants = [HeldGrant(name, scope, limit) for name in made.names for scope in SCOPES for limit in LIMITS]
     strong = [
-        HeldGrant(name, scope) for name in made.names[2:] for scope in SCOPES if scope.below and len(scope.segments) < 2
+        HeldGrant(name, scope, limit)
+        for name in made.names[2:]
+        for scope in SCOPES
+        if scope.below and len(scope.segments) < 2
+        for limit in LIMITS[:2]
     ]
     # Of grants drawn blindly few would imply another one.
     sets = st.lists(st.sampled_from(strong) | st.sampled_from(grants), max_size=3).map(lambda held: Capabilities(*held))
@@ -176,14 +199,19 @@ class TestImplies:
     @given(cases)
     def test_is_that_some_grant_includes_it(self, case: Case) -> None:
         assert case.a.implies(case.wanted) == any(
-            case.wanted.operation in case.world.below[grant.operation] and grant.scope.includes(case.wanted.scope)
+            case.wanted.operation in case.world.below[grant.operation]
+            and grant.scope.includes(case.wanted.scope)
+            and set(held_in(case.wanted.during)) <= set(held_in(grant.during))
             for grant in case.a
         )
 
     @given(cases, st.sampled_from(RESOURCES))
     def test_loses_nothing_about_a_resource(self, case: Case, resource: str) -> None:
-        wanted = HeldGrant(case.wanted.operation, Scope.parse(resource))
-        assert case.a.implies(wanted) == ((wanted.operation, resource) in case.decisions(case.a))
+        wanted = HeldGrant(case.wanted.operation, Scope.parse(resource), case.wanted.during)
+        granted = {
+            state for name, path, state in case.decisions(case.a) if (name, path) == (wanted.operation, resource)
+        }
+        assert case.a.implies(wanted) == (set(held_in(wanted.during)) <= granted)
 
     @given(cases)
     def test_is_reflexive(self, case: Case) -> None:
@@ -203,11 +231,29 @@ class TestImplies:
     def test_is_monotone_in_scope(self, case: Case, scope: Scope) -> None:
         narrower = scope.intersect(case.wanted.scope)
         if narrower is not None and case.a.implies(case.wanted):
-            assert case.a.implies(HeldGrant(case.wanted.operation, narrower))
+            assert case.a.implies(HeldGrant(case.wanted.operation, narrower, case.wanted.during))
         if scope.includes(case.wanted.scope):
-            wide = Capabilities(HeldGrant(case.wanted.operation, scope))
+            wide = Capabilities(HeldGrant(case.wanted.operation, scope, case.wanted.during))
             assert wide.implies(case.wanted)
             assert Capabilities(case.wanted) <= wide
+
+    @given(cases, limits)
+    def test_is_monotone_in_time(self, case: Case, limit: When | None) -> None:
+        if limit is not None and case.a.implies(case.wanted):
+            during = limit if case.wanted.during is None else case.wanted.during & limit
+            assert case.a.implies(HeldGrant(case.wanted.operation, case.wanted.scope, during))
+        assert Capabilities(HeldGrant(case.wanted.operation, case.wanted.scope)).implies(case.wanted)
+
+    def test_compares_times_by_their_parts(self) -> None:
+        held = Capabilities("ShelfCap.write:/a/** during calendar x")
+        assert held.implies("ShelfCap.read:/a/b during calendar x")
+        assert held.implies("ShelfCap.read:/a/b during calendar y and calendar x")
+        assert not held.implies("ShelfCap.read:/a/b during calendar x or calendar y")
+        assert not held.implies("ShelfCap.read:/a/b during calendar y")
+        assert not held.implies("ShelfCap.read:/a/b during not not calendar x"), "the same in other words"
+        assert not held.implies("ShelfCap.read:/a/b")
+        assert not held.implies(ShelfCap.read("/a/b"))
+        assert Capabilities("ShelfCap.write:/a").implies("ShelfCap.read:/a during calendar x")
 
 
 class TestUnion:
@@ -238,6 +284,20 @@ class TestIntersection:
         assert met == Capabilities("ShelfCap.write:/a/b")
         assert Capabilities("ShelfCap.drop:/a") & Capabilities("ShelfCap.write:/a") == Capabilities()
         assert Capabilities("ShelfCap.drop:/a") & Capabilities("ShelfLog.note:/**") == Capabilities("ShelfLog.note:/a")
+
+    def test_is_when_both_hold(self) -> None:
+        met = Capabilities("ShelfCap.admin:/a/** during calendar y") & Capabilities(
+            "ShelfCap.write:/*/b during calendar x", "ShelfLog.note:/**"
+        )
+        assert [str(grant) for grant in met] == [
+            "ShelfCap.write:/a/b during calendar x and calendar y",
+            "ShelfLog.note:/a/** during calendar y",
+        ]
+
+    def test_of_times_too_long_to_be_written(self) -> None:
+        one, two = (Capabilities(HeldGrant("ShelfCap.read", Scope.ANY, calendar(name * 120))) for name in "xy")
+        with pytest.raises(BadWhenError, match="256 are the most"):
+            one & two
 
     def test_may_have_several_operations_of_one_pair(self) -> None:
         class ShelfTwo(Capability):
@@ -283,6 +343,11 @@ class TestMinimal:
     def test_leaves_out_what_another_grant_implies(self) -> None:
         held = Capabilities("ShelfCap.admin:/a/**", "ShelfCap.read:/a/b", "ShelfLog.note:/a", "ShelfLog.note:/b")
         assert held.minimal() == Capabilities("ShelfCap.admin:/a/**", "ShelfLog.note:/b")
+
+    def test_leaves_out_what_another_grant_implies_at_more_times(self) -> None:
+        texts = ("ShelfCap.read:/a during calendar x and calendar y", "ShelfCap.write:/a during calendar y")
+        assert Capabilities(*texts).minimal() == Capabilities(texts[1])
+        assert Capabilities(*texts, "ShelfCap.read:/**").minimal() == Capabilities(texts[1], "ShelfCap.read:/**")
 
     @given(cases)
     def test_keeps_the_meaning_in_the_fewest_grants(self, case: Case) -> None:
@@ -349,6 +414,17 @@ class TestExplain:
     )
     def test_the_nearest_grant(self, required: str, nearest: str | None) -> None:
         assert self.held.explain(required).nearest == (None if nearest is None else parse_grant(nearest))
+
+    def test_of_times(self) -> None:
+        held = Capabilities("ShelfCap.write:/a/** during calendar x")
+        assert str(held.explain("ShelfCap.read:/a/b during calendar x")) == (
+            "granted: ShelfCap.read:/a/b during calendar x\n"
+            "  by ShelfCap.write:/a/** during calendar x, since ShelfCap.write implies ShelfCap.read"
+        )
+        assert str(held.explain("ShelfCap.write:/a/b")) == (
+            "refused: ShelfCap.write:/a/b\n  nearest: ShelfCap.write:/a/** during calendar x\n"
+            "  Hold ShelfCap.write:/a/b, or ShelfCap.admin on that scope."
+        )
 
     def test_what_would_have_to_be_held(self) -> None:
         said = Capabilities("ShelfCap.read:/a").explain(ShelfCap.write("/b/{x}"))

@@ -1,5 +1,6 @@
 """Families, grants and what implies what. Family names are unique in a process, so each test has its own."""
 
+from dataclasses import replace
 from typing import Literal, assert_type
 
 import pytest
@@ -26,6 +27,7 @@ from pf_stream.model.capability import (
     parse_grant,
 )
 from pf_stream.model.scope import Scope
+from pf_stream.model.when import When
 
 
 class AlgebraDoc(Capability):
@@ -490,6 +492,25 @@ class TestParseGrant:
     def test_prints_what_it_read(self, text: str) -> None:
         assert str(parse_grant(text)) == text
 
+    @pytest.mark.parametrize(
+        ("text", "during"),
+        [
+            ("A.b:/c/** during mon-fri 09:00-17:00 Europe/London", "mon-fri 09:00-17:00 Europe/London"),
+            ("A.b:/c d/** during calendar during and not calendar x", "calendar during and not calendar x"),
+        ],
+    )
+    def test_with_a_limit_in_time(self, text: str, during: str) -> None:
+        grant = parse_grant(text)
+        assert grant.during == When.parse(during)
+        assert str(grant) == text
+        assert grant != replace(grant, during=None)
+
+    def test_no_scope_reads_as_a_limit(self) -> None:
+        for path in ("/a during b", "/a/x during", "/a during /b"):
+            with pytest.raises(BadGrantError, match="its scope says 'during'"):
+                HeldGrant("A.b", Scope.parse(path))
+        assert str(parse_grant("A.b:/during/duringb/b during1")) == "A.b:/during/duringb/b during1"
+
     def test_is_by_name(self) -> None:
         assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant.of(AlgebraDoc.read("/a/*"))
         assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant("AlgebraDoc.read", Scope.parse("/a/*"))
@@ -520,6 +541,10 @@ class TestParseGrant:
             ("FlightCap.report:", "does not start with '/'"),
             ("FlightCap.report:/UA*", "for a whole segment"),
             ("FlightCap.report:/{carrier}", "a '{'"),
+            ("FlightCap.report:/UA during mon-fry 09:00-17:00 UTC", "after 'during', 'mon-fry' is no day"),
+            ("FlightCap.report:/UA during ", "after 'during', it ends where"),
+            ("FlightCap.report:/UA during", "its scope says 'during'"),
+            ("FlightCap.report during ../..", "no ':'"),
         ],
     )
     def test_one_clear_line(self, text: str, fault: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pf_stream.errors import ConfigurationError, NotFoundError
-from pf_stream.model import family
+from pf_stream.model import Grant, family
 from pf_stream.topology import Fault, TopologyFile, TopologyFileError, read_topology_file
 from tests.unit.topology.conftest import FLIGHTS, Folder
 
@@ -268,6 +268,7 @@ class TestCapabilities:
         )
         (spec,) = read_topology_file(path).intents
         (grant,) = spec.requires
+        assert isinstance(grant, Grant)
         assert str(grant) == f"{folder.module}Cap.read(/{{host}})"
         assert grant.operation.implied_by == {f"{folder.module}Cap.{short}" for short in ("read", "write")}
         assert [op.name for op in family(f"{folder.module}Cap").__operations__["write"].implies] == [
