@@ -18,6 +18,8 @@ CHUNK: Final = 500
 PATIENCE_S: Final = 120
 """How long the slowest of them may take together: what takes longer hangs, or has ended its process."""
 MOST_FAILURES: Final = 20
+ACCEPTED: Final = ("token closed", "token open", "record handled", "record waits", "record sent on", "record repeat")
+"""Outcomes that are no refusals."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,12 @@ def campaign(seed: int, inputs: int) -> Figures:
                 found = results.next(PATIENCE_S)
             except multiprocessing.TimeoutError:
                 found = Figures(
-                    failures=[(numbers.start, f"inputs {numbers} of seed {seed} do not end, or ended their process")]
+                    failures=[
+                        (
+                            numbers.start,
+                            f"inputs {numbers[0]} to {numbers[-1]} of seed {seed} do not end, or ended their process",
+                        )
+                    ]
                 )
             total.add(found)
             for _, text in found.failures:
@@ -105,8 +112,10 @@ def main() -> int:
     total = campaign(seed, arguments.inputs)
     for outcome, count in total.outcomes.most_common():
         sys.stdout.write(f"{count:>10,}  {outcome}\n")
+    inputs, accepted = total.outcomes.total(), sum(total.outcomes[outcome] for outcome in ACCEPTED)
+    sys.stdout.write(f"{inputs:,} inputs, {accepted:,} accepted, {len(total.failures)} failed, seed {seed}; ")
     ms, number = total.slowest
-    sys.stdout.write(f"the slowest, input {number}, took {ms:.1f} ms; {len(total.failures)} failed, seed {seed}\n")
+    sys.stdout.write(f"the slowest, input {number}, took {ms:.1f} ms\n")
     return 1 if total.failures else 0
 
 
