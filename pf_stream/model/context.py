@@ -136,11 +136,19 @@ class Context:
         return f"Context(subject={self.subject!r}, tenant={self.tenant!r}, position={self.position!r})"
 
 
+_EARLIEST_MS: Final = -62_135_596_800_000
+_LATEST_MS: Final = 253_402_300_799_000
+"""The first and the last second that a datetime holds, years 1 to 9999."""
+
+
 def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
-    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch."""
+    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch.
+
+    A producer may write any 64 bits as the timestamp. What no datetime holds is taken for the nearest that one does.
+    """
     raw = headers.get("ce_time")
     parsed = None if raw is None else parse_time_ms(raw)
-    return timestamp_ms if parsed is None else parsed
+    return min(max(timestamp_ms if parsed is None else parsed, _EARLIEST_MS), _LATEST_MS)
 
 
 def parse_time_ms(text: bytes) -> int | None:
