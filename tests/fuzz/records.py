@@ -473,6 +473,7 @@ _HERE: Final = next(name for name in "abcdefgh" if partition_of(name.encode(), 2
 def _check_letter(record: SourceRecord, code: str, letter: Output | Copy, headers: tuple[Header, ...]) -> None:
     """A dead letter tells a declared code, and is the record but for the token."""
     assert code in CODES, f"code {code!r} is not in the protocol's table"
+    assert code != "handler_failed", "these handlers do not fail by themselves"
     added = headers
     if isinstance(letter, Output):
         assert (letter.key, letter.value) == (record.key, record.value)
