@@ -14,7 +14,7 @@ from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
-from pf_stream.model.context import is_traceparent, request_id_of, trace_of
+from pf_stream.model.context import event_time_ms, is_traceparent, request_id_of, trace_of
 from pf_stream.model.effect import Reply
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
@@ -75,7 +75,7 @@ class Emitter:
             self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
         else:
             self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
-        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
+        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(event_time_ms(headers, record.timestamp)))
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
         self._trace = _trace(delivery, self._id)
         self._origin = origin_of(delivery, reactor)

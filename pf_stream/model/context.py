@@ -155,6 +155,11 @@ class Context:
         return f"Context(subject={self.subject!r}, tenant={self.tenant!r}, position={self.position!r})"
 
 
+_EARLIEST_MS: Final = -62_135_596_800_000
+_LATEST_MS: Final = 253_402_300_799_000
+"""The first and the last second that a datetime holds, years 1 to 9999."""
+
+
 def request_id_of(headers: Mapping[str, bytes], position: tuple[str, int, int] | None) -> str:
     """The id of a record's request; *position* is its own, or ``None`` if the engine made it because of another record."""
     given = _traceparent(headers.get("traceparent") or b"")
@@ -174,16 +179,19 @@ def trace_of(headers: Mapping[str, bytes], hops: int) -> tuple[str, ...]:
     """What a record's request went through, ``{topology}/{reactor}``, the latest last; nothing for one that a client sent."""
     if not hops:
         return ()
-    earlier = headers.get("pf-trace", b"")
+    earlier = headers.get("pf-trace") or b""
     steps = [*filter(None, earlier.split(b">")), headers["ce_source"].removeprefix(b"/")]
     return tuple(step.decode(errors="replace") for step in steps[-MAX_TRACE:])
 
 
 def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
-    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch."""
+    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch.
+
+    A producer may write any 64 bits as the timestamp. What no datetime holds is taken for the nearest that one does.
+    """
     raw = headers.get("ce_time")
     parsed = None if raw is None else parse_time_ms(raw)
-    return timestamp_ms if parsed is None else parsed
+    return min(max(timestamp_ms if parsed is None else parsed, _EARLIEST_MS), _LATEST_MS)
 
 
 def parse_time_ms(text: bytes) -> int | None:

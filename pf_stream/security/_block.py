@@ -241,6 +241,8 @@ class _Reader:
         if kind in {TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL}:
             if not isinstance(part, int) or (kind == TermKind.BOOL and part > 1):
                 raise Fault("a term is not a number")
+            if kind == TermKind.VARIABLE:
+                self._symbol(part)  # the library does not evaluate a block whose variables have no names
             return Term(kind, part)
         if kind in {TermKind.BYTES, TermKind.NULL}:
             return Term(kind, part)

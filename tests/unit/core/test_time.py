@@ -84,6 +84,24 @@ def test_where_the_producer_dates_a_workers_clock_that_is_set_back_is_what_count
     assert codes([bench.commit()]) == [("token_expired", 0)]
 
 
+@pytest.mark.parametrize(
+    ("timestamp", "expected"),
+    [
+        (2**63 - 1, b"9999-12-31T23:59:59.000+00:00"),
+        (253_402_300_800_000, b"9999-12-31T23:59:59.000+00:00"),
+        (-1, b"1969-12-31T23:59:59.999+00:00"),
+        (-(2**63), b"0001-01-01T00:00:00.000+00:00"),
+    ],
+)
+def test_a_timestamp_that_no_calendar_has_is_no_failure_of_the_handler(timestamp: int, expected: bytes) -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b"), timestamp=timestamp, timestamp_type=CREATE_TIME))
+    unit = bench.commit()
+    assert codes([unit]) == []
+    (moved,) = unit.outputs
+    assert dict(moved.headers)["ce_time"] == expected
+
+
 def test_one_decision_is_remembered_and_the_interval_is_not() -> None:
     """The same token and resource, before and after its end."""
     driver = Driver(boxes)

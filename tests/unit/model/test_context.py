@@ -35,6 +35,17 @@ def test_without_a_time_of_its_own_the_records_is_taken(time: bytes | None) -> N
     assert context(ce_time=time).time_ms == NOW_MS - 1_000
 
 
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (b"0001-01-01T00:00:00+23:59", datetime(1, 1, 1, tzinfo=UTC)),
+        (b"9999-12-31T23:59:59.5-23:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_no_datetime_holds_is_the_nearest(time: bytes, expected: datetime) -> None:
+    assert context(ce_time=time).time == expected
+
+
 def test_nothing_can_be_set() -> None:
     ctx = context()
     for name in ("subject", "now_ms", "time", "anything"):
