@@ -83,6 +83,10 @@ class Open(Intent, name="door.open", requires=OPEN):
     door: Annotated[str, Key]
 
 
+class Close(Intent, name="door.close", requires=OPEN):
+    door: Annotated[str, Key]
+
+
 class Door(State):
     pass
 
@@ -95,6 +99,9 @@ class Doors(Reactor[Door], id="doors"):
 class Bells(Reactor[Door], id="bells"):
     @on(requires=OWN)
     def opened(self, intent: Open, state: Door, ctx: object) -> None: ...
+
+    @on(requires=HOURS)
+    def closed(self, intent: Close, state: Door, ctx: object) -> None: ...
 
 
 @rule("door.known")

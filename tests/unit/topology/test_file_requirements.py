@@ -1,14 +1,16 @@
 """What topology files say of who may do what and when: requirements, calendars and services."""
 
+import re
 import sys
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from pf_stream.model import Calendar, Service, When, any_of, caller, during, grant
 from pf_stream.model.rules import find_rule
-from pf_stream.topology import Fault, TopologyFileError, read_topology_file
-from tests.unit.topology.conftest import Folder
+from pf_stream.topology import Fault, TopologyFile, TopologyFileError, read_topology_file
+from tests.unit.topology.conftest import FLIGHTS, ROOT, Folder
 
 GOOD = """\
 name: pings
@@ -33,6 +35,20 @@ def faults(folder: Folder, text: str) -> tuple[Fault, ...]:
 
 
 class TestMeaning:
+    def test_the_example_of_the_docs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(FLIGHTS)
+        docs = (ROOT / "docs/topologies.md").read_text(encoding="utf-8")
+        path = tmp_path / "topology.yaml"
+        path.write_text(docs.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+        topology = read_topology_file(path)
+        assert list(map(str, topology.requires["flights.departed"])) == [
+            "FlightCap.report(/{carrier}/{origin}/{dest})",
+            "caller's tenant is {carrier}",
+            "(FlightCap.admin(/) or during calendar office)",
+        ]
+        fields = set(re.findall(r"^\| `(\w+)`", docs, re.MULTILINE))
+        assert fields == set(TopologyFile.model_fields)
+
     def test_requirements(self, folder: Folder) -> None:
         source = (folder.path / f"{folder.module}.py").read_text()
         ruled = folder.add(
@@ -330,6 +346,10 @@ class TestFaults:
             (16, "requires.ping[5][1]"),
             (17, "requires.pnig"),
         ]
+
+    def test_six_hundred_zones_are_not_listed(self, folder: Folder) -> None:
+        (fault,) = faults(folder, GOOD + OFFICE.replace("zone: Europe/London", "zone: '?'"))
+        assert fault.text.endswith("no time zone '?'; write an IANA name such as Europe/Berlin, or UTC")
 
     def test_what_may_follow_from_a_module_that_cannot_be_had_is_not_told(self, folder: Folder) -> None:
         found = faults(
