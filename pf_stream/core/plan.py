@@ -281,7 +281,7 @@ def _identity(topology: Topology, spec: ReactorSpec) -> Identity | None:
     service = topology.services.get(spec.id)
     if service is None:
         return None
-    return Identity(spec.id, f"service:{topology.app_id}/{spec.id}", service.key, service.grants)
+    return Identity(spec.id, topology.service_subject(spec.id), service.key, service.grants)
 
 
 def _route(

@@ -8,6 +8,15 @@ A grant is one, and so is what is made of grants and of the following::
     requires=own_folder                                                                     # a named rule, see @rule
 
 An intent type requires something, a handler may require more, and a topology more still; all of it must hold.
+
+Topology files, and programs that take requirements as data, write one of them as text (:func:`parse_requirement`)::
+
+    FileCap.write:/{path...}                              a grant: Family.operation:/scope, or a template
+    during mon-fri 09:00-17:00 Europe/London              times, see ``pf_stream.model.when``
+    rule files.own_folder                                 a named rule
+    caller subject={owner}                                what the token must say of who asks: "and" between several of
+    caller tenant=acme and session={session}                subject=X, tenant=X, session=X, attribute NAME=X,
+    caller attribute role=pilot and authenticated within 15m  authenticated within PERIOD; X is one word, or {field}
 """
 
 import re
@@ -19,8 +28,8 @@ from typing import Any, Final, TypeAlias
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model._periods import period_ms
-from pf_stream.model.capability import Grant
-from pf_stream.model.rules import Rule
+from pf_stream.model.capability import Grant, grant
+from pf_stream.model.rules import Rule, find_rule
 from pf_stream.model.when import BadWhenError, When
 
 __all__ = [
@@ -40,11 +49,13 @@ __all__ = [
     "filled_by",
     "grants_of",
     "leaves",
+    "parse_requirement",
     "read_requirements",
     "requirement_faults",
 ]
 
 _field: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}").fullmatch
+_clause: Final = re.compile(r"(subject=|tenant=|session=|attribute [^\s=]+=|authenticated within )(\S+)").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,11 @@ def caller(
         raise DefinitionError("caller(...)", [fault])
     if not said and within_ms is None:
         raise DefinitionError("caller(...)", ["asks nothing: name a subject, tenant, session, attribute or time"])
+    # It would be compared as it stands, and nobody's name has braces.
+    holed = [name for name, value in said.items() if filled_by(value) is None and ("{" in value or "}" in value)]
+    if holed:
+        faults = [f"{name} {said[name]!r}: a field fills all of it; write '{{field}}'" for name in holed]
+        raise DefinitionError("caller(...)", faults)
     return CallerIs(MappingProxyType(said), within_ms)
 
 
@@ -192,6 +208,61 @@ def during(when: When | str) -> During:
         return During(When.parse(when))
     except BadWhenError as error:
         raise DefinitionError("during(...)", [str(error)]) from None
+
+
+def parse_requirement(text: str) -> Requirement:
+    """The requirement that *text* writes, in one of the forms above. Operations and rules must be known by now.
+
+    Raises:
+        DefinitionError: it has none of the forms, or names what is not known; the message has the nearest name.
+        BadGrantError: it is neither times, rule nor caller, and no grant.
+    """
+    word, _, rest = text.partition(" ")
+    read = _FORMS.get(word)
+    if read is not None:
+        return read(rest)
+    if rest and ":" not in word:  # a scope may have a space
+        fault = (
+            f"{word!r} begins no requirement{nearest(word, _FORMS)}; a grant is written as 'FlightCap.report:/UA/**'"
+        )
+        raise DefinitionError(f"requirement {text!r}", [fault])
+    return grant(text)
+
+
+def _parse_caller(text: str) -> CallerIs:
+    said: dict[str, str] = {}
+    faults = []
+    for clause in text.split(" and ") if text else ():
+        match = _clause(clause)
+        if match is None:
+            faults.append(
+                f"{clause!r} is none of subject=X, tenant=X, session=X, attribute NAME=X and authenticated within 15m, "
+                f"where X is one word, or '{{field}}'"
+            )
+            continue
+        name = match[1].rstrip("= ")
+        if name in said:
+            faults.append(f"{name} is said twice; keep one")
+        said[name] = match[2]
+    if faults:
+        raise DefinitionError(f"requirement 'caller {text}'", faults)
+    return caller(
+        subject=said.get("subject"),
+        tenant=said.get("tenant"),
+        session=said.get("session"),
+        attributes={
+            name.removeprefix("attribute "): value for name, value in said.items() if name.startswith("attribute ")
+        },
+        authenticated_within=said.get("authenticated within"),
+    )
+
+
+_FORMS: Final[Mapping[str, Callable[[str], Requirement]]] = {
+    "during": during,
+    "rule": find_rule,
+    "caller": _parse_caller,
+}
+"""By the word with which they begin, the texts of what is no grant."""
 
 
 def leaves(requirement: Requirement) -> Iterator[Leaf]:

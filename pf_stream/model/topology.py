@@ -189,6 +189,10 @@ class Topology:
         more = (requirement for handler in handlers for requirement in handler.requires)
         return tuple(dict.fromkeys((*intent.requires, *more, *self.requires.get(intent.name, ()))))
 
+    def service_subject(self, reactor: str) -> str:
+        """The subject under which the reactor of that id emits, if it is a service."""
+        return f"service:{self.app_id}/{reactor}"
+
     @property
     def app_id(self) -> str:
         """Consumer group and prefix of changelog topics."""

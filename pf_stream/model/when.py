@@ -25,6 +25,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model._names import nearest
 
 __all__ = ["LONGEST_WHEN", "BadWhenError", "Calendar", "UnknownCalendarError", "When", "between", "calendar", "weekly"]
 
@@ -166,7 +167,7 @@ class Calendar:
         # A datetime is a date, and equal to none.
         faults += [f"the holiday {day!r} is not a date" for day in self.holidays if type(day) is not date]
         if self.zone not in _zones():
-            faults.append(_zone_fault(self.zone))
+            faults.append(f"{_zone_fault(self.zone)}{nearest(self.zone, _zones())}")
         if faults:
             raise DefinitionError("calendar", faults)
         object.__setattr__(self, "open", tuple(self.open))

@@ -386,7 +386,7 @@ class Checker:
 
     def narrow(self, narrowing: Narrowing) -> bytes | None:
         """The token of an emitted intent."""
-        made = self._narrower(narrowing.token, narrowing.bounds)
+        made = self._narrower(narrowing.origin, narrowing.bounds, NOW)
         return None if isinstance(made, TokenError) else made
 
     def _lane(self, given: Input, log: Sequence[tuple[bytes, bytes | None]]) -> Lane[_Outbox]:

@@ -67,9 +67,13 @@ SHAPES = {
         "name: pings\nreactor:\n  - MODULE:Watcher\nreactors: [MODULE:Watcher]\n",
         (2, "reactor", "there is no field 'reactor'; did you mean 'reactors'?"),
     ),
+    "number for a field": (
+        "name: pings\n7: x\nreactors: [MODULE:Watcher]\n",
+        (2, "[7]", "there is no field 7; known: "),
+    ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: capabilities, emits, guarantee, internal, name,"),
+        (4, "trust_roots", "there is no field 'trust_roots'; known: calendars, capabilities, emits, guarantee,"),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -186,10 +190,15 @@ YAML = {
     "the same field twice": ("name: pings\nname: pongs\n", (2, "", 'found duplicate key "name"')),
     "empty": (
         "",
-        (1, "", "found nothing; allowed: a mapping with the fields name, capabilities, reactors, namespace,"),
+        (
+            1,
+            "",
+            "found nothing; allowed: a mapping with the fields name, capabilities, calendars, reactors, requires, namespace,",
+        ),
     ),
     "a list": ("- name: pings\n", (1, "", "found a list; allowed: a mapping")),
     "two documents": (GOOD + "---\nname: b\n", (4, "", "no YAML: ")),
+    "a tag that lies": (GOOD + "partitions: !!int four\n", (1, "", "no YAML: invalid literal")),
     "a control character": ("name: \x01\n", (1, "", "no YAML: ")),
 }
 
@@ -227,6 +236,18 @@ class TestFaults:
             (9, "emits[0]"),
             (10, "partitions"),
         ]
+
+    def test_a_topic_of_an_emitted_type_is_known_whatever_else_is_wrong(self, folder: Folder) -> None:
+        (fault,) = faults(folder, GOOD + "emits: [MODULE:Pong]\ninternal: [pongs]\nversion: 0\n")
+        assert fault.field == "version"
+
+    def test_types_that_are_emitted_and_do_not_go_together(self, folder: Folder) -> None:
+        name = folder.add(
+            "from typing import Annotated\nfrom pf_stream import PUBLIC, Intent, Key\n"
+            "class Pong(Intent, name='pong', topic='pongs', requires=PUBLIC):\n    host: Annotated[str, Key]\n"
+        )
+        (fault,) = faults(folder, GOOD + f"version: 1\nemits: [MODULE:Pong, {name}:Pong]\n")
+        assert (fault.line, fault.field, fault.text) == (5, "emits", "Pong and Pong are both pong.v1")
 
     def test_a_fault_that_follows_from_another_is_not_told(self, folder: Folder) -> None:
         # pongs is unknown only because Echo is.
