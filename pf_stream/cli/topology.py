@@ -50,7 +50,7 @@ def validate(topology: TopologyArgument, output: OutputOption = Output.table) ->
 def show_topology(
     topology: TopologyArgument, namespace: NamespaceOption = None, output: OutputOption = Output.table
 ) -> None:
-    """Show groups, reactors, and intent types with their topics, keys and requirements."""
+    """Show groups, reactors, intent types with their topics, keys and requirements, and what capabilities imply."""
     with exit_on_error():
         from pf_stream.topology.description import describe
 
@@ -78,6 +78,14 @@ def show_topology(
         # A column that says nothing for most topologies makes the others narrow.
         also = ("also accepts",) if any(intent.also_accepts for intent in description.intents) else ()
         show_rows(rows, output, ("type", *also, "topic", "key", "requires", "handled by"))
+        if description.capabilities:
+            typer.echo()
+            rows = [
+                {"capability": op.name, "implies": op.implies or None, "implied by": op.implied_by or None}
+                for capabilities in description.capabilities
+                for op in capabilities.operations
+            ]
+            show_rows(rows, output, ("capability", "implies", "implied by"))
 
 
 def _plain(description: Any) -> Any:

@@ -1,6 +1,7 @@
 """The words: capability, context, intent, reactor, effect, state, topology. Pure data."""
 
-from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, operation
+from pf_stream.model.capabilities import Capabilities
+from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Reply, Schedule
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
@@ -14,6 +15,7 @@ from pf_stream.model.versions import upcast, upgrade
 __all__ = [
     "PUBLIC",
     "Cancel",
+    "Capabilities",
     "Capability",
     "Context",
     "Effect",
@@ -36,6 +38,9 @@ __all__ = [
     "State",
     "StateSpec",
     "Topology",
+    "define",
+    "family",
+    "grant",
     "on",
     "operation",
     "upcast",

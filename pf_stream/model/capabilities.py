@@ -94,19 +94,20 @@ class Capabilities:
         return Capabilities(*self.grants, *other.grants)
 
     def intersection(self, other: "Capabilities") -> "Capabilities":
-        """What both grant: the strongest operations that follow from one of each, where both scopes and times are. Never more.
+        """What both grant, never more: of each pair, the strongest operations that follow from both, where and when both are.
 
         Raises:
             BadWhenError: the time that two grants have in common is too long to be written.
         """
-        common = [
-            HeldGrant(operation, scope, _both(one.during, two.during))
-            for one in self.grants
-            for two in other.grants
-            if (scope := one.scope.intersect(two.scope)) is not None
-            for operation in _strongest(_all_of(one.operation) & _all_of(two.operation))
-        ]
-        return Capabilities(*common).minimal()
+        return Capabilities(
+            *(
+                HeldGrant(operation, scope, _both(one.during, two.during))
+                for one in self.grants
+                for two in other.grants
+                if (scope := one.scope.intersect(two.scope)) is not None
+                for operation in _strongest(_all_of(one.operation) & _all_of(two.operation))
+            )
+        )
 
     def difference(self, other: "Capabilities") -> "Capabilities":
         """The grants that *other* does not imply, whole: none is cut down to what *other* lacks of it."""

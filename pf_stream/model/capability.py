@@ -10,18 +10,20 @@
     FlightCap.report("/{carrier}/{origin}") # a template: an intent's fields fill the segments
 
 Operations are known by name, ``FlightCap.report``: that is what a token says. So a name has one meaning in a process, and
-a family that is defined again must say the same.
+a family that is defined again must say the same. Where families are data and not code, :func:`define` makes them,
+:func:`family` finds them and :func:`grant` reads what a class would write as a call.
 """
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model._implication import circles, declare, implied, meaning_of
+from pf_stream.model._names import nearest
 from pf_stream.model.scope import BadScopeError, Scope
 from pf_stream.model.when import BadWhenError, When
 
@@ -34,6 +36,9 @@ __all__ = [
     "HeldGrant",
     "Operation",
     "Public",
+    "define",
+    "family",
+    "grant",
     "implied_by",
     "implies",
     "operation",
@@ -132,13 +137,12 @@ class Capability:
         super().__init_subclass__(**options)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Operation)}
         faults = [*_shape_faults(cls), *_operation_faults(cls.__name__, own)]
-        if not faults:
-            meaning = {f"{cls.__name__}.{short}": _implied_names(cls.__name__, own, op) for short, op in own.items()}
-            faults += _implication_faults(cls.__name__, meaning)
+        meaning = _meaning(cls.__name__, own)
+        faults += _implication_faults(cls.__name__, meaning, complete=not faults)
         if faults:
             raise DefinitionError(f"capability family {cls.__module__}.{cls.__qualname__}", faults)
         cls.__operations__ = MappingProxyType(own)
-        _declare(cls.__name__, own, meaning)
+        _declare(cls, meaning)
 
     def __init__(self) -> None:
         raise TypeError(f"a family of capabilities has no instances; write {type(self).__name__}.<operation>(scope)")
@@ -166,7 +170,7 @@ def _operation_faults(family: str, own: Mapping[str, Operation]) -> Iterator[str
     if _family_name(family) is None:
         yield f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'"
     if not own:
-        yield "has no operations; write at least one: read = operation()"
+        yield "has no operations; declare at least one, such as read"
     first: dict[int, str] = {}
     for short, op in own.items():
         if _operation_name(short) is None:
@@ -189,13 +193,18 @@ def _operation_faults(family: str, own: Mapping[str, Operation]) -> Iterator[str
                 yield f"{short} implies an operation that belongs to no family; assign it in the body of one"
 
 
-def _implied_names(family: str, own: Mapping[str, Operation], op: Operation) -> frozenset[str]:
+def _meaning(family: str, own: Mapping[str, Operation]) -> dict[str, frozenset[str]]:
+    """The family's operations, each with what it implies, by full name; what has no name is a fault, told by others."""
     names = {id(one): f"{family}.{short}" for short, one in own.items()}
-    return frozenset(names.get(id(other)) or other.name for other in op.implies)
+
+    def name_of(other: object) -> str | None:
+        return names.get(id(other)) or (other._name if isinstance(other, Operation) else None)
+
+    return {f"{family}.{short}": frozenset(filter(None, map(name_of, op.implies))) for short, op in own.items()}
 
 
-def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    if meaning_of(family) not in (None, meaning):
+def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]], *, complete: bool) -> Iterator[str]:
+    if complete and meaning_of(family) not in (None, meaning):
         yield (
             f"another family is called {family} and has other operations or implications; rename one: tokens know "
             "them by name"
@@ -204,14 +213,17 @@ def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]]) -> I
         yield f"implication runs in a circle: {' -> '.join(circle)}; remove one step"
 
 
-# The operations by full name; several of one name where a module was loaded more than once.
+# Families by name, and operations by full name. Where a module was loaded more than once there are several of one name,
+# which mean the same: any family will do, but each of the operations must learn what implies it.
+_families: dict[str, type[Capability]] = {}
 _known: dict[str, list[Operation]] = {}
 
 
-def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, frozenset[str]]) -> None:
-    declare(family, meaning)
-    for short, op in own.items():
-        op._name = f"{family}.{short}"
+def _declare(cls: type[Capability], meaning: Mapping[str, frozenset[str]]) -> None:
+    declare(cls.__name__, meaning)
+    _families[cls.__name__] = cls
+    for short, op in cls.__operations__.items():
+        op._name = f"{cls.__name__}.{short}"
         known = _known.setdefault(op._name, [])
         op._implied_by = known[0].implied_by if known else frozenset({op._name})
         known.append(op)
@@ -219,6 +231,61 @@ def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, fr
         for weaker in implied(name):
             for op in _known[weaker]:
                 op._implied_by |= {name}
+
+
+def define(name: str, operations: Mapping[str, Sequence[str]]) -> type[Capability]:
+    """The family that a class statement would make, from data::
+
+        define("FileCap", {"read": [], "write": ["read"], "delete": ["AuditCap.note"], "admin": ["write", "delete"]})
+
+    Each operation comes with those that it implies: ``write`` is one of this family, wherever it stands in it;
+    ``AuditCap.note`` is one of a family that is known already.
+
+    Raises:
+        DefinitionError: with every fault.
+    """
+    own = {short: Operation(()) for short in operations}
+    faults = []
+    for short, references in operations.items():
+        if isinstance(references, str):
+            faults.append(f"{short} implies the text {references!r}; write a list: [{references!r}]")
+            continue
+        found = []
+        for reference in references:
+            try:
+                found.append(_referred(reference, name, own))
+            except DefinitionError as error:
+                faults.append(f"{short} implies {reference!r}, but {error.subject} {error.faults[0]}")
+        own[short]._implies = tuple(found)
+    faults += _operation_faults(name, own)
+    faults += _implication_faults(name, _meaning(name, own), complete=not faults)
+    if faults:
+        raise DefinitionError(f"capability family {name}", faults)
+    return cast("type[Capability]", type(name, (Capability,), own))
+
+
+def _referred(reference: str, name: str, own: Mapping[str, Operation]) -> Operation:
+    of, dot, short = reference.rpartition(".")
+    if not dot or of == name:
+        return _find(name, short, own)
+    return _find(of, short, family(of).__operations__)
+
+
+def _find(of: str, short: str, operations: Mapping[str, Operation]) -> Operation:
+    if short not in operations:
+        raise DefinitionError(f"operation '{of}.{short}'", [f"is not known{nearest(short, operations)}"])
+    return operations[short]
+
+
+def family(name: str) -> type[Capability]:
+    """The family of that name, from a class statement or :func:`define`.
+
+    Raises:
+        DefinitionError: this process knows none; names the nearest one.
+    """
+    if name not in _families:
+        raise DefinitionError(f"capability family {name!r}", [f"is not known{nearest(name, _families)}"])
+    return _families[name]
 
 
 def implied_by(name: str) -> frozenset[str]:
@@ -266,6 +333,8 @@ class Grant:
                     faults.append(
                         f"{text!r}: a field fills a whole segment; write '{{field}}', or '{{field...}}' at the end"
                     )
+                if _DURING in f"{text} ":
+                    faults.append(f"{text!r} says 'during', and a requirement has no limit in time")
                 segments.append(text)
                 continue
             segments.append(Field(hole[1], path=hole[2] is not None))
@@ -360,6 +429,18 @@ class HeldGrant:
         return f"{self.operation}:{self.scope}{limit}"
 
 
+def grant(text: str) -> Grant:
+    """The grant of a known operation that ``Family.operation:/scope`` writes; a template too: ``FileCap.read:/{path...}``.
+
+    Raises:
+        BadGrantError: the text has another form.
+        DefinitionError: the operation is not known, or the pattern is neither scope nor template; the message says why.
+    """
+    name, pattern = _name_and_pattern(text)
+    of, _, short = name.partition(".")
+    return _find(of, short, family(of).__operations__)(pattern)
+
+
 def parse_grant(text: str) -> HeldGrant:
     """The grant that ``Family.operation:/scope`` writes, or ``Family.operation:/scope during mon-fri 09:00-17:00 UTC``.
 
@@ -368,18 +449,23 @@ def parse_grant(text: str) -> HeldGrant:
     Raises:
         BadGrantError: the text has another form; the message says what is wrong with it.
     """
-    name, colon, rest = text.partition(":")
+    name, rest = _name_and_pattern(text)
     pattern, during, when = rest.partition(_DURING)
-    if not colon:
-        raise BadGrantError(text, "there is no ':' between operation and scope")
-    if _full_name(name) is None:
-        raise BadGrantError(text, f"{name!r} is not the name of an operation, which is 'Family.operation'")
     try:
         return HeldGrant(name, Scope.parse(pattern), When.parse(when) if during else None)
     except BadScopeError as error:
         raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
     except BadWhenError as error:
         raise BadGrantError(text, f"after 'during', {error.fault}") from None
+
+
+def _name_and_pattern(text: str) -> tuple[str, str]:
+    name, colon, pattern = text.partition(":")
+    if not colon:
+        raise BadGrantError(text, "there is no ':' between operation and scope")
+    if _full_name(name) is None:
+        raise BadGrantError(text, f"{name!r} is not the name of an operation, which is 'Family.operation'")
+    return name, pattern
 
 
 def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:

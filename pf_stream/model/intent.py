@@ -85,7 +85,8 @@ class Intent(BaseModel):
     * ``name``: dotted lower-case name; with ``version`` it forms the record's ``ce_type``.
     * ``version``: raise it when the payload changes its shape, and say with :func:`~pf_stream.upcast` what an older
       payload means now. Default 1.
-    * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default.
+    * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default. Fields may fill
+      its scope, wildcards may not stand in it: an intent is about one resource.
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
     * ``once``: for how long a second intent of the same key, subject and ``ce_id`` is dropped, such as ``"24h"`` (units
       s, m, h, d). For senders that send again when they do not know whether the first one arrived.
@@ -178,6 +179,12 @@ def _grants(
         faults.append(f"requires={requires!r} is no capability: write SomeCap.operation('/scope') or PUBLIC")
         return ()
     for grant in grants:
+        for wildcard, hole in (("*", "{field}"), ("**", "{field...}")):
+            if wildcard in grant.segments():
+                faults.append(
+                    f"requires {grant}, but an intent is about one resource and nothing fills {wildcard!r}: write a field "
+                    f"of the intent in its place, such as {hole}, or name one resource"
+                )
         for field in grant.fields:
             info = cls.model_fields.get(field)
             if info is None:

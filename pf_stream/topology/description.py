@@ -2,10 +2,40 @@
 
 from dataclasses import dataclass
 
-from pf_stream.model import Topology
+from pf_stream.model import Topology, family
 from pf_stream.model.topology import Guarantee
 
-__all__ = ["GroupDescription", "IntentDescription", "ReactorDescription", "TopologyDescription", "describe"]
+__all__ = [
+    "FamilyDescription",
+    "GroupDescription",
+    "IntentDescription",
+    "OperationDescription",
+    "ReactorDescription",
+    "TopologyDescription",
+    "describe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationDescription:
+    """An operation of a family."""
+
+    name: str
+    """``Family.operation``."""
+    implies: tuple[str, ...]
+    """Operations that its declaration names, sorted."""
+    implied_by: tuple[str, ...]
+    """All other operations whose holder may do this, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyDescription:
+    """A family of capabilities."""
+
+    name: str
+    """Its name."""
+    operations: tuple[OperationDescription, ...]
+    """In the order of their declaration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +114,12 @@ class TopologyDescription:
     """Sorted by name."""
     intents: tuple[IntentDescription, ...]
     """Sorted by type."""
+    capabilities: tuple[FamilyDescription, ...]
+    """Families that its intents require, and those that imply them or are implied, sorted by name."""
 
 
 def describe(topology: Topology) -> TopologyDescription:
-    """Groups, reactors and intent types of *topology*."""
+    """Groups, reactors and intent types of *topology*, and the capabilities that these require."""
     handlers: dict[str, list[str]] = {}
     for spec in topology.specs:
         for handler in spec.handlers:
@@ -132,4 +164,37 @@ def describe(topology: Topology) -> TopologyDescription:
             )
             for spec in topology.intents
         ),
+        capabilities=tuple(
+            FamilyDescription(
+                name=name,
+                operations=tuple(
+                    OperationDescription(
+                        name=op.name,
+                        implies=tuple(sorted({other.name for other in op.implies})),
+                        implied_by=tuple(sorted(op.implied_by - {op.name})),
+                    )
+                    for op in family(name).__operations__.values()
+                ),
+            )
+            for name in sorted(_families(topology))
+        ),
     )
+
+
+def _families(topology: Topology) -> set[str]:
+    """Names of the families that are required, and of all that are connected with these by implication."""
+    found: set[str] = set()
+    todo = [_family(grant.operation.name) for spec in topology.intents for grant in spec.requires]
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for op in family(name).__operations__.values():
+            todo.extend(map(_family, op.implied_by))
+            todo.extend(_family(other.name) for other in op.implies)
+    return found
+
+
+def _family(operation: str) -> str:
+    return operation.partition(".")[0]

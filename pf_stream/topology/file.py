@@ -3,16 +3,22 @@
 ::
 
     name: flights
+    capabilities:                # families for those who write none in Python: see pf_stream.model.family
+      FlightCap:
+        report: []
+        admin: [report]          # what each operation implies; of another family: OtherCap.operation
     reactors:
       - flights:Fleet            # module:Class; modules are looked for in the file's folder first
     internal: [airports]
     replies: [replies]
 
-The same words as :class:`pf_stream.Topology` takes, and nothing else: trust belongs to the worker's configuration.
+The same words as :class:`pf_stream.Topology` takes, and families of capabilities, which are known before the modules are
+imported; nothing else: trust belongs to the worker's configuration.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +29,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
-from pf_stream.model import Intent, Reactor, Topology
+from pf_stream.model import Intent, Reactor, Topology, define
 from pf_stream.model._names import nearest
 from pf_stream.model.topology import Guarantee
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
@@ -40,6 +46,8 @@ class TopologyFile(BaseModel):
 
     name: str
     """Name of the application: its consumer group, and the first part of its changelogs."""
+    capabilities: dict[str, dict[str, list[str]]] = {}
+    """Families of operations, each operation with those that it implies: of its family, or ``OtherCap.operation``."""
     reactors: list[str] = Field(min_length=1)
     """Reactor classes, each ``module:Class``."""
     namespace: str | None = None
@@ -62,6 +70,7 @@ class TopologyFile(BaseModel):
 
 _ALLOWED = {
     "name": "a text such as flights",
+    "capabilities": "families such as FileCap, each with its operations",
     "reactors": "a list of module:Class",
     "namespace": "a text such as flights",
     "internal": "a list of topics within the namespace",
@@ -72,6 +81,16 @@ _ALLOWED = {
     "retired": "a list of reactor ids",
     "guarantee": "effectively_once or transactional",
 }
+
+_KEY = "[key]"
+"""How pydantic ends the place of a fault that is in the key itself."""
+
+_ALLOWED_IN_CAPABILITIES = {
+    2: "operations such as read, each with a list of those that it implies",
+    3: "a list of operations that it implies, such as [] or [read]",
+    4: "an operation such as read, or OtherCap.read",
+}
+"""By the depth at which it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +167,19 @@ class _Reading:
         self._broken: set[str] = set()
 
     def topology(self) -> Topology:
+        broken: set[str | int] = set()
         try:
             file = TopologyFile.model_validate(self._data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 self._add(detail["loc"], _explain(detail))
+                broken.add(detail["loc"][0])
             # Whatever else is wrong is worth knowing too: go on with what can be read.
-            file = TopologyFile.model_construct(**self._sound({detail["loc"][0] for detail in error.errors()}))
-        reactors = list(self._named("reactors", file.reactors, Reactor))
-        emits = list(self._named("emits", file.emits, Intent))
+            file = TopologyFile.model_construct(**self._sound(broken))
+        # Without its families a module may fail for no fault of its own.
+        importable = self._define(file.capabilities) and "capabilities" not in broken
+        reactors = list(self._named("reactors", file.reactors, Reactor)) if importable else []
+        emits = list(self._named("emits", file.emits, Intent)) if importable else []
         complete = not self._faults
         fields: dict[str, Any] = {
             "namespace": file.namespace,
@@ -180,6 +203,34 @@ class _Reading:
     def _sound(self, broken: set[str | int]) -> dict[str, Any]:
         given = {name: self._data[name] for name in TopologyFile.model_fields if name in self._data}
         return {"name": "unnamed", "reactors": []} | {k: v for k, v in given.items() if k not in broken}
+
+    def _define(self, families: Mapping[str, Mapping[str, Sequence[str]]]) -> bool:
+        """Make the file's families known, in an order in which each finds those that it needs; whether all are."""
+        needs = {
+            name: [
+                of
+                for references in operations.values()
+                for of in map(_family, references)
+                if of in families.keys() - {name}
+            ]
+            for name, operations in families.items()
+        }
+        try:
+            order = list(TopologicalSorter(needs).static_order())
+        except CycleError as error:
+            circle = " -> ".join(reversed(error.args[1]))
+            self._add(
+                ("capabilities",),
+                f"families imply operations of each other: {circle}; remove one step, or make them one family",
+            )
+            return False
+        broken = [name for name in order if _define_faults(name, families[name])]
+        for name in broken:
+            for fault in _define_faults(name, families[name]):  # again: the nearest name may be that of a later one
+                where, reference = _place(fault, families[name])
+                if _family(reference) not in set(broken) - {name}:  # otherwise it follows from what is said of that one
+                    self._add(("capabilities", name, *where), fault)
+        return not broken
 
     def _named(self, field: str, references: Sequence[str], base: type) -> Iterator[Any]:
         for index, reference in enumerate(references):
@@ -240,6 +291,8 @@ class _Reading:
     def _add(self, where: Where, text: str) -> None:
         field = ""
         for part in where:
+            if part == _KEY:
+                break
             field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
         self._faults.append(Fault(self._line(where), field, text))
 
@@ -253,6 +306,29 @@ class _Reading:
             line = node.lc.data[part][0]
             node = node[part]
         return line + 1
+
+
+def _family(reference: str) -> str:
+    return reference.rpartition(".")[0]
+
+
+def _place(fault: str, operations: Mapping[str, Sequence[str]]) -> tuple[Where, str]:
+    """Where in a family a fault of it is, and the reference that is at fault, if it is one."""
+    for short, references in operations.items():
+        if fault.startswith(f"{short}: "):
+            return (short,), ""
+        for index, reference in enumerate(references):
+            if fault.startswith(f"{short} implies {reference!r}, "):
+                return (short, index), reference
+    return (), ""
+
+
+def _define_faults(name: str, operations: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    try:
+        define(name, operations)
+    except DefinitionError as error:
+        return error.faults
+    return ()
 
 
 def _faults_of(name: str, reactors: list[Any], **fields: Any) -> tuple[str, ...]:
@@ -270,7 +346,11 @@ def _explain(detail: ErrorDetails) -> str:
     allowed = _ALLOWED[field]
     if detail["type"] == "missing":
         return f"is missing; allowed: {allowed}"
-    if len(detail["loc"]) > 1:
+    if detail["loc"][-1] == _KEY:
+        return f"found {_shown(detail['input'])}; allowed: a name such as FileCap or read"
+    if field == "capabilities":
+        allowed = _ALLOWED_IN_CAPABILITIES.get(len(detail["loc"]), allowed)
+    elif len(detail["loc"]) > 1:
         allowed = allowed.removeprefix("a list of ")
     return f"found {_shown(detail['input'])}; allowed: {allowed}"
 

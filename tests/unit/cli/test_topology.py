@@ -90,6 +90,8 @@ class TestShow:
         requires = "FlightCap.report(/{carrier}/{origin})"
         assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows
         assert ["flights.origin_delay.v1", "flights.airports", "(internal)", "origin", requires, "board"] in rows
+        assert ["FlightCap.report", "-", "FlightCap.admin"] in rows
+        assert ["FlightCap.admin", "FlightCap.report", "-"] in rows
 
     def test_older_versions_that_are_taken(self) -> None:
         shown = CliRunner().invoke(topology.app, ["show", "tests.tally.v2:tally"], env={"COLUMNS": "200"})
@@ -121,6 +123,16 @@ class TestShow:
             "retired",
             "groups",
             "intents",
+            "capabilities",
+        ]
+        assert said["capabilities"] == [
+            {
+                "name": "FlightCap",
+                "operations": [
+                    {"name": "FlightCap.report", "implies": [], "implied_by": ["FlightCap.admin"]},
+                    {"name": "FlightCap.admin", "implies": ["FlightCap.report"], "implied_by": []},
+                ],
+            }
         ]
         assert list(said["groups"][0]["reactors"][0]) == [
             "id",

@@ -1,7 +1,11 @@
 """What is shown of a topology."""
 
+from typing import Annotated
+
+from pf_stream import Intent, Key, Reactor, State, Topology, on
+from pf_stream.model import define, grant
 from pf_stream.topology import read_topology_file
-from pf_stream.topology.description import describe
+from pf_stream.topology.description import OperationDescription, describe
 from tests.tally import v2
 from tests.unit.topology.conftest import FLIGHTS
 
@@ -33,3 +37,28 @@ def test_which_versions_are_taken() -> None:
     ]
     (counts,) = shown.groups[0].reactors
     assert (counts.state_version, counts.oldest_state_version) == (2, 1)
+
+
+def test_which_capabilities_are_concerned() -> None:
+    define("ShownLog", {"note": []})
+    define("ShownCap", {"read": [], "admin": ["write"], "write": ["ShownLog.note", "read"]})
+    define("ShownRoot", {"all": ["ShownCap.admin"]})
+    define("ShownElsewhere", {"read": []})
+
+    class Note(Intent, name="shown.note", requires=grant("ShownCap.write:/{key}")):
+        key: Annotated[str, Key]
+
+    class Notes(State):
+        pass
+
+    class Noter(Reactor[Notes], id="noter"):
+        @on
+        def noted(self, intent: Note, state: Notes, ctx: object) -> None: ...
+
+    shown = describe(Topology("shown", reactors=[Noter])).capabilities
+    assert [family.name for family in shown] == ["ShownCap", "ShownLog", "ShownRoot"]
+    assert shown[0].operations == (
+        OperationDescription("ShownCap.read", (), ("ShownCap.admin", "ShownCap.write", "ShownRoot.all")),
+        OperationDescription("ShownCap.admin", ("ShownCap.write",), ("ShownRoot.all",)),
+        OperationDescription("ShownCap.write", ("ShownCap.read", "ShownLog.note"), ("ShownCap.admin", "ShownRoot.all")),
+    )
