@@ -344,6 +344,10 @@ class TestReadGrant:
             ("AlgebraDocs.read:/a", "capability family 'AlgebraDocs': is not known; did you mean 'AlgebraDoc'?"),
             ("AlgebraDoc.read:a", r"AlgebraDoc.read('a'): it does not start with '/'"),
             ("AlgebraDoc.read:/{a...}/b", r"AlgebraDoc.read('/{a...}/b'): '{a...}' takes a path"),
+            (
+                "AlgebraDoc.read:/a during calendar x",
+                "AlgebraDoc.read('/a during calendar x'): 'a during calendar x' says 'during', and a requirement has no",
+            ),
         ],
     )
     def test_refuses_what_is_not_known_and_says_why(self, text: str, fault: str) -> None:
