@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Final
@@ -170,7 +171,9 @@ class Calendar:
         # A datetime is a date, and equal to none.
         faults += [f"the holiday {day!r} is not a date" for day in self.holidays if type(day) is not date]
         if self.zone not in _zones():
-            faults.append(f"{_zone_fault(self.zone)}{nearest(self.zone, _zones())}")
+            # Of six hundred zones only those that are near are a help.
+            near = nearest(self.zone, get_close_matches(self.zone, _zones()))
+            faults.append(f"{_zone_fault(self.zone)}{near}")
         if faults:
             raise DefinitionError("calendar", faults)
         object.__setattr__(self, "open", tuple(self.open))
