@@ -2,18 +2,14 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Final
 
 __all__ = ["nearest"]
 
-_MOST: Final = 24
-"""How many names are still a help."""
-
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` or, of a few, ``"; known: a, b"``, to be put behind a message."""
+    """``"; did you mean 'x'?"`` or ``"; known: a, b"``, to be put behind a message."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if 0 < len(names) <= _MOST else ""
+    return f"; known: {', '.join(names)}" if names else ""

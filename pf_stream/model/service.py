@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model.capability import Grant, HeldGrant, parse_grant
 
-__all__ = ["Service"]
+__all__ = ["MAX_KID", "Service"]
+
+MAX_KID: Final = 2**32 - 1
+"""Highest number of a key: Biscuit's ``rootKeyId`` is a uint32."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -30,8 +34,13 @@ class Service:
             DefinitionError: there is no grant, or one is a template.
             BadGrantError: the text of one cannot be read.
         """
+        faults = []
         if not grants:
-            raise DefinitionError("Service(...)", ["grants nothing, so nothing that it emits could be handled"])
+            faults.append("grants nothing, so nothing that it emits could be handled")
+        if not 0 <= key <= MAX_KID:
+            faults.append(f"key {key} is no kid: they are 0 to {MAX_KID}")
+        if faults:
+            raise DefinitionError("Service(...)", faults)
         held = (parse_grant(grant) if isinstance(grant, str) else HeldGrant.of(grant) for grant in grants)
         object.__setattr__(self, "key", key)
         object.__setattr__(self, "grants", tuple(held))

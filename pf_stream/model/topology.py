@@ -12,7 +12,7 @@ from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 from pf_stream.model.requirement import During, Requirement, leaves, read_requirements, requirement_faults
 from pf_stream.model.service import Service
-from pf_stream.model.when import Calendar
+from pf_stream.model.when import Calendar, is_calendar_name
 
 __all__ = ["Group", "Guarantee", "Topology"]
 
@@ -179,6 +179,9 @@ class Topology:
                             f"{intent.name} requires {leaf}, and there is no calendar "
                             f"{calendar!r}{nearest(calendar, self.calendars)}"
                         )
+        for name in self.calendars:
+            if not is_calendar_name(name):
+                yield f"calendar {name!r} must be lower case letters, digits, '.', '-' and '_', starting with a letter"
         for id_ in self.services:
             if id_ not in reactors:
                 yield f"services: there is no reactor {id_!r}{nearest(id_, reactors)}"

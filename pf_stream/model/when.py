@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from difflib import get_close_matches
 from functools import cache, lru_cache, reduce
 from importlib.resources import files
 from typing import Final
@@ -27,7 +28,17 @@ from zoneinfo import ZoneInfo
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model._names import nearest
 
-__all__ = ["LONGEST_WHEN", "BadWhenError", "Calendar", "UnknownCalendarError", "When", "between", "calendar", "weekly"]
+__all__ = [
+    "LONGEST_WHEN",
+    "BadWhenError",
+    "Calendar",
+    "UnknownCalendarError",
+    "When",
+    "between",
+    "calendar",
+    "is_calendar_name",
+    "weekly",
+]
 
 LONGEST_WHEN: Final = 256
 """Most characters in the text of a when."""
@@ -50,6 +61,11 @@ _calendar_name: Final = re.compile(r"[a-z][a-z0-9_.-]*").fullmatch
 
 # What binds how tightly: an operand that binds less than its operator needs parentheses.
 _OR, _AND, _NOT, _ATOM = range(4)
+
+
+def is_calendar_name(name: str) -> bool:
+    """Whether a calendar can be called *name*."""
+    return _calendar_name(name) is not None
 
 
 class BadWhenError(PFError):
@@ -167,7 +183,9 @@ class Calendar:
         # A datetime is a date, and equal to none.
         faults += [f"the holiday {day!r} is not a date" for day in self.holidays if type(day) is not date]
         if self.zone not in _zones():
-            faults.append(f"{_zone_fault(self.zone)}{nearest(self.zone, _zones())}")
+            # Of six hundred zones only those that are near are a help.
+            near = nearest(self.zone, get_close_matches(self.zone, _zones()))
+            faults.append(f"{_zone_fault(self.zone)}{near}")
         if faults:
             raise DefinitionError("calendar", faults)
         object.__setattr__(self, "open", tuple(self.open))
@@ -245,7 +263,7 @@ def calendar(name: str) -> When:
     Raises:
         BadWhenError: it cannot be a name.
     """
-    if _calendar_name(name) is None:
+    if not is_calendar_name(name):
         raise BadWhenError(
             f"calendar {name}", f"{name!r} is no name of a calendar: lower-case letters, digits, '_', '.' and '-'"
         )

@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import ErrorDetails
 
 from pf_stream.model._names import nearest
+from pf_stream.model.service import MAX_KID
 from pf_stream.model.topology import Guarantee
-from pf_stream.security.keys import MAX_KID
 
 __all__ = ["CalendarForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
 

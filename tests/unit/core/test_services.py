@@ -231,6 +231,11 @@ class TestDefinition:
         with pytest.raises(DefinitionError, match="grants nothing"):
             Service(7, [])
 
+    @pytest.mark.parametrize("kid", [-1, 2**32])
+    def test_is_signed_by_a_key(self, kid: int) -> None:
+        with pytest.raises(DefinitionError, match="is no kid"):
+            Service(kid, ["LedgerCap.book:/**"])
+
     def test_is_of_a_reactor(self) -> None:
         with pytest.raises(DefinitionError, match="there is no reactor 'order'; did you mean 'orders'"):
             ledger(order=Service(7, ["LedgerCap.book:/**"]))

@@ -8,7 +8,7 @@ from pf_stream.errors import DefinitionError
 from pf_stream.model import Context, Effects, Intent, Key, Reactor, State, Topology, on
 from pf_stream.model.capability import Capability, Grant, operation
 from pf_stream.model.requirement import all_of, any_of, caller, computed, during, fields_of, grants_of
-from pf_stream.model.when import When
+from pf_stream.model.when import Calendar, When
 
 
 class ReqCap(Capability):
@@ -165,6 +165,12 @@ class TestTopology:
     def test_mistakes_are_told(self, requires: Any, fault: str) -> None:
         with pytest.raises(DefinitionError, match=fault):
             Topology("lib", [Library], requires=requires)
+
+
+@pytest.mark.parametrize("name", ["", "Office", "an office", "9to5"])
+def test_a_calendar_that_nobody_could_name(name: str) -> None:
+    with pytest.raises(DefinitionError, match="must be lower case letters"):
+        Topology("lib", [Library], calendars={name: Calendar([], "UTC", [])})
 
 
 def test_a_grant_is_what_it_was() -> None:

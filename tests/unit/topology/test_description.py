@@ -115,7 +115,7 @@ def required(requirement: Requirement) -> RequirementDescription:
 
 
 def test_what_is_required_here_and_by_whom() -> None:
-    (intent,) = describe(
+    _, intent = describe(
         Topology("door", [Doors, Bells], requires={"door.open": [OPEN, caller(tenant="acme")]})
     ).intents
     assert [(one.text, one.required_by) for one in intent.requires] == [
