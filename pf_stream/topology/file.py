@@ -246,7 +246,8 @@ class _Reading:
     def _calendars(self, forms: Mapping[str, CalendarForm]) -> dict[str, Calendar]:
         found = {}
         for name, form in forms.items():
-            self._read(("calendars", name), calendar, name)
+            if self._read(("calendars", name), calendar, name) is None:
+                continue
             open_ = [
                 when
                 for index, text in enumerate(form.open)

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from biscuit_auth import Biscuit, BlockBuilder
 
-from pf_stream import Intent
+from pf_stream import Caller, Intent, Topology, caller, during, rule
 from pf_stream.core import CODES, Limits
 from pf_stream.core.records import Header
+from pf_stream.model import Requirement
 from pf_stream.security import SigningKey, mint
 from pf_stream.security.envelope import Envelope, to_base64url
 from pf_stream.testing import Driver
@@ -28,6 +29,29 @@ def raw(*headers: Header, key: bytes | None = b"b", value: bytes | None = VALUE,
         names = {name for name, _ in headers}
         kept = [header for header in event(PUT, good(driver) if token else None) if header[0] not in names]
         driver.send_raw("intents", key=key, value=value, headers=[*kept, *headers])
+
+    return cause
+
+
+@rule("refusals.never")
+def never(intent: Intent, who: Caller) -> bool:
+    """Whoever it is."""
+    return False
+
+
+def required(requirement: Requirement) -> Cause:
+    """An intent of which the topology requires something more."""
+    more = Topology(
+        "box",
+        boxes.reactors,
+        internal=boxes.internal,
+        replies=boxes.replies,
+        requires={"box.put": requirement},
+    )
+
+    def cause(driver: Driver) -> None:
+        driver.redeploy(more)
+        driver.send(PUT, good(driver))
 
     return cause
 
@@ -201,7 +225,11 @@ CAUSES: dict[str, list[Cause]] = {
     "token_not_yet_valid": [
         with_token(lambda driver: driver.context(BoxCap.put("/**"), not_before=driver.now + timedelta(seconds=1)))
     ],
+    "wrong_caller": [required(caller(tenant="acme"))],
+    "authentication_too_old": [required(caller(authenticated_within="1h"))],
+    "denied_by_rule": [required(never)],
     "not_now": [
+        required(during("../2020-01-01T00:00:00Z")),
         with_token(with_block('check if during("../2020-01-01T00:00:00Z")')),
         with_token(with_block('check if during("calendar nobody") or during("some day")')),
     ],

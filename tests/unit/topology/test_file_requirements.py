@@ -140,7 +140,7 @@ REQUIRES = {
     ),
     "many resources": (
         "requires:\n  ping:\n    - MODULECap.call:/**\n",
-        (8, "requires.ping[0]", "a request is about one resource"),
+        (8, "requires.ping[0]", "an intent is about one resource and nothing fills '**'"),
     ),
     "unknown rule": (
         "requires:\n  ping:\n    - rule nobody_has_this.name\n",
