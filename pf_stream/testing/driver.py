@@ -16,7 +16,7 @@ topology that depends on either fails under some seed, and the same way under th
 import hashlib
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,9 @@ from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
 from pf_stream.core.records import Header
 from pf_stream.errors import NotFoundError
-from pf_stream.model import Grant, Intent, Reactor, State, Topology
+from pf_stream.model import Grant, Intent, Reactor, State, Topology, When
 from pf_stream.model._names import nearest
+from pf_stream.model.capability import HeldGrant
 from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
 from pf_stream.testing._commit import MemoryChangelog
@@ -132,13 +133,17 @@ class Driver:
 
     def context(
         self,
-        *grants: Grant,
+        *grants: Grant | HeldGrant,
         subject: str = "tester",
         tenant: str | None = None,
         lifetime_s: float = DEFAULT_LIFETIME_S,
         intent_types: Sequence[str] | None = None,
         topics: Sequence[str] | None = None,
         not_before: datetime | None = None,
+        session: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        authenticated: datetime | None = None,
+        during: Sequence[When | str] | None = None,
     ) -> str:
         """A token for *subject* that grants *grants*, from now on for *lifetime_s* seconds; see :func:`security.mint`.
 
@@ -157,6 +162,10 @@ class Driver:
             topics=topics,
             lifetime_s=lifetime_s,
             not_before_ms=None if not_before is None else round(not_before.timestamp() * 1000),
+            session=session,
+            attributes=attributes,
+            authenticated_ms=None if authenticated is None else round(authenticated.timestamp() * 1000),
+            during=during,
         )
 
     def _narrow(self, narrowing: Narrowing) -> bytes | None:

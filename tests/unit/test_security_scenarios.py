@@ -28,7 +28,6 @@ from pf_stream import (
 from pf_stream.model import Calendar, When, compose
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import Grant, implies, parse_grant
-from pf_stream.security import mint
 from pf_stream.testing import Driver
 
 # --- S2: the file system ---------------------------------------------------------------------------------------------
@@ -283,9 +282,7 @@ class TestTimeLimited:
 
     def send(self, at: datetime, kind: type[Any], grants: list[Any], **said: Any) -> str | None:
         driver = Driver(timed, now=at)
-        token = mint(
-            driver.key, subject="ann", audience="timed", capabilities=grants, now_ms=driver.clock.now_ms(), **said
-        )
+        token = driver.context(*grants, subject="ann", **said)
         driver.send(kind(volume="v", path="/a"), token)
         letters = driver.dead_letters()
         return letters[0].code if letters else None
@@ -319,7 +316,7 @@ class TestTimeLimited:
             parse_grant("FileSystemCap.write:/** during mon-fri 09:00-17:00 UTC"),
         ]
         driver = Driver(fs, now=datetime(2026, 1, 5, hour, tzinfo=UTC))
-        token = mint(driver.key, subject="ann", audience="fs", capabilities=grants, now_ms=driver.clock.now_ms())
+        token = driver.context(*grants, subject="ann")
         driver.send(FileRead(volume="v", path="/a"), token)
         driver.send(FileWrite(volume="v", path="/a", content="x"), token)
         assert [letter.code for letter in driver.dead_letters()] == ([] if write is None else [write])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import pytest
@@ -32,7 +32,7 @@ from pf_stream import (
 from pf_stream.model.capability import Grant
 from pf_stream.model.requirement import Requirement
 from pf_stream.model.when import Calendar, When
-from pf_stream.security import attenuate, mint
+from pf_stream.security import attenuate
 from pf_stream.testing import Driver
 
 
@@ -80,9 +80,7 @@ def code_of(
     with_calendars = {"calendars": said.pop("calendars", {})}
     topo, reactor, kind = topology(requires, **with_calendars)
     driver = Driver(topo, now=at)
-    token = mint(
-        driver.key, subject="alice", audience="desk", capabilities=grants, now_ms=driver.clock.now_ms(), **said
-    )
+    token = driver.context(*grants, subject="alice", **said)
     driver.send(kind(desk="d", **(intent or {})), token)
     letters = driver.dead_letters()
     state = driver.state(reactor, "d")
@@ -211,21 +209,14 @@ class TestCaller:
     )
     def test_authenticated_within(self, ago_s: int | None, code: str | None) -> None:
         at = datetime(2026, 1, 1, 12, tzinfo=UTC)
-        proven = None if ago_s is None else round(at.timestamp() - ago_s) * 1000
+        proven = None if ago_s is None else at - timedelta(seconds=ago_s)
         requires = [SIT, caller(authenticated_within="15m")]
-        assert code_of(requires, DeskCap.sit(ROOM), at=at, authenticated_ms=proven) == code
+        assert code_of(requires, DeskCap.sit(ROOM), at=at, authenticated=proven) == code
 
     def test_ages_while_the_token_lives(self) -> None:
         topo, reactor, kind = topology([SIT, caller(authenticated_within="60s")])
         driver = Driver(topo)
-        token = mint(
-            driver.key,
-            subject="alice",
-            audience="desk",
-            capabilities=[DeskCap.sit(ROOM)],
-            now_ms=driver.clock.now_ms(),
-            authenticated_ms=driver.clock.now_ms(),
-        )
+        token = driver.context(DeskCap.sit(ROOM), subject="alice", authenticated=driver.now)
         driver.send(kind(desk="d"), token)
         driver.advance(60)
         driver.send(kind(desk="d"), token)
