@@ -19,7 +19,6 @@ from pf_stream.model.topology import Topology
 from pf_stream.security.refusal import Refusal
 
 __all__ = [
-    "EMITTED_SIZE",
     "BadEffectError",
     "Emitter",
     "dead_letter",
@@ -37,8 +36,15 @@ _JSON: Final = ("content-type", b"application/json")
 _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 """What Kafka takes for a topic's name (``org.apache.kafka.common.internals.Topic``)."""
 
-EMITTED_SIZE: Final = 1024
-"""What an emitted intent adds to a unit beside its value and its caller's token, by estimate."""
+_EMITTED_SIZE: Final = 1024
+"""What an emitted intent adds to a unit beside its key, its value, its trace and its caller's token, by estimate."""
+
+# What is copied from a record into each of its outputs is the sender's choice, and a unit that does not fit into one commit
+# stops its lane.
+_LONGEST_TIME: Final = 64
+"""In bytes; RFC 3339 is content with half of it."""
+_LONGEST_TRACE: Final = 8 << 10
+"""In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
 ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-rerouted"})
 """Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""
@@ -59,7 +65,7 @@ class Emitter:
     so that event time survives a hop.
     """
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_source", "_time", "_token", "_trace")
+    __slots__ = ("_at_ms", "_hops", "_id", "_source", "_time", "_token", "_trace", "size")
 
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
@@ -68,12 +74,19 @@ class Emitter:
             self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
         else:
             self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
-        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
+        time = headers.get("ce_time")
+        self._time: Header = ("ce_time", time if time and len(time) <= _LONGEST_TIME else _rfc3339(record.timestamp))
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
+        self._token = None if delivery.claims is None else delivery.claims.token
+        self.size = _EMITTED_SIZE + len(self._token or b"")
+        """What each intent adds to a unit beside its key and value, by estimate."""
         self._trace: tuple[Header, ...] = ()
         if "traceparent" in headers:
-            self._trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
-        self._token = None if delivery.claims is None else delivery.claims.token
+            trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
+            length = sum(len(value or b"") for _, value in trace)
+            if length <= _LONGEST_TRACE:
+                self._trace = trace
+                self.size += length
         self._at_ms = delivery.at_ms
 
     def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:

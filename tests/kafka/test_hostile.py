@@ -4,16 +4,21 @@ All of them go into one topology, each between intents of the same keys that are
 """
 
 import asyncio
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
 
+import cramjam
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 from confluent_kafka import Message as LetterMessage
 
 from pf_stream.core import partition_of
 from pf_stream.kafka.admin import Admin, NewTopicSpec
+from pf_stream.kafka.batch import BatchBuilder, stamp
+from pf_stream.kafka.link import Link
 from pf_stream.model import Topology
 from tests.hostile.attempts import ROOTS, Attempt, Message, Scene
 from tests.hostile.memory import Traces, alone
@@ -72,6 +77,72 @@ def test_no_attempt_gets_past_and_no_right_intent_is_lost(bootstrap_servers: str
     )
     assert Traces(durable(bootstrap_servers, topology).states, written) == alone(scene, right)
     assert set(admin.names()) - topics <= {"__consumer_offsets", "__transaction_state"}
+
+
+@pytest.mark.parametrize("name", ["traceparent", "pf-correlation-id", "ce_id"])
+def test_large_headers_that_are_copied_hold_nobody_up(bootstrap_servers: str, unique: str, name: str) -> None:
+    """Who may report for one carrier must not be able to stop the lane that another's gates are in.
+
+    One batch that is small as its producer compressed it has many intents whose outputs are large.
+    """
+    topology = hostile.within(unique)
+    scene = Scene(unique, now_ms())
+    make_topics(bootstrap_servers, topology)
+    plain = scene.departed(scene.ua)
+    partition = partition_of(plain.key or b"", hostile.partitions)
+    gates = map(str, range(99))
+    other = next(one for one in (scene.departed(scene.dl, "DL", gate) for gate in gates) if is_in(partition, one))
+    header = secrets.token_bytes(1_000_000)
+    large = plain.having((name, header), ("pf-reply-to", f"{unique}.replies".encode()))
+    builder = BatchBuilder(64 << 20, compress=False)
+    for _ in range(30):
+        builder.append(0, large.key, large.value, list(large.headers))
+    batch = compressed(builder.build())
+    assert len(batch) < 4 << 20
+
+    with in_thread(bootstrap_servers, topology, roots=ROOTS) as worker:
+        asyncio.run(produce(bootstrap_servers, [plain] * 200))  # units grow
+        wait_until(lambda: same(worker.state("totals", "UA"), {"departed": 200, "delay": 200}), 30)
+        worker.run(append(bootstrap_servers, (scene.intents, partition), batch))
+        asyncio.run(produce(bootstrap_servers, [other]))
+        wait_until(lambda: same(worker.state("totals", "DL"), {"departed": 1, "delay": 1}), 30)
+        wait_until(lambda: same(worker.state("totals", "UA"), {"departed": 230, "delay": 230}), 30)
+
+
+def is_in(partition: int, message: Message) -> bool:
+    """Whether a record's key lives in a partition."""
+    return partition_of(message.key or b"", hostile.partitions) == partition
+
+
+def compressed(plain: bytes) -> bytes:
+    """A record batch as a producer may compress it that tries harder than we do."""
+    body = bytes(cramjam.zstd.compress(plain[61:], level=9))
+    head = bytearray(plain[:61])
+    head[8:12] = (49 + len(body)).to_bytes(4, "big")
+    head[21:23] = (4).to_bytes(2, "big")
+    return stamp(bytes(head) + body, -1, -1, -1)
+
+
+async def append(bootstrap_servers: str, where: tuple[str, int], batch: bytes) -> type[Exception] | None:
+    """Append a record batch as it is; what the broker has against it."""
+    link = await Link.connect(connection(bootstrap_servers))
+    try:
+        await link.watch([where[0]])
+        leader = link.leader(where)
+        assert leader is not None
+        error = (await link.produce(leader, [(where, batch)]))[where].error
+        return None if error is None else type(error)
+    finally:
+        await link.close()
+
+
+async def produce(bootstrap_servers: str, messages: Sequence[Message]) -> None:
+    """Append records, in order."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        for message in messages:
+            partition = partition_of(message.key or b"", hostile.partitions)
+            await producer.send(message.topic, message.value, message.key, partition, headers=list(message.headers))
+        await producer.flush()
 
 
 def origin_of(letter: LetterMessage) -> tuple[Place, str]:
