@@ -54,8 +54,9 @@ class BadEffectError(Exception):
     """Raised when a handler returned something that cannot be made into a record; ends as a dead letter ``bad_effect``."""
 
 
-DROPPED: Final = frozenset({"pf-context"})
-"""Headers that a dead letter does not keep: whoever may read dead letters must not be able to act with the token."""
+DROPPED: Final = frozenset({"pf-context", "pf-revocation-ids"})
+"""Headers that a dead letter does not keep, in capitals or not: whoever may read dead letters must not be able to act with the
+token, and must not revoke another one because its sender said so."""
 
 
 class Emitter:
@@ -207,10 +208,11 @@ def dead_letter(
     if revocation_ids:
         extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
     now_ms = delivery.now_ms
+    dropped = frozenset(name for name, _ in record.headers if name.lower() in DROPPED)
     # What waited as a timer may be gone from its topic, and a scheduled intent was never there.
     if delivery.timer is None and _size(record) > inline:
-        return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, DROPPED)
-    kept = [header for header in record.headers if header[0] not in DROPPED]
+        return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, dropped)
+    kept = [header for header in record.headers if header[0] not in dropped]
     return Output(target, partition, record.key, record.value, now_ms, kept + extra, None)
 
 
