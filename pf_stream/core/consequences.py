@@ -1,6 +1,7 @@
 """From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
 
 from datetime import datetime, timedelta
+from typing import Final
 
 import orjson
 
@@ -10,10 +11,10 @@ from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.limits import Limits
 from pf_stream.core.outputs import (
-    EMITTED_SIZE,
     BadEffectError,
     Emitter,
     origin_of,
+    output_size,
     reply,
     reply_data,
     service_header,
@@ -30,6 +31,9 @@ from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
+
+_LONGEST_COPIED: Final = 64 << 10
+"""Most bytes of what a reply repeats of its request. A unit that does not fit into one commit would stop its lane."""
 
 
 class EffectRefusedError(Exception):
@@ -86,7 +90,6 @@ class Performer:
             EffectRefusedError: the caller may not do what is scheduled.
         """
         emitter: Emitter | None = None
-        token_size = 0 if delivery.claims is None else len(delivery.claims.token)
         limit = self._limits.output_bytes
         outputs = into.outputs
         for effect in result if isinstance(result, list | tuple) else (result,):
@@ -99,19 +102,20 @@ class Performer:
                 output = emitter.emit(effect.intent, plan, len(outputs) + len(into.timers))
                 outputs.append(output)
                 length = len(output.value or b"")
-                into.size += EMITTED_SIZE + length + token_size
+                into.size += emitter.size + length + len(output.key or b"")
                 if length > limit:
                     raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
             elif isinstance(effect, Reply):
                 if "pf-reply-to" in delivery.headers:
                     data = reply_data(effect)
-                    into.size += 512 + len(data)
                     if len(data) > limit:
                         raise BadEffectError(f"replied with {len(data)} bytes; the limit is {limit}")
                     reply_to = self._reply_topic(delivery)
                     if reply_to is not None:
                         kind = f"{delivery.route.intent.name}.reply"
-                        outputs.append(reply(delivery, data, kind, self._plan.topology, reply_to, None))
+                        output = reply(delivery, data, kind, self._plan.topology, reply_to, None)
+                        outputs.append(output)
+                        into.size += output_size(output)
             elif isinstance(effect, Schedule):
                 if emitter is None:
                     emitter = Emitter(delivery, self._partition, reactor)
@@ -192,9 +196,15 @@ class Performer:
         return [reply(delivery, data, "pf.refused", self._plan.topology, reply_to, refusal.code)]
 
     def _reply_topic(self, delivery: Delivery) -> str | None:
-        """Where a reply goes: where it was asked for, by somebody who has proven who they are."""
-        raw = delivery.headers.get("pf-reply-to")
-        return None if raw is None or delivery.claims is None else self._admission.reply_topic(raw)
+        """Where a reply goes: where it was asked for, by somebody who has proven who they are and wants no more than a reply."""
+        headers = delivery.headers
+        raw = headers.get("pf-reply-to")
+        if raw is None or delivery.claims is None:
+            return None
+        copied = (delivery.record.key, headers.get("ce_id"), headers.get("pf-correlation-id"))
+        if sum(len(value or b"") for value in copied) > _LONGEST_COPIED:
+            return None
+        return self._admission.reply_topic(raw)
 
 
 def _due_ms(effect: Schedule, now_ms: int) -> int:

@@ -22,7 +22,6 @@ from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 
 __all__ = [
-    "EMITTED_SIZE",
     "SERVICE",
     "BadEffectError",
     "Emitter",
@@ -44,8 +43,15 @@ _JSON: Final = ("content-type", b"application/json")
 _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 """What Kafka takes for a topic's name (``org.apache.kafka.common.internals.Topic``)."""
 
-EMITTED_SIZE: Final = 1024
-"""What an emitted intent adds to a unit beside its value and its caller's token, by estimate."""
+_EMITTED_SIZE: Final = 1024
+"""What an emitted intent adds to a unit beside its key, its value, its trace and its caller's token, by estimate."""
+
+# What is copied from a record into each of its outputs is the sender's choice, and a unit that does not fit into one commit
+# stops its lane.
+_LONGEST_TIME: Final = 64
+"""In bytes; RFC 3339 is content with half of it."""
+_LONGEST_TRACE: Final = 8 << 10
+"""In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
 ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted"})
 """Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""
@@ -55,8 +61,9 @@ class BadEffectError(Exception):
     """Raised when a handler returned something that cannot be made into a record; ends as a dead letter ``bad_effect``."""
 
 
-DROPPED: Final = frozenset({"pf-context"})
-"""Headers that a dead letter does not keep: whoever may read dead letters must not be able to act with the token."""
+DROPPED: Final = frozenset({"pf-context", "pf-revocation-ids"})
+"""Headers that a dead letter does not keep, in capitals or not: whoever may read dead letters must not be able to act with the
+token, and must not revoke another one because its sender said so."""
 
 
 class Emitter:
@@ -66,7 +73,7 @@ class Emitter:
     so that event time survives a hop.
     """
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_origin", "_source", "_time", "_trace")
+    __slots__ = ("_at_ms", "_hops", "_id", "_origin", "_source", "_time", "_trace", "size")
 
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
@@ -75,10 +82,16 @@ class Emitter:
             self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
         else:
             self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
-        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(event_time_ms(headers, record.timestamp)))
+        time = headers.get("ce_time")
+        if not time or len(time) > _LONGEST_TIME:
+            time = _rfc3339(event_time_ms(headers, record.timestamp))
+        self._time: Header = ("ce_time", time)
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
         self._trace = _trace(delivery, self._id)
         self._origin = origin_of(delivery, reactor)
+        self.size = _EMITTED_SIZE + (len(self._origin) if isinstance(self._origin, bytes) else 0)
+        self.size += sum(len(value or b"") for _, value in self._trace)
+        """What each intent adds to a unit beside its key and value, by estimate."""
         self._at_ms = delivery.at_ms
 
     def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
@@ -110,6 +123,8 @@ def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
     told: tuple[Header, ...] = ()
     if "traceparent" in headers and is_traceparent(headers["traceparent"]):
         told = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
+        if sum(len(value or b"") for _, value in told) > _LONGEST_TRACE:
+            told = told[:1]
     # What a client's intent causes needs no more: its id and its source say it.
     if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
         if not told:
@@ -241,10 +256,11 @@ def dead_letter(
     if revocation_ids:
         extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
     now_ms = delivery.now_ms
+    dropped = frozenset(name for name, _ in record.headers if name.lower() in DROPPED)
     # What waited as a timer may be gone from its topic, and a scheduled intent was never there.
     if delivery.timer is None and _size(record) > inline:
-        return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, DROPPED)
-    kept = [header for header in record.headers if header[0] not in DROPPED]
+        return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, dropped)
+    kept = [header for header in record.headers if header[0] not in dropped]
     return Output(target, partition, record.key, record.value, now_ms, kept + extra, None)
 
 

@@ -129,6 +129,24 @@ class TestTokens:
         assert [name for name, _ in added] == [*ADDED, "pf-source"]
 
     @pytest.mark.parametrize("inline", [64 << 10, 0])
+    @pytest.mark.parametrize("name", ["PF-Context", "Pf-Context"])
+    def test_one_under_a_name_in_capitals_is_left_out(self, name: str, inline: int) -> None:
+        """Libraries of HTTP write names so; the intent is refused, and its token is good all the same."""
+        driver = Driver(boxes, limits=Limits(inline_bytes=inline))
+        driver.send(Put(box="b"), headers=[(name, driver.context(BoxCap.put("/**")).encode())])
+        (letter,) = driver.dead_letters()
+        assert letter.code == "missing_context"
+        assert name not in dict(letter.record.headers)
+
+    @pytest.mark.parametrize("inline", [64 << 10, 0])
+    def test_revocation_ids_of_the_senders_are_left_out(self, inline: int) -> None:
+        """They would name another one's token to whoever revokes by dead letters."""
+        driver = Driver(boxes, limits=Limits(inline_bytes=inline))
+        driver.send(Put(box="b"), headers=[("pf-revocation-ids", b"ab12")])
+        (letter,) = driver.dead_letters()
+        assert "pf-revocation-ids" not in dict(letter.record.headers)
+
+    @pytest.mark.parametrize("inline", [64 << 10, 0])
     def test_several_are_all_left_out(self, inline: int) -> None:
         driver = Driver(boxes, limits=Limits(inline_bytes=inline))
         token = driver.context(BoxCap.put("/**"))

@@ -54,6 +54,29 @@ def test_a_refusal_that_quotes_what_is_no_text() -> None:
     assert reply.json() == {"error": "handler_failed", "message": "boxes.put: ?"}
 
 
+@pytest.mark.parametrize("act", ["keep", "raise"])
+@pytest.mark.parametrize(("more", "replies"), [(0, 1), (1, 0)])
+def test_what_repeats_too_much_of_its_request_is_dropped(act: str, more: int, replies: int) -> None:
+    """Key, id and correlation id are the sender's choice, and everything of a unit must fit into one commit."""
+    driver = Driver(boxes)
+    driver.send(
+        Put(box="b" * 1_000, act=act),
+        driver.context(BoxCap.put("/**")),
+        id="i" * 1_000,
+        reply_to="replies",
+        correlation_id="c" * (64 * 1024 - 2_000 + more),
+    )
+    assert len(driver.replies()) == replies
+
+
+def test_a_key_that_is_refused_and_far_too_large_is_not_repeated_either() -> None:
+    driver = Driver(boxes)
+    headers = event(Put(box="b"), driver.context(BoxCap.put("/**")), ("pf-reply-to", b"box.replies"))
+    driver.send_raw("intents", key=b"x" * 20_000_000, value=b'{"box":"b"}', headers=headers)
+    assert [letter.code for letter in driver.dead_letters()] == ["key_mismatch"]
+    assert driver.replies() == []
+
+
 @pytest.mark.parametrize("token", [None, "junk", ""])
 def test_the_unverified_are_told_nothing(token: str | None) -> None:
     driver = Driver(boxes)

@@ -1,9 +1,12 @@
 """The commit unit: what one micro-batch decided, each thing once, and the same for the same input."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.core import CommitUnit, Limits, Narrowing, Output, SourceRecord, changelog
+from pf_stream.core.outputs import output_size
+from pf_stream.core.records import Header
 from tests.unit.core.kit import TOKEN, Bench, Box, Ping, Put, record
 
 STATE = changelog.state_key(changelog.state_prefix("boxes"), b"b")
@@ -57,6 +60,44 @@ def test_what_an_emitted_intent_looks_like() -> None:
         ],
         context=Narrowing(TOKEN.encode(), emit.bounds),
     )
+
+
+@pytest.mark.parametrize(("length", "kept"), [(8 * 1024 - 4, ["traceparent", "tracestate"]), (8 * 1024 - 3, [])])
+def test_a_trace_is_handed_on_up_to_a_length(length: int, kept: list[str]) -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b"), TOKEN, ("traceparent", b"00-1"), ("tracestate", b"x" * length)))
+    (output,) = bench.commit().outputs
+    assert [name for name, _ in output.headers if name.startswith("trace")] == kept
+
+
+def test_a_time_that_is_longer_than_any_is_not_handed_on() -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b"), TOKEN, ("ce_time", b"2025-01-01T00:00:00Z" + b" " * 45)))
+    (output,) = bench.commit().outputs
+    assert dict(output.headers)["ce_time"] == b"2026-01-01T00:00:00.000+00:00"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [("traceparent", b"x" * 8_000)],
+        [("pf-reply-to", b"box.replies"), ("pf-correlation-id", b"x" * 8_000)],
+    ],
+    ids=["trace", "reply"],
+)
+def test_what_outputs_copy_of_their_cause_counts_in_the_size(more: list[Header]) -> None:
+    """Else a unit would grow beyond what one commit takes, and its lane would stop."""
+    bench = Bench(limits=Limits(unit_bytes=1_000_000))
+    bench.feed(*(record(offset, Put(box="b"), TOKEN, *more) for offset in range(200)))
+    outputs = bench.commit().outputs
+    assert 500_000 < sum(output_size(output) for output in outputs) < 1_010_000
+
+
+def test_the_key_of_an_emitted_intent_counts_in_the_size() -> None:
+    bench = Bench(limits=Limits(unit_bytes=1_000_000))
+    bench.feed(*(record(offset, Put(box="b", room="r" * 8_000)) for offset in range(200)))
+    outputs = bench.commit().outputs
+    assert 500_000 < sum(output_size(output) for output in outputs) < 1_020_000
 
 
 def test_without_a_time_the_records_is_taken_and_without_a_context_none_is_made() -> None:
