@@ -12,7 +12,9 @@ from pf_stream.model.callers import MAX_TRACE, Caller
 
 __all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
 
-_traceparent: Final = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,400})?").fullmatch
+_traceparent: Final = re.compile(
+    rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,400})?"
+).fullmatch
 
 
 class Claims(Protocol):

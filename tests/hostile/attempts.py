@@ -30,7 +30,7 @@ from pf_stream.model.capability import HeldGrant
 from pf_stream.security import MAX_TOKEN_BYTES, SigningKey, TrustRoots, attenuate, mint
 from pf_stream.security.envelope import Envelope, to_base64url
 from tests.hostile.forge import append_bytes, changed, fields_of, public_key, seal, spelled, symbols_in
-from tests.hostile.target import Cancelled, Departed, GateCap, Looked, ShelfCap, Stored, Totalled, hostile
+from tests.hostile.target import Cancelled, Departed, GateCap, LoanCap, Looked, Stored, Totalled, hostile
 from tests.unit.security import cases
 from tests.unit.security.cases import field, joined
 
@@ -103,9 +103,9 @@ class Scene:
         self.intents, self.files, self.totals = (f"{namespace}.{name}" for name in ("intents", "files", "totals"))
         self._made: dict[object, str] = {}
         self._lives = count(1)
-        self.ua = self.mint(GateCap.report("/UA/*"), ShelfCap.write("/ann/**"))
+        self.ua = self.mint(GateCap.report("/UA/*"), LoanCap.write("/ann/**"))
         """The attacker's own."""
-        self.dl = self.mint(GateCap.admin("/DL/*"), ShelfCap.write("/bob/**"), subject="bob")
+        self.dl = self.mint(GateCap.admin("/DL/*"), LoanCap.write("/bob/**"), subject="bob")
         """The other tenant's: what is tampered with was once good for what is asked."""
         self.right = self._all_right()
         """Intents that must all work, of the keys that attempts are after."""
@@ -436,7 +436,7 @@ def blocks(at: Scene) -> Iterator[Attempt]:
 
 def times(at: Scene) -> Iterator[Attempt]:
     """Tokens before and after their time. The end is the first millisecond of the driver's time; tests have the edges."""
-    rights = GateCap.report("/UA/*"), ShelfCap.write("/ann/**")
+    rights = GateCap.report("/UA/*"), LoanCap.write("/ann/**")
     second = at.now_ms // 1000 * 1000
     expired = at.mint(*rights, now_ms=second - 60_000, lifetime_s=60)
     early = at.mint(*rights, not_before_ms=second + 600_000)
@@ -583,7 +583,7 @@ def resources(at: Scene) -> Iterator[Attempt]:
         ("a template", "bad_resource", "{path...}"),
     ):
         yield Attempt(f"path: {name}", code, at.stored(at.ua, path=path))
-    docs = at.mint(ShelfCap.write("/ann/docs/**"))
+    docs = at.mint(LoanCap.write("/ann/docs/**"))
     # A backslash is a character as any other: no folder, and no part of the scope.
     for name, path in (
         ("a backslash for a folder up", "docs\\..\\secret"),
@@ -658,7 +658,7 @@ def resources(at: Scene) -> Iterator[Attempt]:
         ("of the root alone", "insufficient_capabilities", at.mint(GateCap.report("/"))),
         ("of a segment too many", "insufficient_capabilities", at.mint(GateCap.report("/UA/EWR/*"))),
         ("of another operation", "insufficient_capabilities", at.mint(GateCap.cancel("/**"))),
-        ("of another family", "insufficient_capabilities", at.mint(ShelfCap.write("/**"))),
+        ("of another family", "insufficient_capabilities", at.mint(LoanCap.write("/**"))),
         ("of an operation in capitals", "insufficient_capabilities", at.issue('right("GateCap.Report", "/**");')),
         ("of every operation, by a star", "malformed_token", at.issue('right("GateCap.*", "/**");')),
         ("narrowed to nothing", "insufficient_capabilities", at.narrow(at.ua, capabilities=[])),
@@ -1250,9 +1250,9 @@ def memories(at: Scene) -> Iterator[Attempt]:
         at.departed(before),
         replace(first, value=b'{"carrier":"UA","origin":"EWR"}'),
     )
-    here = at.mint(GateCap.report("/UA/*"), ShelfCap.write("/ann/**"), topics=[at.intents, at.totals])
+    here = at.mint(GateCap.report("/UA/*"), LoanCap.write("/ann/**"), topics=[at.intents, at.totals])
     yield Attempt("memory: another topic", "wrong_topic", at.stored(here), at.departed(here))
-    there = at.mint(GateCap.report("/UA/*"), ShelfCap.write("/ann/**"), topics=[at.files])
+    there = at.mint(GateCap.report("/UA/*"), LoanCap.write("/ann/**"), topics=[at.files])
     yield Attempt("memory: another topic, the other way", "wrong_topic", at.departed(there), at.stored(there))
     kind = at.mint(GateCap.admin("/UA/*"), intent_types=["hostile.departed.v2", "hostile.totalled.v1"])
     yield Attempt(
@@ -1274,7 +1274,7 @@ def memories(at: Scene) -> Iterator[Attempt]:
         at.departed(gate),
     )
     yield Attempt("memory: fields exchanged", insufficient, at.departed(gate, "EWR", "UA"), at.departed(gate))
-    shelf = at.mint(ShelfCap.write("/ann/docs/a"))
+    shelf = at.mint(LoanCap.write("/ann/docs/a"))
     kept = at.stored(shelf)
     yield Attempt("memory: fields that join to the same path", "bad_resource", at.stored(shelf, "ann/docs", "a"), kept)
     yield Attempt(

@@ -19,7 +19,7 @@ from pf_stream import (
     upcast,
 )
 
-__all__ = ["Cancelled", "Departed", "GateCap", "Looked", "ShelfCap", "Stored", "Totalled", "hostile"]
+__all__ = ["Cancelled", "Departed", "GateCap", "LoanCap", "Looked", "Stored", "Totalled", "hostile"]
 
 
 class GateCap(Capability):
@@ -30,7 +30,7 @@ class GateCap(Capability):
     admin = operation(implies=(report, cancel))
 
 
-class ShelfCap(Capability):
+class LoanCap(Capability):
     """Who may put files where: ``/{owner}/...``."""
 
     write = operation()
@@ -64,7 +64,7 @@ class Looked(Intent, name="hostile.looked", requires=PUBLIC):
     origin: Annotated[str, Key]
 
 
-class Stored(Intent, name="hostile.stored", topic="files", requires=ShelfCap.write("/{owner}/{path...}")):
+class Stored(Intent, name="hostile.stored", topic="files", requires=LoanCap.write("/{owner}/{path...}")):
     """A file, on a public topic of its own."""
 
     owner: Annotated[str, Key]

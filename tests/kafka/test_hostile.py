@@ -21,7 +21,7 @@ from pf_stream.kafka.link import Link
 from pf_stream.model import Topology
 from tests.hostile.attempts import ROOTS, Attempt, Message, Scene
 from tests.hostile.memory import Traces, alone
-from tests.hostile.target import ShelfCap, hostile
+from tests.hostile.target import LoanCap, hostile
 from tests.kafka._support import (
     connection,
     durable,
@@ -113,7 +113,7 @@ def test_no_producer_says_that_the_broker_dated_a_record(bootstrap_servers: str,
     admin = Admin(connection(bootstrap_servers))
     admin.create([NewTopicSpec(scene.files, topology.partitions, {"message.timestamp.type": "CreateTime"})], 1)
     make_topics(bootstrap_servers, topology)
-    expired = scene.mint(ShelfCap.write("/ann/**"), now_ms=scene.now_ms - 120_000, lifetime_s=60)
+    expired = scene.mint(LoanCap.write("/ann/**"), now_ms=scene.now_ms - 120_000, lifetime_s=60)
     stored = scene.stored(expired)
     builder = BatchBuilder(1 << 20, compress=False)
     builder.append(scene.now_ms - 90_000, stored.key, stored.value, list(stored.headers))

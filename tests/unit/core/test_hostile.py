@@ -9,7 +9,7 @@ import pytest
 from pf_stream.testing.records import Position
 from tests.hostile.attempts import Message, Scene
 from tests.hostile.memory import alone, attacked, send, traces
-from tests.hostile.target import GateCap, ShelfCap, hostile
+from tests.hostile.target import GateCap, LoanCap, hostile
 from tests.unit.core.kit import NOW_MS
 
 SCENE = Scene(hostile.namespace, NOW_MS)
@@ -76,7 +76,7 @@ def test_all_at_once_change_nothing_either(seed: int) -> None:
 def test_a_token_lives_to_the_millisecond(topic: str) -> None:
     """By the broker's clock, and where a record has its producer's time, by ours; a decision that is remembered ends too."""
     driver = attacked(SCENE)
-    token = SCENE.mint(GateCap.report("/UA/*"), ShelfCap.write("/ann/**"), not_before_ms=NOW_MS + 1000, lifetime_s=2)
+    token = SCENE.mint(GateCap.report("/UA/*"), LoanCap.write("/ann/**"), not_before_ms=NOW_MS + 1000, lifetime_s=2)
     message = SCENE.departed(token) if topic == "intents" else SCENE.stored(token)
     dated = replace(message, timestamp_ms=NOW_MS + 1500)
     codes = []

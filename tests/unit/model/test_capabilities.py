@@ -28,7 +28,7 @@ class ShelfLog(Capability):
     note = operation()
 
 
-class ShelfCap(Capability):
+class RackCap(Capability):
     read = operation()
     write = operation(implies=read)
     drop = operation(implies=ShelfLog.note)
@@ -142,18 +142,18 @@ def same(one: Capabilities, two: Capabilities) -> bool:
 
 class TestValue:
     def test_is_made_of_grants_and_text(self) -> None:
-        held = Capabilities("ShelfCap.write:/b", ShelfCap.read("/a/**"), parse_grant("Other.x:/"), "ShelfCap.write:/b")
-        assert [str(grant) for grant in held] == ["Other.x:/", "ShelfCap.read:/a/**", "ShelfCap.write:/b"]
-        assert repr(held) == "Capabilities('Other.x:/', 'ShelfCap.read:/a/**', 'ShelfCap.write:/b')"
+        held = Capabilities("RackCap.write:/b", RackCap.read("/a/**"), parse_grant("Other.x:/"), "RackCap.write:/b")
+        assert [str(grant) for grant in held] == ["Other.x:/", "RackCap.read:/a/**", "RackCap.write:/b"]
+        assert repr(held) == "Capabilities('Other.x:/', 'RackCap.read:/a/**', 'RackCap.write:/b')"
         assert len(held) == 3
         assert not Capabilities()
 
     def test_is_equal_by_its_grants(self) -> None:
-        one = Capabilities("ShelfCap.read:/a", "ShelfCap.write:/b")
-        two = Capabilities(ShelfCap.write("/b"), ShelfCap.read("/a"))
+        one = Capabilities("RackCap.read:/a", "RackCap.write:/b")
+        two = Capabilities(RackCap.write("/b"), RackCap.read("/a"))
         assert one == two
         assert hash(one) == hash(two)
-        assert one != Capabilities("ShelfCap.read:/a")
+        assert one != Capabilities("RackCap.read:/a")
 
     def test_is_frozen(self) -> None:
         with pytest.raises(AttributeError):
@@ -161,39 +161,39 @@ class TestValue:
 
     def test_holds_no_template(self) -> None:
         with pytest.raises(DefinitionError, match="it is a template"):
-            Capabilities(ShelfCap.read("/{x}"))
+            Capabilities(RackCap.read("/{x}"))
 
     def test_holds_no_other_text(self) -> None:
         with pytest.raises(BadGrantError, match="no ':'"):
-            Capabilities("ShelfCap.read")
+            Capabilities("RackCap.read")
 
-    @pytest.mark.parametrize("other", [None, "ShelfCap.read:/a", {"ShelfCap.read:/a"}])
+    @pytest.mark.parametrize("other", [None, "RackCap.read:/a", {"RackCap.read:/a"}])
     def test_mixes_with_nothing_else(self, other: object) -> None:
-        held = Capabilities("ShelfCap.read:/a")
+        held = Capabilities("RackCap.read:/a")
         for ask in (held.__or__, held.__and__, held.__sub__, held.__le__):
             assert ask(other) is NotImplemented
 
 
 class TestImplies:
     def test_asks_with_a_grant_a_text_or_a_template(self) -> None:
-        held = Capabilities("ShelfCap.write:/a/*")
-        assert held.implies(ShelfCap.read("/a/b"))
-        assert held.implies("ShelfCap.read:/a/b")
-        assert held.implies(ShelfCap.read("/a/{x}"))
-        assert not held.implies(ShelfCap.read("/a/{x...}"))
-        assert not held.implies(ShelfCap.drop("/a/b"))
-        assert not Capabilities().implies(ShelfCap.read("/a/b"))
+        held = Capabilities("RackCap.write:/a/*")
+        assert held.implies(RackCap.read("/a/b"))
+        assert held.implies("RackCap.read:/a/b")
+        assert held.implies(RackCap.read("/a/{x}"))
+        assert not held.implies(RackCap.read("/a/{x...}"))
+        assert not held.implies(RackCap.drop("/a/b"))
+        assert not Capabilities().implies(RackCap.read("/a/b"))
 
     def test_is_decided_grant_by_grant(self) -> None:
-        folder_and_below = Capabilities("ShelfCap.read:/a", "ShelfCap.read:/a/*/**")
-        assert not folder_and_below.implies("ShelfCap.read:/a/**")
-        assert all(folder_and_below.implies(f"ShelfCap.read:{path}") for path in ("/a", "/a/b", "/a/b/c"))
+        folder_and_below = Capabilities("RackCap.read:/a", "RackCap.read:/a/*/**")
+        assert not folder_and_below.implies("RackCap.read:/a/**")
+        assert all(folder_and_below.implies(f"RackCap.read:{path}") for path in ("/a", "/a/b", "/a/b/c"))
 
     def test_an_unknown_operation_implies_itself_alone(self) -> None:
         assert Capabilities("NobodyKnows.this:/**").implies("NobodyKnows.this:/a")
         assert not Capabilities("NobodyKnows.this:/**").implies("NobodyKnows.that:/a")
-        assert not Capabilities("NobodyKnows.this:/**").implies(ShelfCap.read("/a"))
-        assert not Capabilities(ShelfCap.admin("/**")).implies("ShelfCap.unheard_of:/a")
+        assert not Capabilities("NobodyKnows.this:/**").implies(RackCap.read("/a"))
+        assert not Capabilities(RackCap.admin("/**")).implies("RackCap.unheard_of:/a")
         assert implied_by("NobodyKnows.this") == {"NobodyKnows.this"}
 
     @given(cases)
@@ -245,15 +245,15 @@ class TestImplies:
         assert Capabilities(HeldGrant(case.wanted.operation, case.wanted.scope)).implies(case.wanted)
 
     def test_compares_times_by_their_parts(self) -> None:
-        held = Capabilities("ShelfCap.write:/a/** during calendar x")
-        assert held.implies("ShelfCap.read:/a/b during calendar x")
-        assert held.implies("ShelfCap.read:/a/b during calendar y and calendar x")
-        assert not held.implies("ShelfCap.read:/a/b during calendar x or calendar y")
-        assert not held.implies("ShelfCap.read:/a/b during calendar y")
-        assert not held.implies("ShelfCap.read:/a/b during not not calendar x"), "the same in other words"
-        assert not held.implies("ShelfCap.read:/a/b")
-        assert not held.implies(ShelfCap.read("/a/b"))
-        assert Capabilities("ShelfCap.write:/a").implies("ShelfCap.read:/a during calendar x")
+        held = Capabilities("RackCap.write:/a/** during calendar x")
+        assert held.implies("RackCap.read:/a/b during calendar x")
+        assert held.implies("RackCap.read:/a/b during calendar y and calendar x")
+        assert not held.implies("RackCap.read:/a/b during calendar x or calendar y")
+        assert not held.implies("RackCap.read:/a/b during calendar y")
+        assert not held.implies("RackCap.read:/a/b during not not calendar x"), "the same in other words"
+        assert not held.implies("RackCap.read:/a/b")
+        assert not held.implies(RackCap.read("/a/b"))
+        assert Capabilities("RackCap.write:/a").implies("RackCap.read:/a during calendar x")
 
 
 class TestUnion:
@@ -280,22 +280,22 @@ class TestUnion:
 
 class TestIntersection:
     def test_has_the_strongest_of_the_common_operations(self) -> None:
-        met = Capabilities("ShelfCap.admin:/a/**") & Capabilities("ShelfCap.write:/*/b")
-        assert met == Capabilities("ShelfCap.write:/a/b")
-        assert Capabilities("ShelfCap.drop:/a") & Capabilities("ShelfCap.write:/a") == Capabilities()
-        assert Capabilities("ShelfCap.drop:/a") & Capabilities("ShelfLog.note:/**") == Capabilities("ShelfLog.note:/a")
+        met = Capabilities("RackCap.admin:/a/**") & Capabilities("RackCap.write:/*/b")
+        assert met == Capabilities("RackCap.write:/a/b")
+        assert Capabilities("RackCap.drop:/a") & Capabilities("RackCap.write:/a") == Capabilities()
+        assert Capabilities("RackCap.drop:/a") & Capabilities("ShelfLog.note:/**") == Capabilities("ShelfLog.note:/a")
 
     def test_is_when_both_hold(self) -> None:
-        met = Capabilities("ShelfCap.admin:/a/** during calendar y") & Capabilities(
-            "ShelfCap.write:/*/b during calendar x", "ShelfLog.note:/**"
+        met = Capabilities("RackCap.admin:/a/** during calendar y") & Capabilities(
+            "RackCap.write:/*/b during calendar x", "ShelfLog.note:/**"
         )
         assert [str(grant) for grant in met] == [
-            "ShelfCap.write:/a/b during calendar x and calendar y",
+            "RackCap.write:/a/b during calendar x and calendar y",
             "ShelfLog.note:/a/** during calendar y",
         ]
 
     def test_of_times_too_long_to_be_written(self) -> None:
-        one, two = (Capabilities(HeldGrant("ShelfCap.read", Scope.ANY, calendar(name * 120))) for name in "xy")
+        one, two = (Capabilities(HeldGrant("RackCap.read", Scope.ANY, calendar(name * 120))) for name in "xy")
         with pytest.raises(BadWhenError, match="256 are the most"):
             one & two
 
@@ -341,13 +341,13 @@ class TestIntersection:
 
 class TestMinimal:
     def test_leaves_out_what_another_grant_implies(self) -> None:
-        held = Capabilities("ShelfCap.admin:/a/**", "ShelfCap.read:/a/b", "ShelfLog.note:/a", "ShelfLog.note:/b")
-        assert held.minimal() == Capabilities("ShelfCap.admin:/a/**", "ShelfLog.note:/b")
+        held = Capabilities("RackCap.admin:/a/**", "RackCap.read:/a/b", "ShelfLog.note:/a", "ShelfLog.note:/b")
+        assert held.minimal() == Capabilities("RackCap.admin:/a/**", "ShelfLog.note:/b")
 
     def test_leaves_out_what_another_grant_implies_at_more_times(self) -> None:
-        texts = ("ShelfCap.read:/a during calendar x and calendar y", "ShelfCap.write:/a during calendar y")
+        texts = ("RackCap.read:/a during calendar x and calendar y", "RackCap.write:/a during calendar y")
         assert Capabilities(*texts).minimal() == Capabilities(texts[1])
-        assert Capabilities(*texts, "ShelfCap.read:/**").minimal() == Capabilities(texts[1], "ShelfCap.read:/**")
+        assert Capabilities(*texts, "RackCap.read:/**").minimal() == Capabilities(texts[1], "RackCap.read:/**")
 
     @given(cases)
     def test_keeps_the_meaning_in_the_fewest_grants(self, case: Case) -> None:
@@ -365,8 +365,8 @@ class TestMinimal:
 
 class TestDifference:
     def test_takes_grants_whole(self) -> None:
-        held = Capabilities("ShelfCap.read:/a/**", "ShelfCap.read:/b")
-        assert held - Capabilities("ShelfCap.write:/a/x", "ShelfCap.write:/b") == Capabilities("ShelfCap.read:/a/**")
+        held = Capabilities("RackCap.read:/a/**", "RackCap.read:/b")
+        assert held - Capabilities("RackCap.write:/a/x", "RackCap.write:/b") == Capabilities("RackCap.read:/a/**")
 
     @given(cases)
     def test_with_the_other_gives_back_all(self, case: Case) -> None:
@@ -378,36 +378,36 @@ class TestDifference:
 
 
 class TestExplain:
-    held = Capabilities("ShelfCap.admin:/a/**", "ShelfCap.write:/b", "ShelfLog.note:/c")
+    held = Capabilities("RackCap.admin:/a/**", "RackCap.write:/b", "ShelfLog.note:/c")
 
     def test_by_which_grant_and_how(self) -> None:
         said = self.held.explain(ShelfLog.note("/a/x"))
         assert said == Explanation(
             required=parse_grant("ShelfLog.note:/a/x"),
             granted=True,
-            by=parse_grant("ShelfCap.admin:/a/**"),
-            chain=("ShelfCap.admin", "ShelfCap.drop", "ShelfLog.note"),
+            by=parse_grant("RackCap.admin:/a/**"),
+            chain=("RackCap.admin", "RackCap.drop", "ShelfLog.note"),
             nearest=None,
             missing="",
         )
         assert str(said) == (
             "granted: ShelfLog.note:/a/x\n"
-            "  by ShelfCap.admin:/a/**, since ShelfCap.admin implies ShelfCap.drop implies ShelfLog.note"
+            "  by RackCap.admin:/a/**, since RackCap.admin implies RackCap.drop implies ShelfLog.note"
         )
 
     def test_by_the_shortest_way(self) -> None:
-        said = (self.held | Capabilities("ShelfCap.write:/a/*")).explain("ShelfCap.write:/a/x")
-        assert (str(said.by), said.chain) == ("ShelfCap.write:/a/*", ("ShelfCap.write",))
-        assert str(said) == "granted: ShelfCap.write:/a/x\n  by ShelfCap.write:/a/*"
+        said = (self.held | Capabilities("RackCap.write:/a/*")).explain("RackCap.write:/a/x")
+        assert (str(said.by), said.chain) == ("RackCap.write:/a/*", ("RackCap.write",))
+        assert str(said) == "granted: RackCap.write:/a/x\n  by RackCap.write:/a/*"
 
     @pytest.mark.parametrize(
         ("required", "nearest"),
         [
-            ("ShelfCap.read:/*", "ShelfCap.write:/b"),  # both overlap; by the shorter way
-            ("ShelfCap.read:/*/x", "ShelfCap.admin:/a/**"),  # the only one that overlaps
-            ("ShelfCap.write:/z", "ShelfCap.write:/b"),
-            ("ShelfCap.admin:/b", "ShelfCap.admin:/a/**"),
-            ("ShelfCap.unheard_of:/b", "ShelfCap.write:/b"),
+            ("RackCap.read:/*", "RackCap.write:/b"),  # both overlap; by the shorter way
+            ("RackCap.read:/*/x", "RackCap.admin:/a/**"),  # the only one that overlaps
+            ("RackCap.write:/z", "RackCap.write:/b"),
+            ("RackCap.admin:/b", "RackCap.admin:/a/**"),
+            ("RackCap.unheard_of:/b", "RackCap.write:/b"),
             ("ShelfLog.note:/b", "ShelfLog.note:/c"),
             ("Elsewhere.x:/b", None),
         ],
@@ -416,30 +416,30 @@ class TestExplain:
         assert self.held.explain(required).nearest == (None if nearest is None else parse_grant(nearest))
 
     def test_of_times(self) -> None:
-        held = Capabilities("ShelfCap.write:/a/** during calendar x")
-        assert str(held.explain("ShelfCap.read:/a/b during calendar x")) == (
-            "granted: ShelfCap.read:/a/b during calendar x\n"
-            "  by ShelfCap.write:/a/** during calendar x, since ShelfCap.write implies ShelfCap.read"
+        held = Capabilities("RackCap.write:/a/** during calendar x")
+        assert str(held.explain("RackCap.read:/a/b during calendar x")) == (
+            "granted: RackCap.read:/a/b during calendar x\n"
+            "  by RackCap.write:/a/** during calendar x, since RackCap.write implies RackCap.read"
         )
-        assert str(held.explain("ShelfCap.write:/a/b")) == (
-            "refused: ShelfCap.write:/a/b\n  nearest: ShelfCap.write:/a/** during calendar x\n"
-            "  Hold ShelfCap.write:/a/b, or ShelfCap.admin on that scope."
+        assert str(held.explain("RackCap.write:/a/b")) == (
+            "refused: RackCap.write:/a/b\n  nearest: RackCap.write:/a/** during calendar x\n"
+            "  Hold RackCap.write:/a/b, or RackCap.admin on that scope."
         )
 
     def test_what_would_have_to_be_held(self) -> None:
-        said = Capabilities("ShelfCap.read:/a").explain(ShelfCap.write("/b/{x}"))
+        said = Capabilities("RackCap.read:/a").explain(RackCap.write("/b/{x}"))
         assert str(said) == (
-            "refused: ShelfCap.write:/b/*\n  nearest: ShelfCap.read:/a\n"
-            "  Hold ShelfCap.write:/b/*, or ShelfCap.admin on that scope."
+            "refused: RackCap.write:/b/*\n  nearest: RackCap.read:/a\n"
+            "  Hold RackCap.write:/b/*, or RackCap.admin on that scope."
         )
-        assert Capabilities().explain("ShelfCap.read:/a").missing == (
-            "Hold ShelfCap.read:/a, or ShelfCap.admin or ShelfCap.write on that scope."
+        assert Capabilities().explain("RackCap.read:/a").missing == (
+            "Hold RackCap.read:/a, or RackCap.admin or RackCap.write on that scope."
         )
-        assert str(Capabilities().explain("ShelfCap.admin:/a")) == (
-            "refused: ShelfCap.admin:/a\n  Hold ShelfCap.admin:/a; nothing else implies it."
+        assert str(Capabilities().explain("RackCap.admin:/a")) == (
+            "refused: RackCap.admin:/a\n  Hold RackCap.admin:/a; nothing else implies it."
         )
-        assert Capabilities().explain("ShelfCap.unheard_of:/a").missing == (
-            "Hold ShelfCap.unheard_of:/a; no operation of that name is known here, so nothing else implies it."
+        assert Capabilities().explain("RackCap.unheard_of:/a").missing == (
+            "Hold RackCap.unheard_of:/a; no operation of that name is known here, so nothing else implies it."
         )
 
     @given(cases)
