@@ -1,5 +1,6 @@
 """Attempts to get past the capability check, in memory; tests/kafka sends the same ones through a real Kafka."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import cycle
@@ -21,7 +22,9 @@ def test_there_are_many_and_no_two_are_alike() -> None:
     assert not [name for name, times in Counter(attempt.name for attempt in EVERY).items() if times > 1]
     alike: dict[object, list[str]] = {}
     for name, _, message, first in EVERY:
-        alike.setdefault((message, first), []).append(name)
+        # What lane a record pretends to be from tells none apart: each has a name of its own, not to be taken for a repetition.
+        headers = [(one, value and re.sub(rb"^forged[a-z0-9]*", b"forged", value)) for one, value in message.headers]
+        alike.setdefault((replace(message, headers=tuple(headers)), first), []).append(name)
     assert not [names for names in alike.values() if len(names) > 1]
 
 
