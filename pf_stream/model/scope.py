@@ -24,11 +24,11 @@ from pf_stream.errors import PFError
 
 __all__ = ["BadScopeError", "Scope", "bad_segment", "check_resource"]
 
-# Control characters, line and paragraph separators, and characters that print as nothing or turn the reading order
-# (zero width, bidirectional, tags): two resources that look alike in an audit record must not differ in these.
+# Control characters, line and paragraph separators, characters that turn the reading order, and those that print as nothing
+# (Unicode's Default_Ignorable_Code_Point): two resources that look alike in an audit record must not differ in these.
 _UNSEEN: Final = (
-    r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff"
-    r"\U000e0000-\U000e0fff"
+    r"\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164"
+    r"\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 # What may stand in one segment. "*" and "?" are pattern characters here or elsewhere, braces are template characters,
 # "%" may be an encoding of any of them.

@@ -304,3 +304,26 @@ class TestBadSegment:
     @given(segment_texts)
     def test_agrees_with_check_resource(self, value: str) -> None:
         assert bad_segment(value) == (not value or "/" in value or check_resource("/" + value) is not None)
+
+
+# Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt), but for what is not assigned.
+IGNORABLE = [
+    *(0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFEFF, 0xFFA0),
+    *range(0x180B, 0x1810),
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),
+    *range(0xFE00, 0xFE10),
+    *range(0xFFF0, 0xFFF9),
+    *range(0x1BCA0, 0x1BCA4),
+    *range(0x1D173, 0x1D17B),
+    *range(0xE0000, 0xE1000, 0x11),
+]
+
+
+@pytest.mark.parametrize("char", sorted({chr(point) for point in IGNORABLE}), ids=lambda char: f"U+{ord(char):04X}")
+def test_what_prints_as_nothing_is_in_no_resource(char: str) -> None:
+    assert bad_segment(f"a{char}b")
+    assert check_resource(f"/a{char}b") is not None
+    with pytest.raises(BadScopeError):
+        Scope.parse(f"/a{char}b/**")
