@@ -312,7 +312,13 @@ def explain(
             show(answer, output)
             for finding in findings:
                 note_line = "holds" if finding["holds"] else "missing"
-                show({f"{note_line}": finding["requirement"], "": " ".join(finding["because"].split())}, output)
+                show(
+                    {
+                        f"{note_line}": finding["requirement"],
+                        "": "; ".join(line.strip(" .") for line in finding["because"].splitlines()),
+                    },
+                    output,
+                )
         else:
             show({**answer, "requirements": findings}, output)
         if not verdict.accepted:

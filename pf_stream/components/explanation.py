@@ -1,17 +1,19 @@
 """Why a token is, or is not, good for an intent: the worker's own decision, requirement by requirement."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from pf_stream.core.authorise import Authority
 from pf_stream.core.checks import Case, Checks, compile_checks, fill, first_refusal
 from pf_stream.core.plan import Route, plan
 from pf_stream.errors import NotFoundError
 from pf_stream.model.capabilities import Capabilities
-from pf_stream.model.capability import Grant, HeldGrant
+from pf_stream.model.capability import Grant, HeldGrant, implies
 from pf_stream.model.intent import Intent
 from pf_stream.model.requirement import Requirement
 from pf_stream.model.scope import Scope
 from pf_stream.model.topology import Topology
+from pf_stream.model.when import Calendar, UnknownCalendarError
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims, Verifier
 
@@ -90,15 +92,30 @@ def _finding(
     if isinstance(requirement, Grant):
         resource = fill(requirement, range(len(requirement.fields)), [getattr(intent, f) for f in requirement.fields])
         if not isinstance(resource, Refusal):
-            return Finding(str(requirement), refusal is None, _because(requirement, resource, claims, refusal))
+            wanted = HeldGrant(requirement.operation.name, Scope.parse(resource))
+            return Finding(
+                str(requirement), refusal is None, _because(wanted, claims, refusal, at_ms, topology.calendars)
+            )
     return Finding(str(requirement), refusal is None, "it holds" if refusal is None else refusal.reason)
 
 
-def _because(requirement: Grant, resource: str, claims: Claims, refusal: Refusal | None) -> str:
-    wanted = HeldGrant(requirement.operation.name, Scope.parse(resource))
-    explanation = claims.caller.capabilities.explain(wanted)
-    if explanation.granted and refusal is not None:
+def _because(
+    wanted: HeldGrant, claims: Claims, refusal: Refusal | None, at_ms: int, calendars: Mapping[str, Calendar]
+) -> str:
+    held = claims.caller.capabilities
+    explanation = Capabilities(*_at(held, at_ms, calendars)).explain(wanted)
+    if refusal is not None and any(implies(replace(grant, during=None), wanted) for grant in held):
         return f"{wanted} is granted, but {refusal.reason}"
-    if not explanation.granted and Capabilities(*claims.rights).implies(wanted):
+    if not explanation.granted and Capabilities(*_at(claims.rights, at_ms, calendars)).implies(wanted):
         return f"{explanation}\n  the issuer granted it, and somebody who held the token since narrowed it away"
     return str(explanation)
+
+
+def _at(grants: Iterable[HeldGrant], at_ms: int, calendars: Mapping[str, Calendar]) -> Iterator[HeldGrant]:
+    """Those of *grants* that hold at that time, without saying until when."""
+    for grant in grants:
+        try:
+            if grant.during is None or grant.during.holds(at_ms, calendars):
+                yield replace(grant, during=None)
+        except UnknownCalendarError:
+            pass

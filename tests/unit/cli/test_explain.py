@@ -65,6 +65,27 @@ def test_accepted_by_which_grant_and_chain(tmp_path: Path, key: SigningKey) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("during", "code", "because"),
+    [
+        ("daily 00:00-01:00 UTC", None, "granted: FlightCap.report:/UA/EWR\n  by FlightCap.report:/UA/**"),
+        (
+            "daily 01:00-02:00 UTC",
+            "not_now",
+            "FlightCap.report:/UA/EWR is granted, but the token allows it only during",
+        ),
+        ("calendar none", "not_now", "FlightCap.report:/UA/EWR is granted, but the token allows it only during"),
+    ],
+)
+def test_a_right_that_is_limited_in_time(
+    tmp_path: Path, key: SigningKey, during: str, code: str | None, because: str
+) -> None:
+    done = explain(tmp_path, token(key, f"FlightCap.report:/UA/** during {during}"), "-o", "json")
+    said = json.loads(done.stdout)
+    assert said["code"] == code
+    assert said["requirements"][0]["because"].startswith(because)
+
+
 def test_refused_with_what_is_nearest(tmp_path: Path, key: SigningKey) -> None:
     done = explain(tmp_path, token(key, "FlightCap.report:/DL/**"), "-o", "json")
     assert done.exit_code == 4
