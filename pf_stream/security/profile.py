@@ -53,7 +53,7 @@ from pf_stream.model.scope import BadScopeError, Scope
 from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, TermKind
 from pf_stream.security._protobuf import Fault
 
-__all__ = ["FOREVER_MS", "LONGEST_NAME", "Profile", "name_fault", "read_profile"]
+__all__ = ["FOREVER_MS", "LONGEST_NAME", "Profile", "is_name", "name_fault", "read_profile"]
 
 FOREVER_MS: Final = 2**63 - 1
 """The end of an interval that no check ends."""
@@ -69,6 +69,11 @@ _LESS: Final = Op(3, 0)
 _NOT_LESS: Final = Op(3, 3)
 _MATCHES: Final = Op(3, 8)
 _FALSE: Final = ((Op(1, Term(TermKind.BOOL, 0)),),)
+
+
+def is_name(value: str) -> bool:
+    """Whether *value* can be a subject, audience, tenant, type or topic."""
+    return _name(value) is not None
 
 
 def name_fault(what: str, value: str) -> str | None:

@@ -14,10 +14,11 @@ from biscuit_auth import Biscuit
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource
 from pf_stream.security._authoriser import authorise, is_library_failure
-from pf_stream.security._block import read_blocks
+from pf_stream.security._block import Block, read_blocks
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
+from pf_stream.security._shorthand import read_shorthand
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import read_profile
@@ -207,8 +208,11 @@ class Verifier:
             if root is None:
                 return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
             biscuit = Biscuit.from_bytes(envelope.data, root)
-            blocks = read_blocks(envelope.blocks)
-            profile = read_profile(blocks)
+            profile = read_shorthand(envelope.blocks)
+            blocks: tuple[Block, ...] = ()
+            if profile is None:
+                blocks = read_blocks(envelope.blocks)
+                profile = read_profile(blocks)
         except Fault as fault:
             return Refusal("malformed_token", f"the token cannot be read: {fault}")
         except biscuit_auth.BiscuitValidationError:
