@@ -1,5 +1,6 @@
 """Who may do what: the decision, and the memory of decisions."""
 
+from sys import getsizeof
 from typing import Any, Final
 
 from pf_stream.core.plan import Requirement, Route
@@ -10,22 +11,25 @@ from pf_stream.security.verify import Claims, Verifier
 
 __all__ = ["Authority"]
 
-MAX_DECISIONS = 100_000
-
 
 class Authority:
     """Everything that a decision depends on: the trust roots, and for speed what was decided before.
 
     A worker has one; lanes share it. Equal inputs give equal answers, with or without the memory.
+
+    What was granted is among the notes of its token, under the route and the values of the fields that its requirements
+    read. Nothing there can be taken for something else: a token's bytes say tenant, audience and rights; a route is one
+    type on one topic with its requirements, and equal to itself alone; values are compared one by one, never joined. Only
+    tokens of the closed profile have such notes, whose decisions do not depend on the time; the validity interval
+    is checked for each record. Refusals are not kept.
     """
 
-    __slots__ = ("decisions", "verifier")
+    __slots__ = ("recent", "verifier")
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
-        self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
-        """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
-        here, whose decisions do not depend on the time; the validity interval is checked for each record."""
+        self.recent = verifier.recent
+        """Tokens with their notes, to look before asking :meth:`decide`."""
 
     def decide(self, token: bytes, route: Route, values: Any, at_ms: int) -> Claims | Refusal:
         """Whether *token* grants what *route* requires, apart from its validity interval.
@@ -42,15 +46,24 @@ class Authority:
                 break
             first = first or refusal
             if refusal.code not in _ABOUT_THE_TYPE:
-                return first
+                return self._refused(claims, first)
         else:
             assert first is not None
-            return first
+            return self._refused(claims, first)
+        self.verifier.useful(claims)
         if claims.closed:
-            if len(self.decisions) >= MAX_DECISIONS:
-                self.decisions.clear()
-            self.decisions[claims.token, route, values] = claims
+            size = _NOTE_BYTES + sum(map(getsizeof, values if route.width > 1 else (values,)))
+            self.verifier.note(claims, (route, values), True, size)
         return claims
+
+    def _refused(self, claims: Claims, refusal: Refusal) -> Refusal:
+        if not claims.notes:
+            self.verifier.useless(claims)
+        return refusal
+
+
+_NOTE_BYTES: Final = 300
+"""What a note takes apart from the values."""
 
 
 _ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})

@@ -4,9 +4,9 @@
 request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wrong is a denial.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import biscuit_auth
 from biscuit_auth import Biscuit
@@ -24,9 +24,20 @@ from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import read_profile
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["Claims", "Refusal", "Verifier"]
+__all__ = ["Claims", "Notes", "Refusal", "Verifier"]
 
 _Scopes = Mapping[str, tuple[Scope, ...]]
+
+
+class Notes(dict[Hashable, Any]):
+    """What was found out about a token, by question: kept as long as the token is, by :meth:`Verifier.note`."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        """In bytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +66,8 @@ class Claims:
     _topics: frozenset[str] | None = field(repr=False)
     # What the authoriser needs of a token outside the profile: the token, and the rights of its authority block.
     _open: tuple[Biscuit, tuple[HeldGrant, ...]] | None = field(repr=False)
+    notes: Notes = field(default_factory=Notes, repr=False)
+    """Answers that stay true of these very bytes, whatever the time. A question is a value that equals no other one."""
 
     def valid_at(self, at_ms: int) -> Refusal | None:
         """None if the token is valid at *at_ms*, milliseconds since the epoch: not_before <= at < expires."""
@@ -151,10 +164,12 @@ def _any_covers(held: _Scopes, operations: frozenset[str], resource: str) -> boo
 class Verifier:
     """Believes tokens that one of *roots* signed for *audience*. A value: another set of roots is another verifier.
 
-    Verified tokens are kept by their bytes, refused ones in a cache of their own, so that junk never pushes out what is valid.
+    Verified tokens are kept by their bytes, with their notes; refused ones in a cache of their own, so that junk never pushes
+    out what is valid. Neither does a holder who narrows his token again and again, or uses it for ever other resources: what
+    was made from one token of the issuer, notes included, has one share of the memory.
     """
 
-    __slots__ = ("_accepted", "_audience", "_max_blocks", "_max_token_bytes", "_refused", "_roots")
+    __slots__ = ("_accepted", "_audience", "_max_blocks", "_max_token_bytes", "_refused", "_roots", "recent")
 
     def __init__(
         self,
@@ -170,8 +185,10 @@ class Verifier:
         self._audience = audience
         self._max_token_bytes = max_token_bytes
         self._max_blocks = max_blocks
-        self._accepted: BoundedCache[Claims] = BoundedCache(cache_bytes, _claims_size)
-        self._refused: BoundedCache[Refusal] = BoundedCache(refused_cache_bytes, _refusal_size)
+        self._accepted: BoundedCache[bytes, Claims] = BoundedCache(cache_bytes, _claims_size, _root)
+        self._refused: BoundedCache[bytes, Claims | Refusal] = BoundedCache(refused_cache_bytes, _outcome_size)
+        self.recent: Mapping[bytes, Claims] = self._accepted.recent
+        """Tokens that were used lately. What is here, :meth:`verify` would return."""
 
     def verify(self, token: bytes) -> Claims | Refusal:
         """What *token*, base64url as in the ``pf-context`` header, says; or why it is not believed. Never raises.
@@ -195,6 +212,24 @@ class Verifier:
         else:
             self._refused.put(token, outcome)
         return outcome
+
+    def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
+        """Keep *answer* with the token, if its share has room for *size* bytes."""
+        if self._accepted.grow(claims.token, claims, size):
+            claims.notes[question] = answer
+            claims.notes.size += size
+
+    def useful(self, claims: Claims) -> None:
+        """The token was good for something: it is kept among the valid ones."""
+        if claims.token not in self.recent:
+            self._refused.drop(claims.token)
+            self._accepted.put(claims.token, claims)
+
+    def useless(self, claims: Claims) -> None:
+        """The token was good for nothing: until it is, it has its place among the refused ones, genuine as it may be."""
+        self._accepted.drop(claims.token)
+        self._refused.drop(claims.token)
+        self._refused.put(claims.token, claims)
 
     def _verify(self, token: bytes) -> Claims | Refusal:
         try:
@@ -253,11 +288,17 @@ def _by_operation(grants: tuple[HeldGrant, ...]) -> _Scopes:
     return scopes
 
 
+def _root(claims: Claims) -> str:
+    """Which token of the issuer it was made from: the signature that no holder can change."""
+    return claims.revocation_ids[0]
+
+
 def _claims_size(token: bytes, claims: Claims) -> int:
     # Measured, and rounded up; what an open token costs is mostly the library's copy of it.
     grants = sum(map(len, (claims._rights, *claims._narrowed)))
-    return 700 + 200 * len(claims.revocation_ids) + 350 * grants + (1 if claims.closed else 17) * len(token)
+    fixed = 700 + 200 * len(claims.revocation_ids) + 350 * grants
+    return fixed + (1 if claims.closed else 17) * len(token) + claims.notes.size
 
 
-def _refusal_size(token: bytes, refusal: Refusal) -> int:
-    return 250 + len(token) + len(refusal.reason)
+def _outcome_size(token: bytes, outcome: Claims | Refusal) -> int:
+    return _claims_size(token, outcome) if isinstance(outcome, Claims) else 250 + len(token) + len(outcome.reason)
