@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pf_stream.security._protobuf import Fault, fields, text
 from pf_stream.security.envelope import SealedBlock
 
-__all__ = ["Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
+__all__ = ["COLLECTIONS", "Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
 
 # The symbols that every token knows; the token's own begin at 1024.
 # fmt: off
@@ -42,6 +42,15 @@ class TermKind(IntEnum):
     NULL = 8
     ARRAY = 9
     MAP = 10
+
+
+# Plain numbers: an enum's members are looked up by name each time, and terms are many.
+_STRING: Final = int(TermKind.STRING)
+_BOOL: Final = int(TermKind.BOOL)
+_NUMBERS: Final = frozenset(map(int, (TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL)))
+_BYTES: Final = frozenset(map(int, (TermKind.BYTES, TermKind.NULL)))
+COLLECTIONS: Final = frozenset(map(int, (TermKind.SET, TermKind.ARRAY, TermKind.MAP)))
+"""Kinds of terms that have terms in them."""
 
 
 class Term(NamedTuple):
@@ -236,15 +245,15 @@ class _Reader:
         if len(found) != 1:
             raise Fault("a term is not one value")
         kind, part = found[0]
-        if kind == TermKind.STRING:
+        if kind == _STRING:
             return Term(kind, self._symbol(part))
-        if kind in {TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL}:
-            if not isinstance(part, int) or (kind == TermKind.BOOL and part > 1):
+        if kind in _NUMBERS:
+            if not isinstance(part, int) or (kind == _BOOL and part > 1):
                 raise Fault("a term is not a number")
             return Term(kind, part)
-        if kind in {TermKind.BYTES, TermKind.NULL}:
+        if kind in _BYTES:
             return Term(kind, part)
-        if kind in {TermKind.SET, TermKind.ARRAY, TermKind.MAP}:
+        if kind in COLLECTIONS:
             if depth > _DEEPEST:
                 raise Fault("a collection is nested too deeply")
             return Term(kind, tuple(self._item(kind, item, depth + 1) for item in _message(part)))
@@ -276,10 +285,10 @@ def _message(value: int | bytes) -> Sequence[tuple[int, int | bytes]]:
     return _short(value) if len(value) <= _SHORT else fields(value)
 
 
-_SHORT: Final = 32
+_SHORT: Final = 8
 
 
-# The inner messages of one issuer's tokens are mostly the same few: a term is three bytes.
+# Most messages are terms of three bytes, of which there are few; longer ones are seldom met again.
 @lru_cache(maxsize=4096)
 def _short(value: bytes) -> Sequence[tuple[int, int | bytes]]:
     return tuple(fields(value))
