@@ -134,8 +134,8 @@ class _Reader:
         if kind == "request" and not values:
             self._narrowed.append(tuple(grants))
         elif kind in {"intent_type", "topic"} and not grants and "" not in values:
-            allowed = frozenset(values)
-            self._names[kind] = self._names.get(kind, allowed) & allowed
+            allowed = _one_name(values[0]) if len(values) == 1 else frozenset(values)
+            self._names[kind] = self._names[kind] & allowed if kind in self._names else allowed
         else:
             raise _OtherwiseError
 
@@ -163,6 +163,11 @@ class _Reader:
 @lru_cache(maxsize=4096)
 def _granted(operation: str, scope: str) -> HeldGrant:
     return HeldGrant(operation, Scope.parse(scope))
+
+
+@lru_cache(maxsize=4096)
+def _one_name(name: str) -> frozenset[str]:
+    return frozenset((name,))
 
 
 @lru_cache(maxsize=4096)

@@ -6,6 +6,7 @@ request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wro
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final
 
 import biscuit_auth
@@ -148,6 +149,13 @@ _BAD_SIGNATURE: Final = Refusal(
 )
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
+_LONGEST_OPEN_BLOCKS: Final = 1024
+"""In bytes, of all blocks but the issuer's. Reading them takes far longer than checking their signatures, and any holder can
+write them; what our tools write is read at sight, however long."""
+_LONG_BLOCKS: Final = Refusal(
+    "limits_reached",
+    f"its blocks say something outside the profile and are longer than {_LONGEST_OPEN_BLOCKS} bytes together",
+)
 _LONG_RESOURCE: Final = Refusal(
     "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
 )
@@ -246,6 +254,8 @@ class Verifier:
             profile = read_shorthand(envelope.blocks)
             blocks: tuple[Block, ...] = ()
             if profile is None:
+                if sum(len(block.data) for block in envelope.blocks[1:]) > _LONGEST_OPEN_BLOCKS:
+                    return _LONG_BLOCKS
                 blocks = read_blocks(envelope.blocks)
                 profile = read_profile(blocks)
         except Fault as fault:
@@ -268,13 +278,14 @@ class Verifier:
             token,
             profile.subject,
             profile.tenant,
-            profile.audience,
+            self._audience,
             profile.not_before_ms,
             profile.expires_ms,
             envelope.revocation_ids,
             profile.closed,
             _by_operation(profile.rights),
-            tuple(map(_by_operation, profile.narrowed)),
+            # Each hop's block says mostly what the one before said.
+            tuple(_by_operation(grants) for grants, _ in groupby(profile.narrowed)),
             profile.intent_types,
             profile.topics,
             None if profile.closed else (biscuit, profile.rights),
