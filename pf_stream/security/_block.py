@@ -241,6 +241,9 @@ class _Reader:
         raise Fault("an operation is unknown")
 
     def _term(self, value: int | bytes, depth: int) -> Term:
+        number = _number(value) if isinstance(value, bytes) and len(value) <= _SHORT else None
+        if number is not None:
+            return number
         found = _message(value)
         if len(found) != 1:
             raise Fault("a term is not one value")
@@ -286,6 +289,15 @@ def _message(value: int | bytes) -> Sequence[tuple[int, int | bytes]]:
 
 
 _SHORT: Final = 8
+
+
+@lru_cache(maxsize=4096)
+def _number(value: bytes) -> Term | None:
+    """A term that is a number, which means the same in any token; None for any other."""
+    found = _short(value)
+    if len(found) == 1 and found[0][0] in _NUMBERS and found[0][0] != _BOOL and isinstance(found[0][1], int):
+        return Term(*found[0])
+    return None
 
 
 # Most messages are terms of three bytes, of which there are few; longer ones are seldom met again.
