@@ -40,8 +40,9 @@ unit: $(INSTALLED) ## Run the tests that need no Kafka
 simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 to replay one
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED))
 
-bench: $(INSTALLED) ## Measure the throughput of the flights topology
+bench: $(INSTALLED) ## Measure the throughput of the flights topology, and the speed of decisions
 	@$(BIN)/python bench/flights.py
+	@$(BIN)/python bench/decisions.py
 
 chaos: $(INSTALLED) ## Kill, pause and cut off workers and brokers for MINUTES=5, then count; SEED=n replays
 	@$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
