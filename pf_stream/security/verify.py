@@ -223,7 +223,7 @@ class Verifier:
 
     def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
         """Keep *answer* with the token, if its share has room for *size* bytes."""
-        if self._accepted.grow(claims.token, claims, size):
+        if question not in claims.notes and self._accepted.grow(claims.token, claims, size):
             claims.notes[question] = answer
             claims.notes.size += size
 

@@ -8,7 +8,7 @@ from pf_stream.security import Claims, Refusal, Verifier, attenuate, mint
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security.narrowing import Bounds, Narrower
 from pf_stream.security.verify import _claims_size
-from tests.unit.security.cases import AUDIENCE, KEY, NOW_MS, ROOTS
+from tests.unit.security.cases import AUDIENCE, KEY, NOW_MS, ROOTS, append, code
 
 
 class Held:
@@ -162,6 +162,25 @@ class TestTokens:
         narrow = verified(verifier, attenuate(tenants[0].token, ROOTS, topics=["q"]).encode())
         verifier.note(tenants[0], "question", True, 300)
         assert [len(seen.notes) for seen in (*tenants, narrow)] == [1, 0, 0]
+
+    def test_a_note_counts_once(self) -> None:
+        verifier = Verifier(ROOTS, AUDIENCE)
+        seen = verified(verifier, token())
+        for _ in range(3):
+            verifier.note(seen, "question", True, 300)
+        assert seen.notes.size == 300
+
+    def test_what_holders_add_outside_the_profile_is_short(self) -> None:
+        """Reading a kilobyte of Datalog takes longer than its signatures; what is read at sight may be longer."""
+        topics = [f"topic {number}" for number in range(60)]
+        assert isinstance(
+            verified(Verifier(ROOTS, AUDIENCE), attenuate(token(), ROOTS, topics=topics).encode()), Claims
+        )
+        for size, expected in ((900, None), (1100, "limits_reached")):
+            outcome = Verifier(ROOTS, AUDIENCE).verify(
+                append(token().decode(), f'check if "{"x" * size}" != ""').encode()
+            )
+            assert code(outcome) == expected
 
     def test_a_refused_token_has_no_notes(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE)
