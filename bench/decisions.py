@@ -286,7 +286,7 @@ def _hostile(number: int) -> Iterator[Measured]:
         "expired": (">= 0.5", lambda at: _expired(of(at))),
         "insufficient": (">= 0.5", lambda at: _token(of(at), carrier="XX")),
         "too costly, a block of 500 bytes": (">= 0.5", lambda at: _bomb(old, 28, at)),
-        "too costly, a block of 1,000 bytes": (">= 0.5", lambda at: _bomb(old, 61, at)),
+        "too costly, a block of 1,000 bytes": (">= 0.5", lambda at: _bomb(old, 52, at)),
         "too costly, a block of 4,000 bytes": (">= 0.5", lambda at: _bomb(old, 250, at)),
         "valid, one token narrowed 1,000 times": (
             "",
@@ -339,7 +339,7 @@ def _memory(tokens: int) -> Iterator[Measured]:
                 [sys.executable, __file__, "--live", file.name], capture_output=True, check=True, text=True
             )
         added, estimated = json.loads(result.stdout)
-        yield f"{tokens:,} live tokens, {_blocks(blocks)}", "MB", "<= 300", added / 1e6
+        yield f"live tokens, {_blocks(blocks)}", "MB for 100,000", "<= 300", added / tokens * 0.1
         yield f"their estimate, {_blocks(blocks)}, lower", "of what was measured", ">= 0.7", estimated / added
         yield f"their estimate, {_blocks(blocks)}, upper", "of what was measured", "<= 1.3", estimated / added
 
