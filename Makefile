@@ -10,11 +10,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.pf-stream-installed
 
 .DEFAULT_GOAL := help
-# How long `make chaos` and `make soak` last, and what decides the course of the former; another each time by default.
+# How long `make chaos` and `make soak` last, and what decides the course of the former and of `make fuzz`; another each time
+# by default.
 MINUTES ?=
 SEED ?=
 
-.PHONY: help demo demo-stop test check unit simulate bench chaos soak clean
+.PHONY: help demo demo-stop test check unit simulate fuzz bench chaos soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ unit: $(INSTALLED) ## Run the tests that need no Kafka
 
 simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 to replay one
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(INSTALLED) ## Send broken tokens and records to what reads them: INPUTS=1000000; SEED=n for the same again
+	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
 bench: $(INSTALLED) ## Measure the throughput of the flights topology, and the speed of decisions
 	@$(BIN)/python bench/flights.py

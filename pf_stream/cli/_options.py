@@ -23,6 +23,7 @@ __all__ = [
     "instant_ms",
     "load",
     "read_context",
+    "read_file",
     "seconds",
     "utc",
 ]
@@ -103,16 +104,20 @@ def _dev_broker(env: Mapping[str, str]) -> str | None:
 
 def read_context(name: str) -> str:
     """The token in a file, or of the standard input for ``-``."""
+    # An editor or echo ends a file with a new line; anything else that is not ASCII is refused where the token is read.
+    return read_file(name).decode("ascii", "replace").strip()
+
+
+def read_file(name: str) -> bytes:
+    """What is in a file, or on the standard input for ``-``."""
     from pf_stream.errors import ConfigurationError, NotFoundError
 
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"{name}: there is no such file") from None
     except OSError as error:
         raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None
-    # An editor or echo ends a file with a new line; anything else that is not ASCII is refused where the token is read.
-    return data.decode("ascii", "replace").strip()
 
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -1,8 +1,6 @@
 """``pf intent``: send intents."""
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,10 +13,10 @@ from pf_stream.cli._options import (
     connection,
     load,
     read_context,
+    read_file,
     seconds,
 )
 from pf_stream.cli._output import Output, OutputOption, note, show
-from pf_stream.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
     from pf_stream.components.messaging import Answer, Sent
@@ -80,11 +78,12 @@ def send(
         spec = messaging.find_intent(loaded, type_)
         intent = messaging.parse_intent(spec, _payload(data))
         token = None if context is None else read_context(context)
-        if token is None and spec.requires:
+        required = loaded.requirements(spec)
+        if token is None and required:
             note(
                 "[yellow]warning[/yellow]: {} requires {}, and without --context it will be refused",
                 spec.type,
-                " and ".join(map(str, spec.requires)),
+                " and ".join(map(str, required)),
             )
         settings, clock = connection(bootstrap_servers), WallClock()
         if not wait:
@@ -92,7 +91,7 @@ def send(
             sent = messaging.send_intent(settings, loaded, intent, clock, context=token, reply_to=checked)
             _show(_plain(sent, "sent"), output)
             return
-        if token is None and not spec.requires:
+        if token is None and not required:
             note("[yellow]warning[/yellow]: replies go to proven senders only, and there is no --context")
         ids: list[messaging.Sent] = []
         answer = messaging.send_and_wait(
@@ -130,14 +129,5 @@ def _show(data: dict[str, Any], output: Output) -> None:
 
 def _payload(data: str) -> bytes:
     if data == "-" or data.startswith("@"):
-        return _read(data.removeprefix("@"))
+        return read_file(data.removeprefix("@"))
     return data.encode()
-
-
-def _read(name: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"{name}: there is no such file") from None
-    except OSError as error:
-        raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None

@@ -1,13 +1,16 @@
 """``pf topology``: check and show topology files."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pf_stream.cli._errors import EXIT_ERROR, exit_on_error
 from pf_stream.cli._options import NamespaceOption, TopologyArgument, load
 from pf_stream.cli._output import Output, OutputOption, show, show_rows
+
+if TYPE_CHECKING:
+    from pf_stream.topology.description import IntentDescription
 
 app = typer.Typer()
 
@@ -50,7 +53,11 @@ def validate(topology: TopologyArgument, output: OutputOption = Output.table) ->
 def show_topology(
     topology: TopologyArgument, namespace: NamespaceOption = None, output: OutputOption = Output.table
 ) -> None:
-    """Show groups, reactors, and intent types with their topics, keys and requirements."""
+    """Show groups, reactors, intent types with their topics, keys and requirements, and what capabilities imply.
+
+    Behind a requirement: the handlers that have it, or the topology, if the type has not; and whether it is decided at
+    run time, by a function, a rule or the time, rather than by the token and the intent alone.
+    """
     with exit_on_error():
         from pf_stream.topology.description import describe
 
@@ -72,12 +79,45 @@ def show_topology(
         rows = [
             {"type": intent.type, "topic": f"{intent.topic}{' (internal)' if intent.internal else ''}"}
             | {"also accepts": intent.also_accepts or None}
-            | {"key": intent.key, "requires": intent.requires or ("PUBLIC",), "handled by": intent.handled_by or None}
+            | {"key": intent.key, "requires": _required(intent), "handled by": intent.handled_by or None}
             for intent in description.intents
         ]
         # A column that says nothing for most topologies makes the others narrow.
         also = ("also accepts",) if any(intent.also_accepts for intent in description.intents) else ()
         show_rows(rows, output, ("type", *also, "topic", "key", "requires", "handled by"))
+        if description.capabilities:
+            typer.echo()
+            rows = [
+                {"capability": op.name, "implies": op.implies or None, "implied by": op.implied_by or None}
+                for capabilities in description.capabilities
+                for op in capabilities.operations
+            ]
+            show_rows(rows, output, ("capability", "implies", "implied by"))
+        if description.services:
+            typer.echo()
+            rows = [
+                {"service": service.reactor, "subject": service.subject, "key": service.key, "grants": service.grants}
+                for service in description.services
+            ]
+            show_rows(rows, output, ("service", "subject", "key", "grants"))
+        if description.calendars:
+            typer.echo()
+            rows = [
+                {"calendar": calendar.name, "zone": calendar.zone}
+                | {"open": " or ".join(calendar.open), "holidays": calendar.holidays}
+                for calendar in description.calendars
+            ]
+            show_rows(rows, output, ("calendar", "zone", "open", "holidays"))
+
+
+def _required(intent: "IntentDescription") -> tuple[str, ...]:
+    """With what is told of each that is not plain: who beside the type requires it, and that no token alone decides it."""
+    texts = []
+    for requirement in intent.requires:
+        notes = [] if "type" in requirement.required_by else list(requirement.required_by)
+        notes += [] if requirement.static else ["at run time"]
+        texts.append(f"{requirement.text} [{', '.join(notes)}]" if notes else requirement.text)
+    return tuple(texts) or ("PUBLIC",)
 
 
 def _plain(description: Any) -> Any:

@@ -41,6 +41,14 @@ def run(
             help="File of public keys whose contexts are believed; may be repeated.",
         ),
     ],
+    service_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            envvar="PF_SERVICE_KEYS",
+            metavar="FILE",
+            help="Signing key of reactors that emit as services; may be repeated.",
+        ),
+    ] = None,
     id_: Annotated[
         str | None,
         typer.Option(
@@ -92,10 +100,10 @@ def run(
     """
     hang_after_s = seconds(hang_after, "--hang-after")
     with exit_on_error():
-        from pf_stream.engine import WorkerSettings
+        from pf_stream.engine import WorkerSettings, check_service_keys
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
-        from pf_stream.security import TrustRoots
+        from pf_stream.security import SigningKey, TrustRoots
         from pf_stream.topology.process import run_worker
         from pf_stream.topology.supervisor import Child, supervise
 
@@ -103,10 +111,12 @@ def run(
         settings = WorkerSettings(
             connection=connection(bootstrap_servers),
             trust_roots=TrustRoots.load(trust),
+            service_keys=tuple(SigningKey.load(file) for file in service_key or ()),
             worker_id=id_ or f"{loaded.name}-{socket.gethostname()}",
             latency=latency.value,
             session_s=session,
         )
+        check_service_keys(loaded, settings)
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
             code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
@@ -115,6 +125,7 @@ def run(
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
             options += ["--namespace", namespace] if namespace is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]
+            options += [word for file in service_key or () for word in ("--service-key", str(file))]
             command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-P", "-m", "pf_stream"]
             command += ["worker", "run", topology, *options]
             children = []

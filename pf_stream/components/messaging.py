@@ -27,11 +27,13 @@ __all__ = [
     "DENIALS",
     "Answer",
     "InternalIntentError",
+    "InvalidEventError",
     "InvalidIntentError",
     "Sent",
     "find_intent",
     "make_record",
     "parse_intent",
+    "read_event",
     "reply_topic",
     "send_and_wait",
     "send_intent",
@@ -48,6 +50,7 @@ DENIALS: Final = frozenset(
         "wrong_audience",
         "token_expired",
         "token_not_yet_valid",
+        "not_now",
         "insufficient_capabilities",
         "wrong_intent_type",
         "wrong_topic",
@@ -55,6 +58,9 @@ DENIALS: Final = frozenset(
         "limits_reached",
         "undecidable",
         "bad_resource",
+        "wrong_caller",
+        "authentication_too_old",
+        "denied_by_rule",
     }
 )
 """Codes of refusals that say: this context may not do that."""
@@ -69,6 +75,17 @@ class InvalidIntentError(PFError):
         self.faults = faults
         lines = "".join(f"\n  {fault}" for fault in faults)
         super().__init__(f"the data is no {spec.type}:{lines}")
+
+
+class InvalidEventError(PFError):
+    """Raised when a text does not say which intent it is."""
+
+    code = "invalid_event"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(
+            f'the intent cannot be read: {fault}; write it as {{"type": "flights.departed", "data": {{...}}}}'
+        )
 
 
 class InternalIntentError(PFError):
@@ -147,6 +164,22 @@ def parse_intent(spec: IntentSpec, data: bytes) -> Intent:
         return spec.decode(data)
     except ValidationError as error:
         raise InvalidIntentError(spec, tuple(_fault(spec, detail) for detail in error.errors())) from None
+
+
+def read_event(topology: Topology, event: bytes) -> Intent:
+    """The intent of a JSON object with ``type`` and ``data``, which is what matters of a CloudEvent in JSON.
+
+    Raises:
+        InvalidEventError: it is no such object.
+        NotFoundError, InternalIntentError, InvalidIntentError: as :func:`find_intent` and :func:`parse_intent`.
+    """
+    try:
+        read = orjson.loads(event)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEventError(f"it is no JSON: {error}") from None
+    if not isinstance(read, dict) or not isinstance(read.get("type"), str) or "data" not in read:
+        raise InvalidEventError("it is no JSON object with a type and data")
+    return parse_intent(find_intent(topology, read["type"]), orjson.dumps(read["data"]))
 
 
 def _fault(spec: IntentSpec, detail: Any) -> str:

@@ -23,7 +23,7 @@ from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import REGISTRY
-from pf_stream.model import Topology
+from pf_stream.model import IntentSpec, Topology
 
 __all__ = ["HEARTBEAT_S", "Component", "Registry", "RegistrySender", "components", "records_for"]
 
@@ -52,7 +52,7 @@ class Component:
     intents: tuple[str, ...]
     """Intent types that it handles."""
     capabilities: tuple[str, ...]
-    """What these require."""
+    """What is required for these, as text."""
     started_ms: int
     """When it was announced, milliseconds since the epoch."""
     heartbeat_ms: int
@@ -85,7 +85,7 @@ def records_for(topology: Topology, worker: str, now_ms: int) -> list[tuple[byte
                 name=spec.id,
                 version=str(spec.state.version),
                 intents=tuple(sorted(intent.type for intent in types)),
-                capabilities=_unique(str(grant) for intent in types for grant in intent.requires),
+                capabilities=_required(topology, types),
             )
         )
     return [(_key(component), orjson.dumps(asdict(component))) for component in found]
@@ -164,7 +164,7 @@ def _worker(topology: Topology, worker: str, now_ms: int) -> Component:
         namespace=topology.namespace,
         worker=worker,
         intents=_unique(intent.type for intent in handled),
-        capabilities=_unique(str(grant) for intent in handled for grant in intent.requires),
+        capabilities=_required(topology, handled),
         started_ms=now_ms,
         heartbeat_ms=now_ms,
     )
@@ -174,6 +174,10 @@ def _key(component: Component) -> bytes:
     if component.kind == "worker":
         return f"worker:{component.app}:{component.worker}".encode()
     return f"reactor:{component.app}:{component.name}:{component.worker}".encode()
+
+
+def _required(topology: Topology, types: Iterable[IntentSpec]) -> tuple[str, ...]:
+    return _unique(str(requirement) for intent in types for requirement in topology.requirements(intent))
 
 
 def _unique(texts: Iterable[str]) -> tuple[str, ...]:

@@ -348,13 +348,15 @@ class _Judge:
     def __init__(self, target: str, caller: Caller, partitions: int) -> None:
         self._target = target
         self._caller = caller
+        self._verifier: Verifier | None = None
         self._admission: Admission | None = None
         self._source: SourcePlan | None = None
         topology = caller.topology
         if topology is not None:
             group, self._source = self._find(topology, partitions)
             if caller.roots is not None:
-                self._admission = Admission(group, Authority(Verifier(caller.roots, topology.namespace)), Limits())
+                self._verifier = Verifier(caller.roots, topology.namespace, calendars=topology.calendars)
+                self._admission = Admission(group, Authority(self._verifier), Limits())
         self.internal = self._source is not None and self._source.internal
 
     def _find(self, topology: Topology, partitions: int) -> tuple[GroupPlan, SourcePlan]:
@@ -367,7 +369,7 @@ class _Judge:
 
     def context(self, token: TokenInfo, now_ms: int) -> tuple[str, str] | None:
         """Code and reason if the context would not do for any letter."""
-        topology, roots = self._caller.topology, self._caller.roots
+        topology = self._caller.topology
         if topology is None:
             if not self._target.startswith(f"{token.audience}."):
                 return "wrong_audience", f"it is for {token.audience!r}, and the letters go to {self._target}"
@@ -382,10 +384,11 @@ class _Judge:
             return "token_not_yet_valid", "its time has not come"
         if token.topics is not None and self._target not in token.topics:
             return "wrong_topic", f"it is limited to other topics than {self._target}"
-        if topology is not None and roots is not None:
-            claims = Verifier(roots, topology.namespace).verify(self._caller.token.encode())
-            if isinstance(claims, Refusal):
-                return claims.code, claims.reason
+        if self._verifier is not None:
+            claims = self._verifier.verify(self._caller.token.encode())
+            refusal = claims if isinstance(claims, Refusal) else claims.untimely(now_ms)
+            if refusal is not None:
+                return refusal.code, refusal.reason
         return None
 
     def letter(self, record: TopicRecord, headers: Sequence[Header], now_ms: int) -> str | None:

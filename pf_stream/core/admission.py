@@ -9,7 +9,7 @@ from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.limits import Limits
-from pf_stream.core.outputs import reply_topic
+from pf_stream.core.outputs import SERVICE, read_identity, reply_topic
 from pf_stream.core.plan import GroupPlan, Route
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.core.source import parse_origin
@@ -110,19 +110,22 @@ class Admission:
         else:
             at_ms = record.timestamp if internal or record.timestamp_type == APPEND_TIME else delivery.now_ms
         token = headers.get("pf-context")
+        if timer is not None and timer.scheduled and SERVICE in headers:
+            token = read_identity(headers[SERVICE], self._plan)
         claims = None
         if token is not None:
             values = route.values(intent)
-            claims = self._authority.recent.get(token)
+            claims = self._authority.recent.get(token) if isinstance(token, bytes) else None
             if claims is None or (route, values) not in claims.notes:
-                decided = self._authority.decide(token, route, values, at_ms)
+                decided = self._authority.decide(token, route, values, intent, at_ms)
                 if isinstance(decided, Refusal):
                     return decided
                 claims = decided
-            if not claims.not_before_ms <= at_ms < claims.expires_ms:
-                self._authority.verifier.useless(claims)
-                return claims.valid_at(at_ms)
-        elif route.requirements:
+            if route.checks.each or not claims.not_before_ms <= at_ms < claims.expires_ms:
+                refusal = self._authority.judge(claims, route, values, intent, at_ms)
+                if refusal is not None:
+                    return refusal
+        elif not route.public:
             return Refusal("missing_context", "it has no pf-context header")
         key = route.intent.key_of(intent)
         if record.key != key:

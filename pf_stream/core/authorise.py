@@ -1,11 +1,13 @@
 """Who may do what: the decision, and the memory of decisions."""
 
+from collections.abc import Sequence
 from sys import getsizeof
 from typing import Any, Final
 
-from pf_stream.core.plan import Requirement, Route
-from pf_stream.model.capability import Field
-from pf_stream.model.scope import bad_segment, check_resource
+from pf_stream.core.checks import Case, Check, first_refusal
+from pf_stream.core.plan import Route
+from pf_stream.model.intent import Intent
+from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.verify import Claims, Verifier
 
@@ -20,8 +22,8 @@ class Authority:
     What was granted is among the notes of its token, under the route and the values of the fields that its requirements
     read. Nothing there can be taken for something else: a token's bytes say tenant, audience and rights; a route is one
     type on one topic with its requirements, and equal to itself alone; values are compared one by one, never joined. Only
-    tokens of the closed profile have such notes, whose decisions do not depend on the time; the validity interval
-    is checked for each record. Refusals are not kept.
+    tokens of the closed profile have such notes, of those only what does not depend on the time; the validity interval is
+    checked for each record, and so are the requirements that must be. Refusals are not kept.
     """
 
     __slots__ = ("recent", "verifier")
@@ -31,33 +33,36 @@ class Authority:
         self.recent = verifier.recent
         """Tokens with their notes, to look before asking :meth:`decide`."""
 
-    def decide(self, token: bytes, route: Route, values: Any, at_ms: int) -> Claims | Refusal:
-        """Whether *token* grants what *route* requires, apart from its validity interval.
+    def decide(
+        self, origin: bytes | Identity, route: Route, values: Any, intent: Intent, at_ms: int
+    ) -> Claims | Refusal:
+        """Whether a token, or what a service may do, grants what *route* requires of every intent with these *values*.
 
-        *values* is what ``route.values`` took from the intent.
+        *values* is what ``route.values`` took from the intent. What must be decided for each intent, and at each time, is
+        left to :meth:`judge`.
         """
-        claims = self.verifier.verify(token)
+        claims = self.verifier.verify(origin) if isinstance(origin, bytes) else origin.claims(self.verifier)
         if isinstance(claims, Refusal):
             return claims
-        first: Refusal | None = None
-        for kind in route.types:
-            refusal = _refusal(claims, route, values, kind, at_ms)
-            if refusal is None:
-                break
-            first = first or refusal
-            if refusal.code not in _ABOUT_THE_TYPE:
-                return self._refused(claims, first)
-        else:
-            assert first is not None
-            return self._refused(claims, first)
+        refusal = _refusal(route.checks.kept, claims, route, values, intent, at_ms)
+        if claims.identity is not None:
+            return refusal or claims
+        if refusal is not None:
+            if not claims.notes:
+                self.verifier.useless(claims)
+            return refusal
         self.verifier.useful(claims)
-        if claims.closed:
+        if claims.closed and not claims.timed:
             size = _NOTE_BYTES + sum(map(getsizeof, values if route.width > 1 else (values,)))
             self.verifier.note(claims, (route, values), True, size)
         return claims
 
-    def _refused(self, claims: Claims, refusal: Refusal) -> Refusal:
-        if not claims.notes:
+    def judge(self, claims: Claims, route: Route, values: Any, intent: Intent, at_ms: int) -> Refusal | None:
+        """Decide what :meth:`decide` left: the validity interval, and what must be decided for each intent."""
+        refusal = claims.valid_at(at_ms)
+        if refusal is None:
+            return _refusal(route.checks.each, claims, route, values, intent, at_ms)
+        if claims.identity is None:
             self.verifier.useless(claims)
         return refusal
 
@@ -70,38 +75,16 @@ _ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})
 """Codes that another type may not have."""
 
 
-def _refusal(claims: Claims, route: Route, values: Any, kind: str, at_ms: int) -> Refusal | None:
-    """Why *claims* do not grant what *route* requires to an intent of type *kind*."""
-    if not route.requirements:
-        return claims.misuse(kind, route.topic)
+def _refusal(
+    checks: Sequence[Check], claims: Claims, route: Route, values: Any, intent: Intent, at_ms: int
+) -> Refusal | None:
     row = values if route.width > 1 else (values,)
-    for requirement in route.requirements:
-        resource = _resource(requirement, row)
-        if isinstance(resource, Refusal):
-            return resource
-        refusal = claims.refusal(requirement.operations, resource, kind, route.topic, at_ms)
-        if refusal is not None:
-            return refusal
-    return None
-
-
-def _resource(requirement: Requirement, row: tuple[Any, ...]) -> str | Refusal:
-    parts = []
-    position = 0
-    for segment in requirement.grant.segments():
-        if not isinstance(segment, Field):
-            parts.append(segment)
-            continue
-        value = row[requirement.fields[position]]
-        position += 1
-        if segment.path:
-            path = value if value.startswith("/") else "/" + value
-            fault = check_resource(path)
-            if fault is not None:
-                return Refusal("bad_resource", f"field {segment.name!r}: {fault}")
-            parts.append(path[1:])
-        elif bad_segment(value):
-            return Refusal("bad_resource", f"field {segment.name!r} cannot be a segment of a resource")
-        else:
-            parts.append(value)
-    return "/" + "/".join(parts)
+    first: Refusal | None = None
+    for kind in route.types:
+        refusal = first_refusal(checks, Case(claims, row, intent, kind, route.topic, at_ms))
+        if refusal is None:
+            return None
+        first = first or refusal
+        if refusal.code not in _ABOUT_THE_TYPE:
+            break
+    return first

@@ -1,7 +1,6 @@
 """From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import orjson
 
@@ -10,7 +9,15 @@ from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.limits import Limits
-from pf_stream.core.outputs import EMITTED_SIZE, BadEffectError, Emitter, reply, reply_data
+from pf_stream.core.outputs import (
+    EMITTED_SIZE,
+    BadEffectError,
+    Emitter,
+    origin_of,
+    reply,
+    reply_data,
+    service_header,
+)
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import SourceRecord
@@ -18,8 +25,9 @@ from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.model.context import event_time_ms
 from pf_stream.model.effect import Cancel, Emit, Reply, Schedule
+from pf_stream.model.intent import Intent
+from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims
 
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
 
@@ -136,7 +144,7 @@ class Performer:
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
         output = emitter.emit(intent, plan, len(into.outputs) + len(into.timers))
-        claims = delivery.claims
+        origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None
         length = len(output.value or b"")
@@ -144,14 +152,16 @@ class Performer:
             raise BadEffectError(f"scheduled {length} bytes; the limit is {self._limits.output_bytes}")
         route = self._routes.get((output.topic, plan.intent.type))
         if route is not None and partition_of(key, self._plan.partitions) == self._partition:
-            refusal = self._judge(claims, route, route.values(intent), judged_ms)
+            refusal = self._judge(origin, route, intent, judged_ms)
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
         headers = list(output.headers)
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
-        if claims is not None:
-            headers.append(("pf-context", claims.token))
+        if isinstance(origin, bytes):
+            headers.append(("pf-context", origin))
+        elif origin is not None:
+            headers.append(service_header(origin))
         record = SourceRecord(delivery.record.offset, judged_ms, key, output.value, tuple(headers))
         timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
         name = effect.name
@@ -164,13 +174,14 @@ class Performer:
         into.timers.append((timer_key, encode_timer(timer)))
         into.size += 128 + size_of(record)
 
-    def _judge(self, claims: Claims | None, route: Route, values: Any, at_ms: int) -> Refusal | None:
-        if claims is None:
-            return Refusal("missing_context", "the caller came without a context") if route.requirements else None
-        decided = self._authority.decide(claims.token, route, values, at_ms)
+    def _judge(self, origin: bytes | Identity | None, route: Route, intent: Intent, at_ms: int) -> Refusal | None:
+        if origin is None:
+            return None if route.public else Refusal("missing_context", "the caller came without a context")
+        values = route.values(intent)
+        decided = self._authority.decide(origin, route, values, intent, at_ms)
         if isinstance(decided, Refusal):
             return decided
-        return None if claims.not_before_ms <= at_ms < claims.expires_ms else claims.valid_at(at_ms)
+        return self._authority.judge(decided, route, values, intent, at_ms)
 
     def refusal(self, delivery: Delivery, refusal: Refusal) -> list[Output]:
         """The reply that tells the sender of a refusal, if there is somewhere to tell it."""

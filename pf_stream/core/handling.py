@@ -20,7 +20,7 @@ from pf_stream.core.store import Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
 from pf_stream.core.unit import Copy, Output, Outputs
-from pf_stream.model.context import ANONYMOUS, Context, event_time_ms
+from pf_stream.model.context import Context, event_time_ms
 from pf_stream.model.failure import RetryInPlace
 from pf_stream.security.refusal import Refusal
 
@@ -125,7 +125,7 @@ class Handling(Generic[O]):
             )
             return True
         context = Context(
-            ANONYMOUS if claims is None else claims,
+            claims,
             delivery.headers,
             source.plan.topic,
             self._partition,
@@ -133,6 +133,7 @@ class Handling(Generic[O]):
             record.timestamp,
             delivery.now_ms,
             timer,
+            delivery.hops,
         )
         consequences: Consequences | None = None
         done: list[tuple[Store, Entry]] = []

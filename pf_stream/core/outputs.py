@@ -1,5 +1,6 @@
 """How the records that a lane writes look."""
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -13,22 +14,28 @@ from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
+from pf_stream.model.context import event_time_ms, is_traceparent, request_id_of, trace_of
 from pf_stream.model.effect import Reply
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
+from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 
 __all__ = [
     "EMITTED_SIZE",
+    "SERVICE",
     "BadEffectError",
     "Emitter",
     "dead_letter",
+    "origin_of",
     "output_size",
     "overdue",
+    "read_identity",
     "reply",
     "reply_data",
     "reply_topic",
     "rerouted",
+    "service_header",
 ]
 
 _SPEC: Final = ("ce_specversion", b"1.0")
@@ -40,7 +47,7 @@ _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 EMITTED_SIZE: Final = 1024
 """What an emitted intent adds to a unit beside its value and its caller's token, by estimate."""
 
-ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-rerouted"})
+ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted"})
 """Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""
 
 
@@ -59,7 +66,7 @@ class Emitter:
     so that event time survives a hop.
     """
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_source", "_time", "_token", "_trace")
+    __slots__ = ("_at_ms", "_hops", "_id", "_origin", "_source", "_time", "_trace")
 
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
@@ -68,18 +75,15 @@ class Emitter:
             self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
         else:
             self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
-        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(record.timestamp))
+        self._time: Header = ("ce_time", headers.get("ce_time") or _rfc3339(event_time_ms(headers, record.timestamp)))
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
-        self._trace: tuple[Header, ...] = ()
-        if "traceparent" in headers:
-            self._trace = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
-        self._token = None if delivery.claims is None else delivery.claims.token
+        self._trace = _trace(delivery, self._id)
+        self._origin = origin_of(delivery, reactor)
         self._at_ms = delivery.at_ms
 
     def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
         """The record of an effect; *index* tells it from the others of one record."""
         spec = plan.intent
-        token = self._token
         return Output(
             plan.topic,
             None,
@@ -96,8 +100,49 @@ class Emitter:
                 self._hops,
                 *self._trace,
             ],
-            None if token is None else Narrowing(token, plan.bounds),
+            None if self._origin is None else Narrowing(self._origin, plan.bounds),
         )
+
+
+def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
+    """What is told of a request to the records that it causes, whose ids begin with *caused*."""
+    headers = delivery.headers
+    told: tuple[Header, ...] = ()
+    if "traceparent" in headers and is_traceparent(headers["traceparent"]):
+        told = tuple((name, headers[name]) for name in ("traceparent", "tracestate") if name in headers)
+    # What a client's intent causes needs no more: its id and its source say it.
+    if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
+        if not told:
+            span = hashlib.blake2b(caused, digest_size=8).hexdigest()
+            told = (("traceparent", f"00-{request_id_of(headers, None)}-{span}-00".encode()),)
+        told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
+    return told
+
+
+def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
+    """Under whose context *reactor* emits because of *delivery*; ``None`` for nobody's."""
+    claims = delivery.claims
+    if reactor.service is not None:
+        return reactor.service.on_behalf_of(None if claims is None else claims.tenant)
+    return None if claims is None else claims.identity or claims.token
+
+
+SERVICE: Final = "pf-service"
+"""Header of a timer's record that a service set: reactor and tenant, in place of a token. It is nowhere else believed."""
+
+
+def service_header(identity: Identity) -> Header:
+    """The header from which :func:`read_identity` makes *identity* again."""
+    return SERVICE, orjson.dumps([identity.reactor, identity.tenant])
+
+
+def read_identity(raw: bytes | None, plan: GroupPlan) -> Identity | None:
+    """The service that a timer's header names; ``None`` if there is none, or none any more."""
+    if raw is None:
+        return None
+    reactor, tenant = orjson.loads(raw)
+    service = plan.services.get(reactor)
+    return None if service is None else service.on_behalf_of(tenant)
 
 
 def reply(delivery: Delivery, data: bytes, kind: str, topology: Topology, topic: str, code: str | None) -> Output:
@@ -156,11 +201,13 @@ def overdue(timer: Timer, plan: GroupPlan) -> Output:
         return Output(timer.topic, None, record.key, record.value, timer.judged_ms, list(record.headers), None)
     headers = dict(record.headers)
     token = headers.pop("pf-context", None)
+    identity = read_identity(headers.pop(SERVICE, None), plan)
     emit = next(
         (emit for emit in plan.emits.values() if emit.type[1] == headers["ce_type"] and emit.topic == timer.topic), None
     )
     # A type that this version of the topology does not emit goes without a context, and is refused where it arrives.
-    context = None if token is None or emit is None else Narrowing(token, emit.bounds)
+    origin = identity or token
+    context = None if origin is None or emit is None else Narrowing(origin, emit.bounds)
     return Output(timer.topic, None, record.key, record.value, timer.judged_ms, list(headers.items()), context)
 
 

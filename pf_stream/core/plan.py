@@ -6,15 +6,17 @@ from operator import attrgetter
 from typing import Any
 
 from pf_stream.core.changelog import state_prefix
+from pf_stream.core.checks import Checks, compile_checks
 from pf_stream.core.records import Header
-from pf_stream.model.capability import Grant, HeldGrant
+from pf_stream.model.capability import HeldGrant
 from pf_stream.model.context import Context
 from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
+from pf_stream.model.requirement import grants_of
 from pf_stream.model.state import State
 from pf_stream.model.topology import Group, Topology
-from pf_stream.security.narrowing import Bounds
+from pf_stream.security.narrowing import Bounds, Identity
 
 __all__ = [
     "REROUTED",
@@ -23,7 +25,6 @@ __all__ = [
     "GroupPlan",
     "OlderType",
     "ReactorPlan",
-    "Requirement",
     "Route",
     "SourcePlan",
     "plan",
@@ -47,6 +48,8 @@ class ReactorPlan:
     """``ce_source`` of what it emits, as a header."""
     fresh: Callable[[], State]
     """Makes the state of a new key."""
+    service: Identity | None
+    """Under which it emits; ``None`` for its callers'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +66,6 @@ class Binding:
     """What happens to an intent at which it raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One grant that an intent type requires, ready to be decided."""
-
-    grant: Grant
-    """As declared."""
-    operations: frozenset[str]
-    """Names of the operations that grant it."""
-    fields: tuple[int, ...]
-    """For each field of the pattern, its position in the route's values."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """An intent type as it arrives on one topic. Compared by identity: it is part of decision keys."""
@@ -85,8 +76,10 @@ class Route:
     """A token that is limited to intent types must name one of these."""
     topic: str
     """The topic for which it is authorised: the one that the producer wrote to."""
-    requirements: tuple[Requirement, ...]
-    """All are required; none for ``PUBLIC``."""
+    public: bool
+    """Whether it requires nothing, so that it may come without a context."""
+    checks: Checks
+    """What it requires."""
     values: Callable[[Intent], Any]
     """The fields that requirements read: one value, or a tuple of several; a constant if there are none."""
     width: int
@@ -161,6 +154,8 @@ class GroupPlan:
     """Source topics with their reroute topics, sorted by name."""
     emits: Mapping[type[Intent], EmitPlan]
     """Everything that the topology may emit."""
+    services: Mapping[str, Identity]
+    """By id, the reactors of the group that emit under an identity of their own."""
 
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
@@ -192,7 +187,12 @@ def _emits(topology: Topology) -> dict[type[Intent], EmitPlan]:
 
 
 def _bounds(topology: Topology, specs: Sequence[IntentSpec], more_types: Set[str] = frozenset()) -> Bounds:
-    grants = {HeldGrant.of(grant.widest()) for spec in specs for grant in spec.requires}
+    grants = {
+        HeldGrant.of(grant.widest())
+        for spec in specs
+        for requirement in topology.requirements(spec)
+        for grant in grants_of(requirement)
+    }
     return Bounds(
         capabilities=tuple(sorted(grants, key=str)),
         intent_types=frozenset(spec.type for spec in specs) | more_types,
@@ -213,6 +213,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
             prefix=state_prefix(spec.id),
             source=("ce_source", f"/{topology.app_id}/{spec.id}".encode()),
             fresh=spec.state_type,
+            service=_identity(topology, spec),
         )
         reactors.append(reactor)
         for handler in spec.handlers:
@@ -224,7 +225,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
     for topic in group.topics:
         internal = topology.is_internal(topic)
         routes = {
-            kind.encode(): _route(specs[name, kind], topic, tuple(handlers), internal=internal)
+            kind.encode(): _route(topology, specs[name, kind], topic, tuple(handlers), internal=internal)
             for (name, kind), handlers in bindings.items()
             if name == topic
         }
@@ -272,25 +273,30 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         reactors=tuple(reactors),
         sources=tuple(sorted(sources, key=lambda source: source.topic)),
         emits=emits,
+        services={reactor.spec.id: reactor.service for reactor in reactors if reactor.service is not None},
     )
 
 
-def _route(intent: IntentSpec, topic: str, bindings: tuple[Binding, ...], *, internal: bool) -> Route:
-    fields = list(dict.fromkeys(field for grant in intent.requires for field in grant.fields))
+def _identity(topology: Topology, spec: ReactorSpec) -> Identity | None:
+    service = topology.services.get(spec.id)
+    if service is None:
+        return None
+    return Identity(spec.id, topology.service_subject(spec.id), service.key, service.grants)
+
+
+def _route(
+    topology: Topology, intent: IntentSpec, topic: str, bindings: tuple[Binding, ...], *, internal: bool
+) -> Route:
+    requirements = topology.requirements(intent)
+    checks = compile_checks(requirements, topology.calendars)
     return Route(
         intent=intent,
         # On an internal topic the engine chose the type, and the token may have been narrowed by another version of it.
         types=(intent.type, *intent.older_types) if internal else (intent.type,),
         topic=topic,
-        requirements=tuple(
-            Requirement(
-                grant=grant,
-                operations=grant.operation.implied_by,
-                fields=tuple(fields.index(field) for field in grant.fields),
-            )
-            for grant in intent.requires
-        ),
-        values=attrgetter(*fields) if fields else lambda _: None,
-        width=len(fields),
+        public=not requirements,
+        checks=checks,
+        values=attrgetter(*checks.fields) if checks.fields else lambda _: None,
+        width=len(checks.fields),
         bindings=bindings,
     )

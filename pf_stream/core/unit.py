@@ -6,21 +6,21 @@ from typing import Generic, NamedTuple, Protocol
 from typing_extensions import TypeVar
 
 from pf_stream.core.records import Header
-from pf_stream.security.narrowing import Bounds
+from pf_stream.security.narrowing import Bounds, Identity
 
 __all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Outputs", "Rewind"]
 
 
 class Narrowing(NamedTuple):
-    """A context that is to be made: the caller's token, narrowed.
+    """A context that is to be made: the caller's token, narrowed, or a service's own.
 
     Making it needs randomness, so the step names it and the commit side makes the bytes, once for each pair.
     """
 
-    token: bytes
-    """The caller's token."""
+    origin: bytes | Identity
+    """The caller's token, or the service that is to sign one for itself."""
     bounds: Bounds
-    """What the narrowed token is for."""
+    """What the token is for."""
 
 
 class Output(NamedTuple):

@@ -1,7 +1,15 @@
 """The engine: a Faust app for each topology, with lanes in place of Faust's data path."""
 
-from pf_stream.engine.errors import LaneError, TopicReplacedError, WatermarkRangeError
+from pf_stream.engine.errors import LaneError, ServiceKeyError, TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.settings import WorkerSettings
-from pf_stream.engine.worker import Worker
+from pf_stream.engine.worker import Worker, check_service_keys
 
-__all__ = ["LaneError", "TopicReplacedError", "WatermarkRangeError", "Worker", "WorkerSettings"]
+__all__ = [
+    "LaneError",
+    "ServiceKeyError",
+    "TopicReplacedError",
+    "WatermarkRangeError",
+    "Worker",
+    "WorkerSettings",
+    "check_service_keys",
+]

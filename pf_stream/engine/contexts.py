@@ -2,6 +2,7 @@
 
 import structlog
 
+from pf_stream.clock import Clock
 from pf_stream.core.unit import Narrowing
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.token import TokenError
@@ -14,15 +15,16 @@ log = structlog.get_logger(__name__)
 class ContextMaker:
     """Makes the contexts of emitted intents."""
 
-    def __init__(self, narrower: Narrower) -> None:
+    def __init__(self, narrower: Narrower, clock: Clock) -> None:
         self._narrower = narrower
+        self._clock = clock
 
     def __call__(self, narrowing: Narrowing) -> bytes | None:
-        """The token to be sent; ``None`` if the caller's cannot be narrowed.
+        """The token to be sent; ``None`` if the caller's cannot be narrowed, or the service's not signed.
 
         Then the emitted intent goes without, and is refused where it arrives.
         """
-        made = self._narrower(narrowing.token, narrowing.bounds)
+        made = self._narrower(narrowing.origin, narrowing.bounds, self._clock.now_ms())
         if isinstance(made, TokenError):
             log.warning("emitted without a context", reason=str(made))
             return None

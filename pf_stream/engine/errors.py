@@ -2,6 +2,7 @@
 
 ::
 
+    ServiceKeyError              a reactor is a service, and its key is missing
     GroupLostError               the worker is no member of its group any more
     LaneError
     ├── TopicReplacedError       a source topic was deleted and made anew
@@ -10,7 +11,7 @@
 
 from pf_stream.errors import PFError
 
-__all__ = ["GroupLostError", "LaneError", "TopicReplacedError", "WatermarkRangeError"]
+__all__ = ["GroupLostError", "LaneError", "ServiceKeyError", "TopicReplacedError", "WatermarkRangeError"]
 
 
 class GroupLostError(PFError):
@@ -20,6 +21,15 @@ class GroupLostError(PFError):
 
     def __init__(self, reason: BaseException | None) -> None:
         super().__init__(f"the group membership ended: {reason!r}")
+
+
+class ServiceKeyError(PFError):
+    """Raised when a worker cannot sign, or would not believe, what a reactor that is a service emits."""
+
+    code = "service_key"
+
+    def __init__(self, reactor: str, kid: int, fault: str) -> None:
+        super().__init__(f"reactor {reactor!r} emits as a service under key {kid}, and {fault}")
 
 
 class LaneError(PFError):

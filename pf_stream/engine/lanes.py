@@ -145,7 +145,7 @@ class Lanes:
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
-        verifier = Verifier(settings.trust_roots, topology.namespace)
+        verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
         shared = Shared(
             worker_id=settings.worker_id,
             group=topology.app_id,
@@ -153,7 +153,9 @@ class Lanes:
             clock=clock,
             authority=Authority(verifier),
             limits=limits,
-            contexts=ContextMaker(Narrower(verifier, settings.trust_roots)),
+            contexts=ContextMaker(
+                Narrower(verifier, settings.trust_roots, {key.kid: key for key in settings.service_keys}), clock
+            ),
             control=control,
             reader=Reader(reading, gather=settings.latency == "balanced"),
             changelog=changelog,

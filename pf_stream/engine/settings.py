@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pf_stream.kafka.link import ConnectionSettings
-from pf_stream.security.keys import TrustRoots
+from pf_stream.security.keys import SigningKey, TrustRoots
 
 __all__ = ["SESSION_S", "WorkerSettings"]
 
@@ -22,6 +22,8 @@ class WorkerSettings:
     """Whose tokens are believed. Trust begins here, never in a topic."""
     worker_id: str
     """Name of this worker, unique in its topology; it keeps its partitions over a restart (``group.instance.id``)."""
+    service_keys: tuple[SigningKey, ...] = ()
+    """Sign for the reactors that emit as services; their public halves are among the trust roots."""
     latency: Literal["low", "balanced"] = "balanced"
     """``low`` fetches what is there at once, at the price of a busy core; ``balanced`` lets the broker gather for 8 ms."""
     drain_s: float = 20.0

@@ -12,7 +12,7 @@ from pf_stream.clock import WallClock
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
-from pf_stream.engine.errors import GroupLostError
+from pf_stream.engine.errors import GroupLostError, ServiceKeyError
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.errors import PFError
@@ -26,6 +26,20 @@ __all__ = ["Worker"]
 WATCH_S = 1.0
 ABANDON_S = 5.0
 """How long what has begun of a worker may take to end, if the rest could not begin."""
+
+
+def check_service_keys(topology: Topology, settings: WorkerSettings) -> None:
+    """That what the topology's services emit can be signed here, and is believed here.
+
+    Raises:
+        ServiceKeyError: a key was not given, or is not among the trust roots.
+    """
+    public = {key.kid: key.public for key in settings.service_keys}
+    for id_, service in topology.services.items():
+        if service.key not in public:
+            raise ServiceKeyError(id_, service.key, "this worker was not given it: name its file with --service-key")
+        if settings.trust_roots.get(service.key) != public[service.key]:
+            raise ServiceKeyError(id_, service.key, "it is not among the trust roots: add its .pub file with --trust")
 
 
 class Worker:
@@ -45,6 +59,7 @@ class Worker:
 
         Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError` and the errors of the topic checks.
         """
+        check_service_keys(topology, settings)
         admin = Admin(settings.connection)
         partitions = await asyncio.to_thread(check_topics, admin, topology)
         plans = plan(topology, partitions)

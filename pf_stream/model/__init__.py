@@ -1,19 +1,28 @@
 """The words: capability, context, intent, reactor, effect, state, topology. Pure data."""
 
-from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, operation
+from pf_stream.model.callers import Caller, compose, composition, propagation
+from pf_stream.model.capabilities import Capabilities
+from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Reply, Schedule
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
+from pf_stream.model.requirement import Requirement, all_of, any_of, caller, computed, during
+from pf_stream.model.rules import Rule, rule
 from pf_stream.model.scope import Scope
+from pf_stream.model.service import Service
 from pf_stream.model.state import State, StateSpec
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
+from pf_stream.model.when import Calendar, When
 
 __all__ = [
     "PUBLIC",
+    "Calendar",
+    "Caller",
     "Cancel",
+    "Capabilities",
     "Capability",
     "Context",
     "Effect",
@@ -29,15 +38,31 @@ __all__ = [
     "Reactor",
     "ReactorSpec",
     "Reply",
+    "Requirement",
     "RetryInPlace",
     "RetryLater",
+    "Rule",
     "Schedule",
     "Scope",
+    "Service",
     "State",
     "StateSpec",
     "Topology",
+    "When",
+    "all_of",
+    "any_of",
+    "caller",
+    "compose",
+    "composition",
+    "computed",
+    "define",
+    "during",
+    "family",
+    "grant",
     "on",
     "operation",
+    "propagation",
+    "rule",
     "upcast",
     "upgrade",
 ]

@@ -5,7 +5,7 @@ Names, not objects, because that is what tokens hold, and because a module that 
 
 from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["circles", "declare", "implied", "meaning_of"]
+__all__ = ["circles", "declare", "implied", "meaning_of", "way"]
 
 Meaning = Mapping[str, frozenset[str]]
 """A family's operations, each with the operations that its declaration implies, by full name."""
@@ -33,6 +33,19 @@ def implied(name: str, extra: Meaning | None = None) -> set[str]:
             reached.add(step)
             todo.extend(_steps(step, extra))
     return reached
+
+
+def way(start: str, goal: str) -> tuple[str, ...]:
+    """The names from *start* to *goal*, by the fewest steps and of several ways the first by name; empty if there is none."""
+    ways: list[tuple[str, ...]] = [(start,)]
+    seen = {start}
+    for before in ways:  # it grows while it is read: breadth first
+        if before[-1] == goal:
+            return before
+        steps = sorted(_steps(before[-1], None) - seen)
+        seen.update(steps)
+        ways.extend((*before, step) for step in steps)
+    return ()
 
 
 def circles(meaning: Meaning) -> Iterator[list[str]]:

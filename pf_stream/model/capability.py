@@ -10,19 +10,22 @@
     FlightCap.report("/{carrier}/{origin}") # a template: an intent's fields fill the segments
 
 Operations are known by name, ``FlightCap.report``: that is what a token says. So a name has one meaning in a process, and
-a family that is defined again must say the same.
+a family that is defined again must say the same. Where families are data and not code, :func:`define` makes them,
+:func:`family` finds them and :func:`grant` reads what a class would write as a call.
 """
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model._implication import circles, declare, implied, meaning_of
+from pf_stream.model._names import nearest
 from pf_stream.model.scope import BadScopeError, Scope
+from pf_stream.model.when import BadWhenError, When
 
 __all__ = [
     "PUBLIC",
@@ -33,6 +36,10 @@ __all__ = [
     "HeldGrant",
     "Operation",
     "Public",
+    "define",
+    "family",
+    "grant",
+    "implied_by",
     "implies",
     "operation",
     "parse_grant",
@@ -42,6 +49,7 @@ _family_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 _operation_name: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*").fullmatch
 _full_name: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*").fullmatch
 _field: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}").fullmatch
+_DURING: Final = " during "
 
 
 class Public(enum.Enum):
@@ -129,13 +137,12 @@ class Capability:
         super().__init_subclass__(**options)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Operation)}
         faults = [*_shape_faults(cls), *_operation_faults(cls.__name__, own)]
-        if not faults:
-            meaning = {f"{cls.__name__}.{short}": _implied_names(cls.__name__, own, op) for short, op in own.items()}
-            faults += _implication_faults(cls.__name__, meaning)
+        meaning = _meaning(cls.__name__, own)
+        faults += _implication_faults(cls.__name__, meaning, complete=not faults)
         if faults:
             raise DefinitionError(f"capability family {cls.__module__}.{cls.__qualname__}", faults)
         cls.__operations__ = MappingProxyType(own)
-        _declare(cls.__name__, own, meaning)
+        _declare(cls, meaning)
 
     def __init__(self) -> None:
         raise TypeError(f"a family of capabilities has no instances; write {type(self).__name__}.<operation>(scope)")
@@ -163,7 +170,7 @@ def _operation_faults(family: str, own: Mapping[str, Operation]) -> Iterator[str
     if _family_name(family) is None:
         yield f"the name {family!r} cannot be written into a token; use ASCII letters, digits and '_'"
     if not own:
-        yield "has no operations; write at least one: read = operation()"
+        yield "has no operations; declare at least one, such as read"
     first: dict[int, str] = {}
     for short, op in own.items():
         if _operation_name(short) is None:
@@ -186,13 +193,18 @@ def _operation_faults(family: str, own: Mapping[str, Operation]) -> Iterator[str
                 yield f"{short} implies an operation that belongs to no family; assign it in the body of one"
 
 
-def _implied_names(family: str, own: Mapping[str, Operation], op: Operation) -> frozenset[str]:
+def _meaning(family: str, own: Mapping[str, Operation]) -> dict[str, frozenset[str]]:
+    """The family's operations, each with what it implies, by full name; what has no name is a fault, told by others."""
     names = {id(one): f"{family}.{short}" for short, one in own.items()}
-    return frozenset(names.get(id(other)) or other.name for other in op.implies)
+
+    def name_of(other: object) -> str | None:
+        return names.get(id(other)) or (other._name if isinstance(other, Operation) else None)
+
+    return {f"{family}.{short}": frozenset(filter(None, map(name_of, op.implies))) for short, op in own.items()}
 
 
-def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    if meaning_of(family) not in (None, meaning):
+def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]], *, complete: bool) -> Iterator[str]:
+    if complete and meaning_of(family) not in (None, meaning):
         yield (
             f"another family is called {family} and has other operations or implications; rename one: tokens know "
             "them by name"
@@ -201,14 +213,17 @@ def _implication_faults(family: str, meaning: Mapping[str, frozenset[str]]) -> I
         yield f"implication runs in a circle: {' -> '.join(circle)}; remove one step"
 
 
-# The operations by full name; several of one name where a module was loaded more than once.
+# Families by name, and operations by full name. Where a module was loaded more than once there are several of one name,
+# which mean the same: any family will do, but each of the operations must learn what implies it.
+_families: dict[str, type[Capability]] = {}
 _known: dict[str, list[Operation]] = {}
 
 
-def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, frozenset[str]]) -> None:
-    declare(family, meaning)
-    for short, op in own.items():
-        op._name = f"{family}.{short}"
+def _declare(cls: type[Capability], meaning: Mapping[str, frozenset[str]]) -> None:
+    declare(cls.__name__, meaning)
+    _families[cls.__name__] = cls
+    for short, op in cls.__operations__.items():
+        op._name = f"{cls.__name__}.{short}"
         known = _known.setdefault(op._name, [])
         op._implied_by = known[0].implied_by if known else frozenset({op._name})
         known.append(op)
@@ -216,6 +231,67 @@ def _declare(family: str, own: Mapping[str, Operation], meaning: Mapping[str, fr
         for weaker in implied(name):
             for op in _known[weaker]:
                 op._implied_by |= {name}
+
+
+def define(name: str, operations: Mapping[str, Sequence[str]]) -> type[Capability]:
+    """The family that a class statement would make, from data::
+
+        define("FileCap", {"read": [], "write": ["read"], "delete": ["AuditCap.note"], "admin": ["write", "delete"]})
+
+    Each operation comes with those that it implies: ``write`` is one of this family, wherever it stands in it;
+    ``AuditCap.note`` is one of a family that is known already.
+
+    Raises:
+        DefinitionError: with every fault.
+    """
+    own = {short: Operation(()) for short in operations}
+    faults = []
+    for short, references in operations.items():
+        if isinstance(references, str):
+            faults.append(f"{short} implies the text {references!r}; write a list: [{references!r}]")
+            continue
+        found = []
+        for reference in references:
+            try:
+                found.append(_referred(reference, name, own))
+            except DefinitionError as error:
+                faults.append(f"{short} implies {reference!r}, but {error.subject} {error.faults[0]}")
+        own[short]._implies = tuple(found)
+    faults += _operation_faults(name, own)
+    faults += _implication_faults(name, _meaning(name, own), complete=not faults)
+    if faults:
+        raise DefinitionError(f"capability family {name}", faults)
+    return cast("type[Capability]", type(name, (Capability,), own))
+
+
+def _referred(reference: str, name: str, own: Mapping[str, Operation]) -> Operation:
+    of, dot, short = reference.rpartition(".")
+    if not dot or of == name:
+        return _find(name, short, own)
+    return _find(of, short, family(of).__operations__)
+
+
+def _find(of: str, short: str, operations: Mapping[str, Operation]) -> Operation:
+    if short not in operations:
+        raise DefinitionError(f"operation '{of}.{short}'", [f"is not known{nearest(short, operations)}"])
+    return operations[short]
+
+
+def family(name: str) -> type[Capability]:
+    """The family of that name, from a class statement or :func:`define`.
+
+    Raises:
+        DefinitionError: this process knows none; names the nearest one.
+    """
+    if name not in _families:
+        raise DefinitionError(f"capability family {name!r}", [f"is not known{nearest(name, _families)}"])
+    return _families[name]
+
+
+def implied_by(name: str) -> frozenset[str]:
+    """:attr:`Operation.implied_by` of the operation called *name*; of one that this process does not know, itself alone."""
+    known = _known.get(name)
+    return known[0].implied_by if known else frozenset({name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +333,8 @@ class Grant:
                     faults.append(
                         f"{text!r}: a field fills a whole segment; write '{{field}}', or '{{field...}}' at the end"
                     )
+                if _DURING in f"{text} ":
+                    faults.append(f"{text!r} says 'during', and a requirement has no limit in time")
                 segments.append(text)
                 continue
             segments.append(Field(hole[1], path=hole[2] is not None))
@@ -328,10 +406,14 @@ class HeldGrant:
     """``Family.operation``."""
     scope: Scope
     """On which resources."""
+    during: When | None = None
+    """When; None for always."""
 
     def __post_init__(self) -> None:
         if _full_name(self.operation) is None:
             raise BadGrantError(str(self), f"{self.operation!r} is not the name of an operation")
+        if any(_DURING in f"{segment} " for segment in self.scope.segments):
+            raise BadGrantError(str(self), "its scope says 'during', which would read as a limit in time")
 
     @classmethod
     def of(cls, grant: "Grant | HeldGrant") -> "HeldGrant":
@@ -343,27 +425,50 @@ class HeldGrant:
         return grant if isinstance(grant, HeldGrant) else cls(grant.operation.name, grant.scope)
 
     def __str__(self) -> str:
-        return f"{self.operation}:{self.scope}"
+        limit = "" if self.during is None else f"{_DURING}{self.during}"
+        return f"{self.operation}:{self.scope}{limit}"
+
+
+def grant(text: str) -> Grant:
+    """The grant of a known operation that ``Family.operation:/scope`` writes; a template too: ``FileCap.read:/{path...}``.
+
+    Raises:
+        BadGrantError: the text has another form.
+        DefinitionError: the operation is not known, or the pattern is neither scope nor template; the message says why.
+    """
+    name, pattern = _name_and_pattern(text)
+    of, _, short = name.partition(".")
+    return _find(of, short, family(of).__operations__)(pattern)
 
 
 def parse_grant(text: str) -> HeldGrant:
-    """The grant that ``Family.operation:/scope`` writes; the operation's name is not looked up.
+    """The grant that ``Family.operation:/scope`` writes, or ``Family.operation:/scope during mon-fri 09:00-17:00 UTC``.
+
+    The operation's name is not looked up.
 
     Raises:
         BadGrantError: the text has another form; the message says what is wrong with it.
     """
+    name, rest = _name_and_pattern(text)
+    pattern, during, when = rest.partition(_DURING)
+    try:
+        return HeldGrant(name, Scope.parse(pattern), When.parse(when) if during else None)
+    except BadScopeError as error:
+        raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
+    except BadWhenError as error:
+        raise BadGrantError(text, f"after 'during', {error.fault}") from None
+
+
+def _name_and_pattern(text: str) -> tuple[str, str]:
     name, colon, pattern = text.partition(":")
     if not colon:
         raise BadGrantError(text, "there is no ':' between operation and scope")
     if _full_name(name) is None:
         raise BadGrantError(text, f"{name!r} is not the name of an operation, which is 'Family.operation'")
-    try:
-        return HeldGrant(name, Scope.parse(pattern))
-    except BadScopeError as error:
-        raise BadGrantError(text, f"in the scope {pattern!r}, {error.fault}") from None
+    return name, pattern
 
 
-def implies(held: Grant, required: Grant) -> bool:
+def implies(held: Grant | HeldGrant, required: Grant | HeldGrant) -> bool:
     """Whether who holds *held* satisfies *required*. Total: every pair has an answer, and none raises.
 
     ============================================  =====================================================  ======
@@ -373,13 +478,19 @@ def implies(held: Grant, required: Grant) -> bool:
     same, or the held one implies the required    held overlaps required, or is disjoint from it         no
     the required one implies the held             any                                                    no
     neither implies the other                     any                                                    no
+    different, and one is not known here          any                                                    no
     any                                           held is a template (nobody can hold one)               no
+    yes by the above                              held is limited in time: required has all its parts    by the above
     yes by the above                              required is a template: its :meth:`Grant.widest`       by the above
     ============================================  =====================================================  ======
 
-    Reflexive for scopes and transitive. Implication is in :attr:`Operation.implied_by`; it keeps scope, so ``admin("/a")``
-    says nothing about ``/b``.
+    Reflexive for scopes and transitive. Implication is in :func:`implied_by`; it keeps scope, so ``admin("/a")`` says
+    nothing about ``/b``. A limit in time is compared by its :attr:`When.parts`, which are words: the same times in other words
+    do not count. It is by name, so a grant and what a token holds of it answer alike.
     """
-    if held.is_template or held.operation.name not in required.operation.implied_by:
+    if isinstance(held, Grant) and held.is_template:
         return False
-    return held._widest.includes(required._widest)
+    have, want = HeldGrant.of(held), HeldGrant.of(required.widest() if isinstance(required, Grant) else required)
+    if have.during is not None and (want.during is None or not have.during.parts <= want.during.parts):
+        return False
+    return have.operation in implied_by(want.operation) and have.scope.includes(want.scope)

@@ -1,31 +1,32 @@
 """The context that a handler is given: who asked for what, and when. Frozen data, no services."""
 
+import hashlib
+import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-__all__ = ["ANONYMOUS", "Caller", "Context", "event_time_ms", "parse_time_ms"]
+from pf_stream.model.callers import MAX_TRACE, Caller
+
+__all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
+
+_traceparent: Final = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?").fullmatch
 
 
-class Caller(Protocol):
-    """Who sent the intent, as proven by the token."""
+class Claims(Protocol):
+    """What the sender's token says, as far as contexts tell it."""
 
     @property
     def subject(self) -> str: ...
     @property
     def tenant(self) -> str | None: ...
+    @property
+    def caller(self) -> Caller: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Anonymous:
-    subject: str = ""
-    tenant: str | None = None
-
-
-ANONYMOUS: Final[Caller] = _Anonymous()
-"""The caller of an intent that requires nothing and came without a context."""
+_NOBODY: Final = Caller()
 
 
 class Waited(Protocol):
@@ -45,8 +46,9 @@ class Context:
     """
 
     __slots__ = (
-        "_caller",
+        "_claims",
         "_headers",
+        "_hops",
         "_now_ms",
         "_offset",
         "_partition",
@@ -57,7 +59,7 @@ class Context:
 
     def __init__(
         self,
-        caller: Caller,
+        claims: Claims | None,
         headers: dict[str, bytes],
         topic: str,
         partition: int,
@@ -65,8 +67,10 @@ class Context:
         timestamp_ms: int,
         now_ms: int,
         timer: Waited | None = None,
+        hops: int = 0,
     ) -> None:
-        self._caller = caller
+        self._claims = claims
+        self._hops = hops
         self._headers = headers
         self._topic = topic
         self._partition = partition
@@ -78,12 +82,27 @@ class Context:
     @property
     def subject(self) -> str:
         """Who asked; the empty string for an intent that requires nothing and came without a context."""
-        return self._caller.subject
+        return "" if self._claims is None else self._claims.subject
 
     @property
     def tenant(self) -> str | None:
         """On whose behalf."""
-        return self._caller.tenant
+        return None if self._claims is None else self._claims.tenant
+
+    @property
+    def caller(self) -> Caller:
+        """Who asked, with all that the token says, and how the request came here."""
+        known = _NOBODY if self._claims is None else self._claims.caller
+        return replace(known, request_id=self.request_id, trace=trace_of(self._headers, self._hops), hops=self._hops)
+
+    @property
+    def request_id(self) -> str:
+        """The request that this intent is part of, 32 hexadecimal digits: what it causes has the same.
+
+        The trace-id of the sender's ``traceparent`` (W3C Trace Context), else one made of the position of the first record.
+        """
+        caused = self._hops > 0 or (self._timer is not None and self._timer.scheduled)
+        return request_id_of(self._headers, None if caused else self.position)
 
     @property
     def now_ms(self) -> int:
@@ -136,11 +155,43 @@ class Context:
         return f"Context(subject={self.subject!r}, tenant={self.tenant!r}, position={self.position!r})"
 
 
+_EARLIEST_MS: Final = -62_135_596_800_000
+_LATEST_MS: Final = 253_402_300_799_000
+"""The first and the last second that a datetime holds, years 1 to 9999."""
+
+
+def request_id_of(headers: Mapping[str, bytes], position: tuple[str, int, int] | None) -> str:
+    """The id of a record's request; *position* is its own, or ``None`` if the engine made it because of another record."""
+    given = _traceparent(headers.get("traceparent") or b"")
+    if given is not None:
+        return given[1].decode()
+    # An engine's id is the position of the record that caused it, and a number.
+    origin = headers["ce_id"].rpartition(b":")[0] if position is None else "{}:{}:{}".format(*position).encode()
+    return hashlib.blake2b(origin, digest_size=16).hexdigest()
+
+
+def is_traceparent(value: bytes | None) -> bool:
+    """Whether *value* is a ``traceparent`` (W3C Trace Context, section 3.2); what is none says nothing."""
+    return _traceparent(value or b"") is not None
+
+
+def trace_of(headers: Mapping[str, bytes], hops: int) -> tuple[str, ...]:
+    """What a record's request went through, ``{topology}/{reactor}``, the latest last; nothing for one that a client sent."""
+    if not hops:
+        return ()
+    earlier = headers.get("pf-trace") or b""
+    steps = [*filter(None, earlier.split(b">")), headers["ce_source"].removeprefix(b"/")]
+    return tuple(step.decode(errors="replace") for step in steps[-MAX_TRACE:])
+
+
 def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
-    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch."""
+    """When what a record tells of happened: its ``ce_time``, else its timestamp; milliseconds since the epoch.
+
+    A producer may write any 64 bits as the timestamp. What no datetime holds is taken for the nearest that one does.
+    """
     raw = headers.get("ce_time")
     parsed = None if raw is None else parse_time_ms(raw)
-    return timestamp_ms if parsed is None else parsed
+    return min(max(timestamp_ms if parsed is None else parsed, _EARLIEST_MS), _LATEST_MS)
 
 
 def parse_time_ms(text: bytes) -> int | None:

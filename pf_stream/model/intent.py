@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
-from pf_stream.model.capability import PUBLIC, Grant, Public
+from pf_stream.model._periods import period_ms
+from pf_stream.model.capability import PUBLIC, Public
+from pf_stream.model.requirement import Requirement, read_requirements, requirement_faults
 from pf_stream.model.versions import Steps, read_steps
 
 __all__ = ["Intent", "IntentSpec", "Key"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-PERIOD = re.compile(r"([1-9][0-9]{0,5})([smhd])")
-_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,248}")
 
 
@@ -41,8 +41,8 @@ class IntentSpec:
     """Dotted name without version, such as ``flights.departed``."""
     version: int
     """Version of the payload's shape, 1 or more."""
-    requires: tuple[Grant, ...]
-    """Every one of these must be granted; empty means ``PUBLIC``."""
+    requires: tuple[Requirement, ...]
+    """Every one of these must hold; empty means ``PUBLIC``."""
     key_fields: tuple[str, ...]
     """Fields that form the record key, in the order of their declaration."""
     topic: str
@@ -85,7 +85,9 @@ class Intent(BaseModel):
     * ``name``: dotted lower-case name; with ``version`` it forms the record's ``ce_type``.
     * ``version``: raise it when the payload changes its shape, and say with :func:`~pf_stream.upcast` what an older
       payload means now. Default 1.
-    * ``requires``: a grant, a sequence of grants that are all required, or ``PUBLIC``. There is no default.
+    * ``requires``: a grant or another requirement (``pf_stream.model.requirement``), a sequence of them that must all hold,
+      or ``PUBLIC``. There is no default. Fields may fill a grant's scope, wildcards may not stand in it: an intent is about
+      one resource.
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
     * ``once``: for how long a second intent of the same key, subject and ``ce_id`` is dropped, such as ``"24h"`` (units
       s, m, h, d). For senders that send again when they do not know whether the first one arrived.
@@ -114,7 +116,7 @@ class Intent(BaseModel):
         *,
         name: str | None = None,
         version: int = 1,
-        requires: Grant | Sequence[Grant] | Public | None = None,
+        requires: Requirement | Sequence[Requirement] | Public | None = None,
         topic: str = "intents",
         once: str | None = None,
         **unknown: Any,
@@ -132,10 +134,10 @@ class Intent(BaseModel):
         if not TOPIC.fullmatch(topic):
             faults.append(f"topic {topic!r} is not a Kafka topic name")
         upcasts = read_steps("upcast", cls.__name__, version, vars(cls), faults)
-        period = None if once is None else PERIOD.fullmatch(once)
-        if once is not None and period is None:
+        once_ms = None if once is None else period_ms(once)
+        if once is not None and once_ms is None:
             faults.append(f"once={once!r} must be a number and a unit, such as '30s', '10m', '24h' or '7d'")
-        grants = _grants(cls, requires, faults)
+        required = _required(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
         if not cls.__pydantic_complete__:
@@ -148,7 +150,7 @@ class Intent(BaseModel):
         cls.__intent__ = IntentSpec(
             name=name,
             version=version,
-            requires=grants,
+            requires=required,
             key_fields=keys,
             topic=topic,
             model=cls,
@@ -158,13 +160,13 @@ class Intent(BaseModel):
             encode=cls.__pydantic_serializer__.to_json,
             key_of=_key_of(keys),
             upcasts=upcasts,
-            once_ms=None if period is None else int(period[1]) * _UNIT_MS[period[2]],
+            once_ms=once_ms,
         )
 
 
-def _grants(
-    cls: type[Intent], requires: Grant | Sequence[Grant] | Public | None, faults: list[str]
-) -> tuple[Grant, ...]:
+def _required(
+    cls: type[Intent], requires: Requirement | Sequence[Requirement] | Public | None, faults: list[str]
+) -> tuple[Requirement, ...]:
     if requires is PUBLIC:
         return ()
     if requires is None:
@@ -172,19 +174,13 @@ def _grants(
             "declares no requirement: add requires=SomeCap.operation('/scope') or, if anybody may send it, requires=PUBLIC"
         )
         return ()
-    given: tuple[object, ...] = tuple(requires) if isinstance(requires, list | tuple) else (requires,)
-    grants = tuple(grant for grant in given if isinstance(grant, Grant))
-    if not grants or len(grants) < len(given):
+    required = read_requirements(requires)
+    if required is None:
         faults.append(f"requires={requires!r} is no capability: write SomeCap.operation('/scope') or PUBLIC")
         return ()
-    for grant in grants:
-        for field in grant.fields:
-            info = cls.model_fields.get(field)
-            if info is None:
-                faults.append(f"requires {grant}, but has no field {field!r}{nearest(field, cls.model_fields)}")
-            elif info.annotation is not str:
-                faults.append(f"requires {grant}, so field {field!r} must be a str, not {info.annotation}")
-    return grants
+    for requirement in required:
+        faults.extend(requirement_faults(requirement, cls.model_fields))
+    return required
 
 
 def _check_keys(cls: type[Intent], keys: tuple[str, ...], faults: list[str]) -> None:

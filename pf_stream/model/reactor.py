@@ -3,7 +3,7 @@
 import enum
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
@@ -12,6 +12,7 @@ from pf_stream.model.context import Context
 from pf_stream.model.effect import Effects
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec
+from pf_stream.model.requirement import Requirement, read_requirements, requirement_faults
 from pf_stream.model.state import State, StateSpec
 
 __all__ = ["HandlerSpec", "Reactor", "ReactorSpec", "on"]
@@ -23,7 +24,6 @@ Handler: TypeAlias = Callable[[Intent, Any, Context], Effects]
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _MARK = "__pf_handler__"
-_UNMARKED: Any = object()
 
 
 class _Inherit(enum.Enum):
@@ -32,19 +32,34 @@ class _Inherit(enum.Enum):
     inherit = "inherit"
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    on_error: Any
+    requires: Any
+
+
 @overload
 def on(function: F, /) -> F: ...
 @overload
-def on(*, on_error: OnError) -> Callable[[F], F]: ...
-def on(function: F | None = None, /, *, on_error: OnError | _Inherit = _Inherit.inherit) -> F | Callable[[F], F]:
+def on(
+    *, on_error: OnError | _Inherit = _Inherit.inherit, requires: Requirement | Sequence[Requirement] = ()
+) -> Callable[[F], F]: ...
+def on(
+    function: F | None = None,
+    /,
+    *,
+    on_error: OnError | _Inherit = _Inherit.inherit,
+    requires: Requirement | Sequence[Requirement] = (),
+) -> F | Callable[[F], F]:
     """Mark a method of a :class:`Reactor` as the handler of the intent type that its first parameter is annotated with.
 
     ``@on(on_error=RetryLater(attempts=3))`` gives the handler a policy for failures of its own; ``on_error=None`` makes
-    what it fails at a dead letter, whatever its reactor says.
+    what it fails at a dead letter, whatever its reactor says. ``requires`` is required beside what the type requires, and
+    before any handler of the intent runs: all of them do, or none.
     """
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, on_error)
+        setattr(function, _MARK, _Mark(on_error, requires))
         return function
 
     return mark if function is None else mark(function)
@@ -60,6 +75,8 @@ class HandlerSpec:
     """What it handles."""
     on_error: OnError
     """What happens to an intent at which it raises."""
+    requires: tuple[Requirement, ...]
+    """What must hold beside what the type requires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +164,10 @@ def _handlers(
     handlers: dict[str, HandlerSpec] = {}
     marked = 0
     for name, function in inspect.getmembers(cls, inspect.isfunction):
-        own: Any = getattr(function, _MARK, _UNMARKED)
-        if own is _UNMARKED:
+        mark: _Mark | None = getattr(function, _MARK, None)
+        if mark is None:
             continue
+        own = mark.on_error
         if own is not _Inherit.inherit and not _is_policy(own):
             faults.append(
                 f"handler {name!r}: on_error={own!r} is no policy: RetryInPlace(...), RetryLater(...) or None"
@@ -186,7 +204,17 @@ def _handlers(
         if spec.type in handlers:
             faults.append(f"handlers {handlers[spec.type].name!r} and {name!r} both handle {spec.type}: keep one")
             continue
-        handlers[spec.type] = HandlerSpec(name, spec, on_error if isinstance(own, _Inherit) else own)
+        required = () if mark.requires == () else read_requirements(mark.requires)
+        if required is None:
+            faults.append(
+                f"handler {name!r}: requires={mark.requires!r} is no requirement: SomeCap.operation('/scope')"
+            )
+            continue
+        for requirement in required:
+            faults.extend(
+                f"handler {name!r} {fault}" for fault in requirement_faults(requirement, intent_type.model_fields)
+            )
+        handlers[spec.type] = HandlerSpec(name, spec, on_error if isinstance(own, _Inherit) else own, required)
     if not marked:
         faults.append("has no handler: decorate a method (self, intent, state, ctx) with @on")
     return tuple(handlers.values())

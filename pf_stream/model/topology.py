@@ -1,14 +1,18 @@
 """Topology: which reactors run together, and which topics connect them."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
+from pf_stream.model.requirement import During, Requirement, leaves, read_requirements, requirement_faults
+from pf_stream.model.service import Service
+from pf_stream.model.when import Calendar, is_calendar_name
 
 __all__ = ["Group", "Guarantee", "Topology"]
 
@@ -59,6 +63,12 @@ class Topology:
     """Ids of reactors that it had before: their state is kept in the changelogs, and nobody reads it."""
     guarantee: Guarantee
     """How micro-batches are committed."""
+    requires: Mapping[str, tuple[Requirement, ...]] = field(hash=False)
+    """By name of an intent, what this topology requires beside what the type and its handlers require."""
+    calendars: Mapping[str, Calendar] = field(hash=False)
+    """By name, the calendars that requirements and tokens may name."""
+    services: Mapping[str, Service] = field(hash=False)
+    """By id, the reactors that emit under an identity of their own, and that."""
 
     def __init__(
         self,
@@ -73,6 +83,9 @@ class Topology:
         version: int = 1,
         retired: Iterable[str] = (),
         guarantee: Guarantee = "effectively_once",
+        requires: Mapping[str, Requirement | Sequence[Requirement]] = MappingProxyType({}),
+        calendars: Mapping[str, Calendar] = MappingProxyType({}),
+        services: Mapping[str, Service] = MappingProxyType({}),
     ) -> None:
         set_ = object.__setattr__
         set_(self, "name", name)
@@ -85,7 +98,16 @@ class Topology:
         set_(self, "version", version)
         set_(self, "retired", frozenset(retired))
         set_(self, "guarantee", guarantee)
-        faults = list(self._faults())
+        read = {name: read_requirements(required) for name, required in requires.items()}
+        set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
+        set_(self, "calendars", MappingProxyType(dict(calendars)))
+        set_(self, "services", MappingProxyType(dict(services)))
+        faults = [
+            f"requires for {name!r} {requires[name]!r}, which is no requirement: write SomeCap.operation('/scope')"
+            for name, required in read.items()
+            if required is None
+        ]
+        faults += self._faults()
         if faults:
             raise DefinitionError(f"topology {name!r}", faults)
 
@@ -134,8 +156,45 @@ class Topology:
                 yield f"internal topic {topic!r} must be a plain name within the namespace"
             elif topic not in topics:
                 yield f"internal topic {topic!r} carries no intent type{nearest(topic, topics)}"
+        yield from self._capability_faults(seen)
         if "intents" in self.internal:
             yield "the topic 'intents' takes intents from outside and cannot be internal: give the inner types a topic"
+
+    def _capability_faults(self, reactors: Mapping[str, str]) -> Iterator[str]:
+        names = {intent.name for intent in self.intents}
+        for name, requirements in self.requires.items():
+            if name not in names:
+                yield f"requires something for {name!r}, which is no intent here{nearest(name, names)}"
+            for requirement in requirements:
+                for intent in self.intents:
+                    if intent.name == name:
+                        yield from (
+                            f"{name} {fault}" for fault in requirement_faults(requirement, intent.model.model_fields)
+                        )
+        for intent in self.intents:
+            for leaf in (leaf for requirement in self.requirements(intent) for leaf in leaves(requirement)):
+                if isinstance(leaf, During):
+                    for calendar in sorted(leaf.when.calendars - self.calendars.keys()):
+                        yield (
+                            f"{intent.name} requires {leaf}, and there is no calendar "
+                            f"{calendar!r}{nearest(calendar, self.calendars)}"
+                        )
+        for name in self.calendars:
+            if not is_calendar_name(name):
+                yield f"calendar {name!r} must be lower case letters, digits, '.', '-' and '_', starting with a letter"
+        for id_ in self.services:
+            if id_ not in reactors:
+                yield f"services: there is no reactor {id_!r}{nearest(id_, reactors)}"
+
+    def requirements(self, intent: IntentSpec) -> tuple[Requirement, ...]:
+        """All that must hold for an intent of that type to be handled here; empty if anybody may send it."""
+        handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
+        more = (requirement for handler in handlers for requirement in handler.requires)
+        return tuple(dict.fromkeys((*intent.requires, *more, *self.requires.get(intent.name, ()))))
+
+    def service_subject(self, reactor: str) -> str:
+        """The subject under which the reactor of that id emits, if it is a service."""
+        return f"service:{self.app_id}/{reactor}"
 
     @property
     def app_id(self) -> str:
@@ -203,15 +262,5 @@ class Topology:
 
     def within(self, namespace: str) -> "Topology":
         """The same topology in another namespace: other topics, other consumer group, other audience."""
-        return Topology(
-            self.name,
-            self.reactors,
-            namespace=namespace,
-            internal=self.internal,
-            emits=self.emits,
-            replies=self.replies,
-            partitions=self.partitions,
-            version=self.version,
-            retired=self.retired,
-            guarantee=self.guarantee,
-        )
+        same = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "namespace"}
+        return Topology(**same, namespace=namespace)

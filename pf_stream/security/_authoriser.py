@@ -10,7 +10,7 @@ from biscuit_auth import AuthorizationError, AuthorizerBuilder, Biscuit, Fact, P
 from pf_stream.model.capability import HeldGrant
 from pf_stream.security.refusal import Refusal
 
-__all__ = ["authorise", "is_library_failure"]
+__all__ = ["authorise", "is_library_failure", "refusal_of", "set_limits"]
 
 # The default of 1 ms refuses valid tokens on a busy machine; 100 ms did so too, in our own tests. And a decision must be the
 # same whenever it is made. What keeps it short is the bound on the work a token may ask for (``_cost``); this is a last resort.
@@ -33,8 +33,11 @@ def authorise(
     intent_type: str,
     topic: str,
     at_ms: int,
+    during: Iterable[str] = (),
 ) -> Refusal | None:
     """Ask the authoriser whether *token*, verified, grants one of *operations* on *resource*; None is yes.
+
+    *during* are the texts of times that hold at *at_ms*, of those that the token asks about.
 
     *rights* are the plain ``right`` facts of the authority block. Each becomes a policy that asks for the same fact in the scope of
     authority and authoriser alone, so no fact or rule of a later block can stand in for it.
@@ -46,20 +49,20 @@ def authorise(
         builder.add_fact(Fact("topic({name})", {"name": topic}))
         for name in operations:
             builder.add_fact(Fact("request({name}, {resource})", {"name": name, "resource": resource}))
+        for text in during:
+            builder.add_fact(Fact("during({text})", {"text": text}))
         for right in rights:
+            held = "right({name}, {scope})" if right.during is None else "right({name}, {scope}, $w), during($w)"
             builder.add_policy(
                 Policy(
-                    "allow if right({name}, {scope}), request({name}, $r), $r.matches({regex})",
+                    f"allow if {held}, request({{name}}, $r), $r.matches({{regex}})",
                     {"name": right.operation, "scope": str(right.scope), "regex": right.scope.to_regex()},
                 )
             )
-        # The library's stub forgets these two methods.
-        limits = builder.limits()  # type: ignore[attr-defined]
-        limits.max_time, limits.max_facts, limits.max_iterations = _MAX_TIME, _MAX_FACTS, _MAX_ITERATIONS
-        builder.set_limits(limits)  # type: ignore[attr-defined]
+        set_limits(builder)
         builder.build(token).authorize()
     except AuthorizationError as error:
-        return _refusal(str(error))
+        return refusal_of(error)
     except BaseException as error:
         if is_library_failure(error):
             return Refusal("undecidable", f"the authoriser failed: {type(error).__name__}")
@@ -67,12 +70,22 @@ def authorise(
     return None
 
 
+def set_limits(builder: AuthorizerBuilder) -> None:
+    """Bound what *builder*'s authoriser may spend on a decision."""
+    # The library's stub forgets these two methods.
+    limits = builder.limits()  # type: ignore[attr-defined]
+    limits.max_time, limits.max_facts, limits.max_iterations = _MAX_TIME, _MAX_FACTS, _MAX_ITERATIONS
+    builder.set_limits(limits)  # type: ignore[attr-defined]
+
+
 def is_library_failure(error: BaseException) -> bool:
     """Whether *error* is the library's, a panic included (which is no ``Exception``), and not somebody stopping us."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
-def _refusal(text: str) -> Refusal:
+def refusal_of(error: AuthorizationError) -> Refusal:
+    """What the authoriser's *error* means."""
+    text = str(error)
     if text.startswith("authorization failed"):
         failed = _failed_check.search(text)
         if failed is not None:

@@ -45,9 +45,11 @@ class TermKind(IntEnum):
 
 
 # Plain numbers: an enum's members are looked up by name each time, and terms are many.
+_VARIABLE: Final = int(TermKind.VARIABLE)
 _STRING: Final = int(TermKind.STRING)
 _BOOL: Final = int(TermKind.BOOL)
 _NUMBERS: Final = frozenset(map(int, (TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL)))
+_ALIKE: Final = frozenset(map(int, (TermKind.INTEGER, TermKind.DATE)))
 _BYTES: Final = frozenset(map(int, (TermKind.BYTES, TermKind.NULL)))
 COLLECTIONS: Final = frozenset(map(int, (TermKind.SET, TermKind.ARRAY, TermKind.MAP)))
 """Kinds of terms that have terms in them."""
@@ -253,6 +255,8 @@ class _Reader:
         if kind in _NUMBERS:
             if not isinstance(part, int) or (kind == _BOOL and part > 1):
                 raise Fault("a term is not a number")
+            if kind == _VARIABLE:
+                self._symbol(part)  # the library does not evaluate a block whose variables have no names
             return Term(kind, part)
         if kind in _BYTES:
             return Term(kind, part)
@@ -295,7 +299,7 @@ _SHORT: Final = 8
 def _number(value: bytes) -> Term | None:
     """A term that is a number, which means the same in any token; None for any other."""
     found = _short(value)
-    if len(found) == 1 and found[0][0] in _NUMBERS and found[0][0] != _BOOL and isinstance(found[0][1], int):
+    if len(found) == 1 and found[0][0] in _ALIKE and isinstance(found[0][1], int):
         return Term(*found[0])
     return None
 

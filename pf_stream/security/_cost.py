@@ -15,6 +15,7 @@ from math import inf, prod
 from typing import Final
 
 from pf_stream.security._block import COLLECTIONS, Block, Closure, Op, Predicate, Query, Term, TermKind
+from pf_stream.security.profile import during_texts
 
 __all__ = ["MAX_DECISION_US", "USUAL_REQUESTS", "decision_cost_us"]
 
@@ -23,6 +24,9 @@ MAX_DECISION_US: Final = 5000.0
 
 USUAL_REQUESTS: Final = 16
 """Most operations, of those that imply the required one, for which a bound is computed when a token is verified."""
+
+_TEXT_US: Final = 0.5
+"""What finding out whether a time holds may take, per character of its text."""
 
 # Operators of schema.proto's OpBinary that cost more than a step.
 _CONTAINS: Final = 5
@@ -39,7 +43,8 @@ def decision_cost_us(blocks: Sequence[Block], requests: int = USUAL_REQUESTS) ->
 
     Infinite for rules that feed each other in a circle.
     """
-    declared = Counter({"time": 1, "intent_type": 1, "topic": 1})
+    texts = during_texts(blocks)
+    declared = Counter({"time": 1, "intent_type": 1, "topic": 1, "during": len(texts)})
     rules: list[Query] = []
     queries: list[Query] = []
     for block in blocks:
@@ -62,9 +67,9 @@ def decision_cost_us(blocks: Sequence[Block], requests: int = USUAL_REQUESTS) ->
         return inf
     items = sum(_items(term) for term in _terms(blocks) if term.kind in COLLECTIONS)
     rounds = len(rules) + 2
-    return sum(facts.query_us(query, items) for query in queries) + rounds * sum(
-        facts.query_us(rule, items) for rule in rules
-    )
+    asked = sum(facts.query_us(query, items) for query in queries)
+    derived = rounds * sum(facts.query_us(rule, items) for rule in rules)
+    return asked + derived + _TEXT_US * sum(map(len, texts))
 
 
 class _Facts:

@@ -9,6 +9,7 @@ Source: as for ``_block``; the first 15,360 symbols of a token's own are written
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from pf_stream.model.capability import BadGrantError, HeldGrant
@@ -146,15 +147,20 @@ class _Reader:
         if len(facts) != (3 if tenant is None else 4) or "pf" not in facts or not all(map(is_name, facts.values())):
             raise _OtherwiseError
         return Profile(
-            facts["subject"],
-            facts["audience"],
-            tenant,
-            tuple(self._rights),
-            tuple(self._narrowed),
-            self._names.get("intent_type"),
-            self._names.get("topic"),
-            self._not_before_ms,
-            self._expires_ms,
+            subject=facts["subject"],
+            audience=facts["audience"],
+            tenant=tenant,
+            session=None,
+            attributes=MappingProxyType({}),
+            issued_ms=None,
+            authenticated_ms=None,
+            rights=tuple(self._rights),
+            narrowed=tuple(self._narrowed),
+            during=(),
+            intent_types=self._names.get("intent_type"),
+            topics=self._names.get("topic"),
+            not_before_ms=self._not_before_ms,
+            expires_ms=self._expires_ms,
             closed=True,
         )
 

@@ -21,11 +21,9 @@ from typing import Final, final
 from biscuit_auth import KeyPair, PrivateKey, PublicKey
 
 from pf_stream.errors import NotFoundError, PFError
+from pf_stream.model.service import MAX_KID
 
 __all__ = ["KeyFileError", "SigningKey", "TrustRoots", "public_keys", "write_private"]
-
-MAX_KID: Final = 2**32 - 1
-"""Biscuit's ``rootKeyId`` is a uint32."""
 
 _private_line: Final = re.compile(r"([0-9]{1,10}) +(ed25519-private/[0-9a-f]{64})").fullmatch
 _public_line: Final = re.compile(r"([0-9]{1,10}) +(ed25519/[0-9a-f]{64})").fullmatch

@@ -10,9 +10,15 @@ any other valid Biscuit that says the facts below is *open*, and Biscuit's autho
     subject("alice")                            exactly once: who asks
     audience("flights")                         exactly once: the namespace that the token is for
     tenant("acme")                              at most once: on whose behalf
+    session("7f3a")                             at most once: the session of the issuer's in which it was made
+    attribute("clearance", "secret")            up to 32 with different keys: what the issuer knows about the subject
+    issued(2026-01-01T00:00:00Z)                at most once: when it was made
+    authenticated(2026-01-01T00:00:00Z)         at most once: when the subject proved who it is
     right("FlightCap.report", "/UA/**")         any number: an operation and a scope (``pf_stream.model.scope``)
+    right("FlightCap.report", "/UA/**", "mon-fri 09:00-17:00 Europe/London")
+                                                likewise, and counts only at these times (``pf_stream.model.when``)
 
-Subject, audience and tenant are 1 to 256 characters, none of them a control character.
+Subject, audience, tenant, session, and an attribute's key and value are 1 to 256 characters, none of them a control character.
 
 **Every block: checks.** Each is one of::
 
@@ -22,46 +28,69 @@ Subject, audience and tenant are 1 to 256 characters, none of them a control cha
     check if topic("flights.intents")
     check if request("FlightCap.report", "/UA/EWR") or request("FlightCap.report", $r), $r.matches("^/UA(/[^/]+)*$")
     check if false
+    check if during("mon-fri 09:00-17:00 Europe/Berlin") or during("calendar overtime")
 
-The last two forms are one kind: what may be requested; ``check if false`` is the list of nothing. The alternatives of a check are
-all of one kind, any number of them, constants or (for ``request``) a variable and a regular expression that is exactly
-the one of a scope. The authority block has at least one ``$t <`` check: no token of this profile lives for ever. Several
-checks of a kind must all hold. There is nothing else: no rules, no other facts, no ``check all``, no ``reject if``,
-no ``trusting``, no context, no third-party block; attenuation blocks have no facts.
+``request`` and ``check if false`` are one kind: what may be requested; ``check if false`` is the list of nothing. The
+alternatives of a check are all of one kind, any number of them, constants or (for ``request``) a variable and a regular
+expression that is exactly the one of a scope. The authority block has at least one ``$t <`` check: no token of this profile
+lives for ever. Several checks of a kind must all hold. There is nothing else: no rules, no other facts, no ``check all``, no
+``reject if``, no ``trusting``, no context, no third-party block; attenuation blocks have no facts.
 
 **Times.** Biscuit's dates are whole seconds, Kafka's times are milliseconds. A token is valid at *t* if not_before <= t < expires
 (half-open), both whole seconds, and the authoriser is given floor(t): for whole seconds s, floor(t) < s exactly if t < s, and
 floor(t) >= s exactly if t >= s, so both ways agree on every millisecond.
 
+``during`` holds if its text is a set of times (``pf_stream.model.when``) that has t in it, to the millisecond. A text that cannot be
+read, or that names a calendar which the verifier does not have, does not hold; nor does the right that it limits. In a right
+it must be one that can be read. The authoriser is given ``during(text)`` for each text in the token's ``during`` predicates and
+limited rights that holds.
+
 **A request** is granted at time t on a topic, for an intent type, an operation R and a resource, if
 
-1. the authority block holds ``right(o, s)`` with o equal to R or implying it, and s covering the resource, and
+1. the authority block holds ``right(o, s)``, or ``right(o, s, w)`` with w holding, o equal to R or implying it, and s covering the
+   resource, and
 2. each check of every block holds; a ``request`` check holds if one of its alternatives names such an o and covers the resource.
 
-**Reserved.** In any token, open ones too, the authority block may not say ``request``, ``time``, ``intent_type`` or ``topic`` facts,
-nor derive any predicate named here by a rule: rights are facts that the issuer wrote, and the rest is what the verifier knows.
-Facts and rules of later blocks are invisible to rights by Biscuit's own scoping.
+**Reserved.** In any token, open ones too, the authority block may not say ``request``, ``time``, ``during``, ``intent_type`` or
+``topic`` facts, nor derive any predicate named here by a rule: rights are facts that the issuer wrote, and the rest is what the
+verifier knows. Facts and rules of later blocks are invisible to rights by Biscuit's own scoping.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from pf_stream.model.capability import BadGrantError, HeldGrant
 from pf_stream.model.scope import BadScopeError, Scope
+from pf_stream.model.when import BadWhenError, Calendar, UnknownCalendarError, When
 from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, TermKind
 from pf_stream.security._protobuf import Fault
 
-__all__ = ["FOREVER_MS", "LONGEST_NAME", "Profile", "is_name", "name_fault", "read_profile"]
+__all__ = [
+    "FOREVER_MS",
+    "LONGEST_NAME",
+    "MOST_ATTRIBUTES",
+    "During",
+    "Profile",
+    "during_texts",
+    "is_name",
+    "name_fault",
+    "read_profile",
+]
 
 FOREVER_MS: Final = 2**63 - 1
 """The end of an interval that no check ends."""
 LONGEST_NAME: Final = 256
-"""Most characters in a subject, audience, tenant, intent type or topic."""
+"""Most characters in a subject, audience, tenant, session, attribute, intent type or topic."""
+MOST_ATTRIBUTES: Final = 32
+"""Most attributes of a token."""
 
-_RESERVED_FACTS: Final = frozenset({"request", "time", "intent_type", "topic"})
-_RESERVED_HEADS: Final = _RESERVED_FACTS | {"pf", "subject", "audience", "tenant", "right"}
+_NAMES: Final = frozenset({"subject", "audience", "tenant", "session"})
+_DATES: Final = frozenset({"issued", "authenticated"})
+_RESERVED_FACTS: Final = frozenset({"request", "time", "during", "intent_type", "topic"})
+_RESERVED_HEADS: Final = _RESERVED_FACTS | _NAMES | _DATES | {"pf", "attribute", "right"}
 _name: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{1,{LONGEST_NAME}}}").fullmatch
 
 # Operators of schema.proto's OpBinary.
@@ -72,15 +101,39 @@ _FALSE: Final = ((Op(1, Term(TermKind.BOOL, 0)),),)
 
 
 def is_name(value: str) -> bool:
-    """Whether *value* can be a subject, audience, tenant, type or topic."""
+    """Whether *value* can be a subject, tenant, attribute, topic and so on."""
     return _name(value) is not None
 
 
 def name_fault(what: str, value: str) -> str | None:
-    """None if *value* can be a subject, audience, tenant, type or topic, else what is wrong; *what* begins the sentence."""
+    """None if *value* can be a subject, tenant, attribute, topic and so on, else what is wrong; *what* begins the sentence."""
     if _name(value) is not None:
         return None
     return f"{what} must have 1 to {LONGEST_NAME} characters, none of them a control character"
+
+
+class During(NamedTuple):
+    """An alternative of a ``during`` check."""
+
+    text: str
+    """As the token says it."""
+    when: When | None
+    """What it means; None if it cannot be read."""
+
+    @classmethod
+    def read(cls, text: str) -> "During":
+        """The alternative that *text* writes."""
+        try:
+            return cls(text, When.parse(text))
+        except BadWhenError:
+            return cls(text, None)
+
+    def holds(self, at_ms: int, calendars: Mapping[str, Calendar]) -> bool:
+        """Whether *at_ms* is in it; no if nobody can say."""
+        try:
+            return self.when is not None and self.when.holds(at_ms, calendars)
+        except UnknownCalendarError:
+            return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +146,20 @@ class Profile:
     """The namespace that the token is for."""
     tenant: str | None
     """On whose behalf."""
+    session: str | None
+    """The issuer's session in which it was made."""
+    attributes: Mapping[str, str]
+    """What the issuer knows about the subject."""
+    issued_ms: int | None
+    """When it was made."""
+    authenticated_ms: int | None
+    """When the subject proved who it is."""
     rights: tuple[HeldGrant, ...]
     """What the authority block grants."""
     narrowed: tuple[tuple[HeldGrant, ...], ...]
     """For each ``request`` check, its alternatives."""
+    during: tuple[tuple[During, ...], ...]
+    """For each ``during`` check, its alternatives."""
     intent_types: frozenset[str] | None
     """The types that every check allows; None if no check is about them."""
     topics: frozenset[str] | None
@@ -114,6 +177,7 @@ class _Bounds:
     """The checks read so far."""
 
     narrowed: list[tuple[HeldGrant, ...]] = field(default_factory=list)
+    during: list[tuple[During, ...]] = field(default_factory=list)
     intent_types: frozenset[str] | None = None
     topics: frozenset[str] | None = None
     not_before_ms: int = 0
@@ -128,14 +192,23 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
     """
     authority = blocks[0]
     names: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    dates: dict[str, int] = {}
     rights: list[HeldGrant] = []
     versions = 0
     closed = True
     for fact in authority.facts:
-        if fact.name in {"subject", "audience", "tenant"}:
-            if fact.name in names:
-                raise Fault(f"the authority block says {fact.name} twice")
+        if fact.name in names or fact.name in dates:
+            raise Fault(f"the authority block says {fact.name} twice")
+        if fact.name in _NAMES:
             names[fact.name] = _only_name(fact)
+        elif fact.name in _DATES:
+            dates[fact.name] = _only_date(fact)
+        elif fact.name == "attribute":
+            key, value = _attribute(fact)
+            if key in attributes:
+                raise Fault(f"the authority block says the attribute {key!r} twice")
+            attributes[key] = value
         elif fact.name == "right":
             rights.append(_right(fact))
         elif fact.name == "pf":
@@ -154,6 +227,8 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
     for required in ("subject", "audience"):
         if required not in names:
             raise Fault(f"the authority block has no {required}")
+    if len(attributes) > MOST_ATTRIBUTES:
+        raise Fault(f"the authority block has more than {MOST_ATTRIBUTES} attributes")
     bounds = _Bounds()
     for index, block in enumerate(blocks):
         closed &= block.plain and not block.rules
@@ -166,17 +241,39 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
         if index == 0:
             closed &= bounds.expires_ms < FOREVER_MS
     return Profile(
-        names["subject"],
-        names["audience"],
-        names.get("tenant"),
-        tuple(rights),
-        tuple(bounds.narrowed),
-        bounds.intent_types,
-        bounds.topics,
-        bounds.not_before_ms,
-        bounds.expires_ms,
-        closed,
+        subject=names["subject"],
+        audience=names["audience"],
+        tenant=names.get("tenant"),
+        session=names.get("session"),
+        attributes=MappingProxyType(attributes),
+        issued_ms=dates.get("issued"),
+        authenticated_ms=dates.get("authenticated"),
+        rights=tuple(rights),
+        narrowed=tuple(bounds.narrowed),
+        during=tuple(bounds.during),
+        intent_types=bounds.intent_types,
+        topics=bounds.topics,
+        not_before_ms=bounds.not_before_ms,
+        expires_ms=bounds.expires_ms,
+        closed=closed,
     )
+
+
+def during_texts(blocks: Sequence[Block]) -> frozenset[str]:
+    """The texts of all times that *blocks* ask about: the authoriser needs to know which of them hold."""
+    queries = [
+        query
+        for block in blocks
+        for query in (*block.rules, *(query for check in block.checks for query in check.queries))
+    ]
+    texts = {
+        predicate.terms[0].value
+        for query in queries
+        for predicate in query.body
+        if predicate.name == "during" and [term.kind for term in predicate.terms] == [TermKind.STRING]
+    }
+    texts.update(fact.terms[2].value for fact in blocks[0].facts if fact.name == "right" and len(fact.terms) == 3)
+    return frozenset(texts)
 
 
 def _only_name(fact: Predicate) -> str:
@@ -187,13 +284,34 @@ def _only_name(fact: Predicate) -> str:
     raise Fault(f"the authority block's {fact.name} is not 1 to {LONGEST_NAME} characters without control characters")
 
 
+def _only_date(fact: Predicate) -> int:
+    if len(fact.terms) == 1 and fact.terms[0].kind == TermKind.DATE:
+        return _milliseconds(fact.terms[0])
+    raise Fault(f"the authority block's {fact.name} is not a date")
+
+
+def _milliseconds(date: Term) -> int:
+    # A date beyond what a Kafka time can be would not survive the multiplication elsewhere.
+    seconds: int = date.value
+    return min(seconds * 1000, FOREVER_MS)
+
+
+def _attribute(fact: Predicate) -> tuple[str, str]:
+    if [term.kind for term in fact.terms] == [TermKind.STRING, TermKind.STRING]:
+        key, value = (term.value for term in fact.terms)
+        if _name(key) is not None and _name(value) is not None:
+            return key, value
+    raise Fault(f"an attribute is not a key and a value of 1 to {LONGEST_NAME} characters without control characters")
+
+
 def _right(fact: Predicate) -> HeldGrant:
-    if [term.kind for term in fact.terms] != [TermKind.STRING, TermKind.STRING]:
-        raise Fault("a right is not an operation and a scope")
-    try:
-        return HeldGrant(fact.terms[0].value, Scope.parse(fact.terms[1].value))
-    except (BadScopeError, BadGrantError):
-        raise Fault("a right is not an operation and a scope") from None
+    if 2 <= len(fact.terms) <= 3 and all(term.kind == TermKind.STRING for term in fact.terms):
+        operation, scope, *during = (term.value for term in fact.terms)
+        try:
+            return HeldGrant(operation, Scope.parse(scope), When.parse(during[0]) if during else None)
+        except (BadScopeError, BadGrantError, BadWhenError):
+            pass
+    raise Fault("a right is not an operation and a scope, and perhaps a time")
 
 
 def _apply(check: Check, bounds: _Bounds) -> bool:
@@ -204,11 +322,16 @@ def _apply(check: Check, bounds: _Bounds) -> bool:
     kind = queries[0].body[0].name if queries[0].body else ""
     if kind == "time":
         return len(queries) == 1 and _apply_time(queries[0], bounds)
-    if kind in {"intent_type", "topic"}:
-        allowed = frozenset(_constant(query, kind) for query in queries)
-        if None in allowed:
+    if kind in {"intent_type", "topic", "during"}:
+        found = [_constant(query, kind) for query in queries]
+        texts = list(filter(None, found))
+        if len(texts) != len(found):
             return False
-        return _apply_names(kind, frozenset(filter(None, allowed)), bounds)
+        if kind == "during":
+            bounds.during.append(tuple(map(During.read, texts)))
+        else:
+            _apply_names(kind, frozenset(texts), bounds)
+        return True
     if len(queries) == 1 and not queries[0].body and queries[0].expressions == _FALSE:
         bounds.narrowed.append(())
         return True
@@ -230,8 +353,7 @@ def _apply_time(query: Query, bounds: _Bounds) -> bool:
     date = ops[1].value
     if not isinstance(date, Term) or date.kind != TermKind.DATE:
         return False
-    # A date beyond what a Kafka time can be would not survive the multiplication elsewhere.
-    moment: int = min(date.value * 1000, FOREVER_MS)
+    moment = _milliseconds(date)
     if ops[2] == _LESS:
         bounds.expires_ms = min(bounds.expires_ms, moment)
     elif ops[2] == _NOT_LESS:
@@ -241,12 +363,11 @@ def _apply_time(query: Query, bounds: _Bounds) -> bool:
     return True
 
 
-def _apply_names(kind: str, allowed: frozenset[str], bounds: _Bounds) -> bool:
+def _apply_names(kind: str, allowed: frozenset[str], bounds: _Bounds) -> None:
     if kind == "topic":
         bounds.topics = allowed if bounds.topics is None else bounds.topics & allowed
     else:
         bounds.intent_types = allowed if bounds.intent_types is None else bounds.intent_types & allowed
-    return True
 
 
 def _constant(query: Query, kind: str) -> str | None:

@@ -20,11 +20,15 @@ class Refusal:
     ``wrong_audience``            it is for another namespace
     ``token_expired``             the time is at or after its end
     ``token_not_yet_valid``       the time is before its start
+    ``not_now``                   it is limited to other times of the day, days or calendars
     ``insufficient_capabilities`` it grants no such operation on that resource
     ``wrong_intent_type``         it is not for that type of intent
     ``wrong_topic``               it is not for that topic
     ``bad_resource``              the resource is not a concrete path
     ``check_failed``              a condition of a token outside the closed profile does not hold
+    ``wrong_caller``              the token says another subject, tenant, session or attribute than is required
+    ``authentication_too_old``    the subject proved who they are too long ago, or the token does not say when
+    ``denied_by_rule``            a rule of the topology's own says no
     ``limits_reached``            deciding it might take, or took, more than a decision may cost
     ``undecidable``               an error happened while deciding; that is a denial
     ============================  ==================================================================================

@@ -13,11 +13,12 @@ from biscuit_auth import Biscuit, BiscuitBuilder, BlockBuilder
 
 from pf_stream.errors import PFError
 from pf_stream.model.capability import Grant, HeldGrant
+from pf_stream.model.when import When
 from pf_stream.security._block import read_blocks
 from pf_stream.security._protobuf import Fault
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, to_base64url
 from pf_stream.security.keys import SigningKey, TrustRoots
-from pf_stream.security.profile import name_fault, read_profile
+from pf_stream.security.profile import MOST_ATTRIBUTES, name_fault, read_profile
 
 __all__ = ["DEFAULT_LIFETIME_S", "TokenError", "TokenInfo", "attenuate", "describe", "mint"]
 
@@ -44,10 +45,20 @@ class TokenInfo:
     """On whose behalf."""
     audience: str
     """The namespace that it is for."""
+    session: str | None
+    """The issuer's session in which it was made."""
+    attributes: Mapping[str, str]
+    """What the issuer knows about the subject."""
+    issued_ms: int | None
+    """When it was made, milliseconds since the epoch."""
+    authenticated_ms: int | None
+    """When the subject proved who it is; likewise."""
     capabilities: tuple[HeldGrant, ...]
     """What the authority block grants."""
     narrowed_to: tuple[tuple[HeldGrant, ...], ...]
     """What later checks leave of it: for each check its alternatives, one of which must hold too."""
+    during: tuple[tuple[When, ...], ...]
+    """When it may be used: for each check its alternatives, one of which must hold; those that cannot be read, never do."""
     intent_types: frozenset[str] | None
     """The types that it is for; None for all."""
     topics: frozenset[str] | None
@@ -80,17 +91,26 @@ def mint(
     topics: Sequence[str] | None = None,
     lifetime_s: float = DEFAULT_LIFETIME_S,
     not_before_ms: int | None = None,
+    session: str | None = None,
+    attributes: Mapping[str, str] | None = None,
+    authenticated_ms: int | None = None,
+    during: Sequence[When | str] | None = None,
 ) -> str:
     """Make a token: *subject*, for *tenant*, may use *capabilities* in the namespace *audience*.
 
     It expires at *now_ms* + *lifetime_s*, rounded down to a whole second, and with *not_before_ms* (rounded up) it is not valid
-    before; so never longer than asked. Without *intent_types* or *topics* it is good for all.
+    before; so never longer than asked. Without *intent_types* or *topics* it is good for all. With *during* it may be used
+    only while one of these holds; a capability with a time of its own counts only then.
+
+    *session* and *attributes* (at most 32) are what the issuer knows about the subject, which proved who it is at
+    *authenticated_ms*, rounded down to a whole second.
 
     Returns:
         base64url without padding.
 
     Raises:
         TokenError: a name is empty or has control characters, the interval is empty, or the token would be too large.
+        BadWhenError: a text of *during* is no time.
         DefinitionError: a capability is a template.
     """
     expires_ms = int(now_ms + lifetime_s * 1000) // 1000 * 1000
@@ -101,12 +121,20 @@ def mint(
         )
     block = _Source()
     block.add("pf(1);")
-    for what, value in (("subject", subject), ("audience", audience), ("tenant", tenant)):
+    for what, value in (("subject", subject), ("audience", audience), ("tenant", tenant), ("session", session)):
         if value is not None:
             block.add(f"{what}({{}});", _named(f"the {what}", value))
     for grant in dict.fromkeys(map(HeldGrant.of, capabilities)):
-        block.add("right({}, {});", grant.operation, str(grant.scope))
-    block.bound(None, intent_types, topics, start_ms, expires_ms)
+        limit = () if grant.during is None else (str(grant.during),)
+        block.add(f"right({{}}, {{}}{', {}' * len(limit)});", grant.operation, str(grant.scope), *limit)
+    if attributes is not None and len(attributes) > MOST_ATTRIBUTES:
+        raise TokenError(f"the token would have {len(attributes)} attributes, and {MOST_ATTRIBUTES} are the most")
+    for name, value in (attributes or {}).items():
+        block.add("attribute({}, {});", _named("an attribute's key", name), _named(f"the attribute {name!r}", value))
+    for what, moment_ms in (("issued", now_ms), ("authenticated", authenticated_ms)):
+        if moment_ms is not None:
+            block.add(f"{what}({{}});", _date(moment_ms))
+    block.bound(None, intent_types, topics, start_ms, expires_ms, during)
     builder = BiscuitBuilder(block.text, block.values)
     builder.set_root_key_id(key.kid)
     return _spelled(builder.build(key.private))
@@ -120,14 +148,18 @@ def attenuate(
     intent_types: Sequence[str] | None = None,
     topics: Sequence[str] | None = None,
     expires_ms: int | None = None,
+    during: Sequence[When | str] | None = None,
 ) -> str:
     """Narrow *token*: offline, without the issuer's private key; what it did not grant, the result does not grant either.
 
     *roots* hold the issuer's public key: only a token that is genuine is narrowed. None leaves a bound as it is. An empty list of
-    capabilities leaves nothing that may be requested. *expires_ms* is rounded down to a whole second.
+    capabilities leaves nothing that may be requested. *expires_ms* is rounded down to a whole second. With *during* the result may
+    be used only while one of these holds.
 
     Raises:
-        TokenError: the token is not genuine or sealed, a name is not one, or the result would have too many blocks or bytes.
+        TokenError: the token is not genuine or sealed, a name is not one, a capability has a time of its own, or the result
+            would have too many blocks or bytes.
+        BadWhenError: a text of *during* is no time.
         DefinitionError: a capability is a template.
     """
     try:
@@ -144,9 +176,10 @@ def attenuate(
     if root is None:
         raise TokenError(f"the token is signed by key {envelope.kid}, which is not among the trust roots")
     block = _Source()
-    block.bound(capabilities, intent_types, topics, None, None if expires_ms is None else expires_ms // 1000 * 1000)
+    end_ms = None if expires_ms is None else expires_ms // 1000 * 1000
+    block.bound(capabilities, intent_types, topics, None, end_ms, during)
     if not block.text:
-        raise TokenError("there is nothing to narrow: give capabilities, intent types, topics or an expiry")
+        raise TokenError("there is nothing to narrow: give capabilities, intent types, topics, times or an expiry")
     try:
         parent = Biscuit.from_bytes(envelope.data, root)
     except biscuit_auth.BiscuitValidationError:
@@ -169,8 +202,13 @@ def describe(token: str | bytes) -> TokenInfo:
         subject=profile.subject,
         tenant=profile.tenant,
         audience=profile.audience,
+        session=profile.session,
+        attributes=profile.attributes,
+        issued_ms=profile.issued_ms,
+        authenticated_ms=profile.authenticated_ms,
         capabilities=profile.rights,
         narrowed_to=profile.narrowed,
+        during=tuple(tuple(one.when for one in check if one.when is not None) for check in profile.during),
         intent_types=profile.intent_types,
         topics=profile.topics,
         not_before_ms=profile.not_before_ms,
@@ -210,6 +248,7 @@ class _Source:
         topics: Sequence[str] | None,
         start_ms: int | None,
         expires_ms: int | None,
+        during: Sequence[When | str] | None,
     ) -> None:
         """Add the profile's checks for the bounds that are given."""
         if capabilities is not None:
@@ -223,6 +262,11 @@ class _Source:
                 if not names:
                     raise TokenError(f"the list of {kind}s is empty: the token would be good for nothing")
                 self.any_of((f"{kind}({{}})", (_named(f"a {kind}", name),)) for name in dict.fromkeys(names))
+        if during is not None:
+            if not during:
+                raise TokenError("the list of times is empty: the token would be good for nothing")
+            texts = (str(When.parse(one) if isinstance(one, str) else one) for one in during)
+            self.any_of(("during({})", (text,)) for text in dict.fromkeys(texts))
         if start_ms is not None:
             self.add("check if time($t), $t >= {};", _date(start_ms))
         if expires_ms is not None:
@@ -238,6 +282,8 @@ class _Source:
 
 
 def _requested(grant: HeldGrant) -> tuple[str, tuple[object, ...]]:
+    if grant.during is not None:
+        raise TokenError(f"a token is not narrowed to {grant}: what is requested has no time; pass the time as during")
     if grant.scope.is_exact:
         return "request({}, {})", (grant.operation, str(grant.scope))
     return "request({}, $r), $r.matches({})", (grant.operation, grant.scope.to_regex())

@@ -16,7 +16,7 @@ topology that depends on either fails under some seed, and the same way under th
 import hashlib
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,9 @@ from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
 from pf_stream.core.records import Header
 from pf_stream.errors import NotFoundError
-from pf_stream.model import Grant, Intent, Reactor, State, Topology
+from pf_stream.model import Grant, Intent, Reactor, State, Topology, When
 from pf_stream.model._names import nearest
+from pf_stream.model.capability import HeldGrant
 from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
 from pf_stream.testing._commit import MemoryChangelog
@@ -78,11 +79,10 @@ class Driver:
         """*partitions* is the number for each topic, *now* the time (with a zone) at which the clock stands."""
         self.seed = seed
         self.clock = VirtualClock() if now is None else VirtualClock(round(now.timestamp() * 1000))
-        secret = hashlib.sha256(b"pf_stream.testing %d" % seed).hexdigest()
-        self.key = SigningKey(1, KeyPair.from_private_key(PrivateKey(f"ed25519-private/{secret}")))
+        self.key = self._signing_key(1)
         """Signs what :meth:`context` returns."""
         self.roots = TrustRoots.of(self.key)
-        """What the lanes trust."""
+        """What the lanes trust, beside the keys of services."""
         self.after_action: Callable[[Action], None] | None = None
         """Called after each action of a lane; it may :meth:`crash` lanes and send intents."""
         self._partitions = partitions
@@ -98,6 +98,10 @@ class Driver:
         self._active: dict[MemoryLane, None] = {}
         self._deploy(topology)
 
+    def _signing_key(self, kid: int) -> SigningKey:
+        secret = hashlib.sha256(b"pf_stream.testing %d %d" % (self.seed, kid)).hexdigest()
+        return SigningKey(kid, KeyPair.from_private_key(PrivateKey(f"ed25519-private/{secret}")))
+
     def _deploy(self, topology: Topology) -> None:
         for lane in self._lanes:
             lane.crash()
@@ -106,9 +110,11 @@ class Driver:
         self._plans = plan(topology, self._partitions)
         sources = [(group, source) for group in self._plans for source in group.sources]
         self._topics.keeps_time |= {source.topic for _, source in sources if source.internal}
-        verifier = Verifier(self.roots, topology.namespace)
+        services = [self._signing_key(service.key) for service in topology.services.values()]
+        roots = TrustRoots({**self.roots, **{key.kid: key.public for key in services}})
+        verifier = Verifier(roots, topology.namespace, calendars=topology.calendars)
         authority = Authority(verifier)
-        self._narrower = Narrower(verifier, self.roots)
+        self._narrower = Narrower(verifier, roots, {key.kid: key for key in services})
         self._lanes = []
         for group in self._plans:
             for partition in range(self._partitions):
@@ -127,13 +133,17 @@ class Driver:
 
     def context(
         self,
-        *grants: Grant,
+        *grants: Grant | HeldGrant,
         subject: str = "tester",
         tenant: str | None = None,
         lifetime_s: float = DEFAULT_LIFETIME_S,
         intent_types: Sequence[str] | None = None,
         topics: Sequence[str] | None = None,
         not_before: datetime | None = None,
+        session: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        authenticated: datetime | None = None,
+        during: Sequence[When | str] | None = None,
     ) -> str:
         """A token for *subject* that grants *grants*, from now on for *lifetime_s* seconds; see :func:`security.mint`.
 
@@ -152,11 +162,15 @@ class Driver:
             topics=topics,
             lifetime_s=lifetime_s,
             not_before_ms=None if not_before is None else round(not_before.timestamp() * 1000),
+            session=session,
+            attributes=attributes,
+            authenticated_ms=None if authenticated is None else round(authenticated.timestamp() * 1000),
+            during=during,
         )
 
     def _narrow(self, narrowing: Narrowing) -> bytes | None:
-        """The token of an emitted intent; ``None`` if the caller's cannot be narrowed, as in the engine."""
-        made = self._narrower(narrowing.token, narrowing.bounds)
+        """The token of an emitted intent; ``None`` if it cannot be made, as in the engine."""
+        made = self._narrower(narrowing.origin, narrowing.bounds, self.clock.now_ms())
         return None if isinstance(made, TokenError) else made
 
     # -- what goes in --------------------------------------------------------------------------------------------------

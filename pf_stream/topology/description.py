@@ -1,11 +1,58 @@
 """What a topology consists of, as data to be shown."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pf_stream.model import Topology
+from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
+from pf_stream.model.requirement import CallerIs, grants_of, leaves
 from pf_stream.model.topology import Guarantee
 
-__all__ = ["GroupDescription", "IntentDescription", "ReactorDescription", "TopologyDescription", "describe"]
+__all__ = [
+    "CalendarDescription",
+    "FamilyDescription",
+    "GroupDescription",
+    "IntentDescription",
+    "OperationDescription",
+    "ReactorDescription",
+    "RequirementDescription",
+    "ServiceDescription",
+    "TopologyDescription",
+    "describe",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OperationDescription:
+    """An operation of a family."""
+
+    name: str
+    """``Family.operation``."""
+    implies: tuple[str, ...]
+    """Operations that its declaration names, sorted."""
+    implied_by: tuple[str, ...]
+    """All other operations whose holder may do this, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyDescription:
+    """A family of capabilities."""
+
+    name: str
+    """Its name."""
+    operations: tuple[OperationDescription, ...]
+    """In the order of their declaration."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementDescription:
+    """Something that must hold for an intent to be handled."""
+
+    text: str
+    """What."""
+    static: bool
+    """Whether the token and the intent's declared fields alone decide it: no function, no rule, no time."""
+    required_by: tuple[str, ...]
+    """Who says so: ``type``, ``topology``, and handlers, each ``reactor.method``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +69,8 @@ class IntentDescription:
     """Whether only the topology writes it."""
     key: tuple[str, ...]
     """Fields that form the record key."""
-    requires: tuple[str, ...]
-    """Grants that are all required; none if anybody may send it."""
+    requires: tuple[RequirementDescription, ...]
+    """All that must hold here; none if anybody may send it."""
     handled_by: tuple[str, ...]
     """Ids of reactors; none if it leaves the topology."""
 
@@ -61,6 +108,34 @@ class GroupDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceDescription:
+    """A reactor that emits under an identity of its own."""
+
+    reactor: str
+    """Its id."""
+    subject: str
+    """Subject of its tokens."""
+    key: int
+    """The kid of the key that signs for it."""
+    grants: tuple[str, ...]
+    """What it may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarDescription:
+    """A calendar."""
+
+    name: str
+    """Its name."""
+    zone: str
+    """Zone whose days its holidays are."""
+    open: tuple[str, ...]
+    """When it is open: whenever one of these times is."""
+    holidays: int
+    """On how many days it is closed all the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class TopologyDescription:
     """A topology."""
 
@@ -84,10 +159,16 @@ class TopologyDescription:
     """Sorted by name."""
     intents: tuple[IntentDescription, ...]
     """Sorted by type."""
+    capabilities: tuple[FamilyDescription, ...]
+    """Families that its intents require, and those that imply them or are implied, sorted by name."""
+    services: tuple[ServiceDescription, ...]
+    """Sorted by the reactor's id."""
+    calendars: tuple[CalendarDescription, ...]
+    """Sorted by name."""
 
 
 def describe(topology: Topology) -> TopologyDescription:
-    """Groups, reactors and intent types of *topology*."""
+    """Groups, reactors and intent types of *topology*, what these require, and who may do what when."""
     handlers: dict[str, list[str]] = {}
     for spec in topology.specs:
         for handler in spec.handlers:
@@ -127,9 +208,90 @@ def describe(topology: Topology) -> TopologyDescription:
                 topic=topology.topic_name(spec.topic),
                 internal=topology.is_internal(topology.topic_name(spec.topic)),
                 key=spec.key_fields,
-                requires=tuple(map(str, spec.requires)),
+                requires=tuple(
+                    RequirementDescription(
+                        text=str(requirement),
+                        static=_is_static(requirement),
+                        required_by=tuple(_required_by(topology, spec, requirement)),
+                    )
+                    for requirement in topology.requirements(spec)
+                ),
                 handled_by=tuple(handlers.get(spec.type, ())),
             )
             for spec in topology.intents
         ),
+        capabilities=tuple(
+            FamilyDescription(
+                name=name,
+                operations=tuple(
+                    OperationDescription(
+                        name=op.name,
+                        implies=tuple(sorted({other.name for other in op.implies})),
+                        implied_by=tuple(sorted(op.implied_by - {op.name})),
+                    )
+                    for op in family(name).__operations__.values()
+                ),
+            )
+            for name in sorted(_families(topology))
+        ),
+        services=tuple(
+            ServiceDescription(
+                reactor=id_,
+                subject=topology.service_subject(id_),
+                key=service.key,
+                grants=tuple(map(str, service.grants)),
+            )
+            for id_, service in sorted(topology.services.items())
+        ),
+        calendars=tuple(
+            CalendarDescription(
+                name=name,
+                zone=calendar.zone,
+                open=tuple(map(str, calendar.open)),
+                holidays=len(calendar.holidays),
+            )
+            for name, calendar in sorted(topology.calendars.items())
+        ),
     )
+
+
+def _is_static(requirement: Requirement) -> bool:
+    return all(
+        isinstance(leaf, Grant) or (isinstance(leaf, CallerIs) and leaf.authenticated_within_ms is None)
+        for leaf in leaves(requirement)
+    )
+
+
+def _required_by(topology: Topology, intent: IntentSpec, requirement: Requirement) -> Iterator[str]:
+    if requirement in intent.requires:
+        yield "type"
+    for reactor in topology.specs:
+        for handler in reactor.handlers:
+            if handler.intent is intent and requirement in handler.requires:
+                yield f"{reactor.id}.{handler.name}"
+    if requirement in topology.requires.get(intent.name, ()):
+        yield "topology"
+
+
+def _families(topology: Topology) -> set[str]:
+    """Names of the families that are required, and of all that are connected with these by implication."""
+    found: set[str] = set()
+    todo = [
+        _family(grant.operation.name)
+        for spec in topology.intents
+        for requirement in topology.requirements(spec)
+        for grant in grants_of(requirement)
+    ]
+    while todo:
+        name = todo.pop()
+        if name in found:
+            continue
+        found.add(name)
+        for op in family(name).__operations__.values():
+            todo.extend(map(_family, op.implied_by))
+            todo.extend(_family(other.name) for other in op.implies)
+    return found
+
+
+def _family(operation: str) -> str:
+    return operation.partition(".")[0]

@@ -3,75 +3,64 @@
 ::
 
     name: flights
+    capabilities:                # families for those who write none in Python: see pf_stream.model.family
+      FlightCap:
+        report: []
+        admin: [report]          # what each operation implies; of another family: OtherCap.operation
     reactors:
       - flights:Fleet            # module:Class; modules are looked for in the file's folder first
+    calendars:                   # what requirements and tokens may name
+      office:
+        zone: Europe/London
+        open: [mon-fri 09:00-17:00 Europe/London]
+        holidays: [2026-12-25, 2026-12-26]
+    requires:                    # beside what types and handlers require
+      flights.departed:
+        - during calendar office
+        - ["FlightCap.report:/{carrier}", FlightCap.admin:/]    # a list in the list: one of them is enough
     internal: [airports]
     replies: [replies]
 
-The same words as :class:`pf_stream.Topology` takes, and nothing else: trust belongs to the worker's configuration.
+The same words as :class:`pf_stream.Topology` takes, and families of capabilities, which are known before the modules are
+imported; nothing else: trust belongs to the worker's configuration. Requirements are written as
+:func:`pf_stream.model.requirement.parse_requirement` reads them. A reactor that is a service (see
+:class:`pf_stream.model.Service`) is a mapping::
+
+    reactors:
+      - reactor: flights:AirportBoard
+        as: service
+        key: 7                   # the kid of the key that signs for it
+        grants: [AirportCap.count:/**]
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError
-from pf_stream.model import Intent, Reactor, Topology
+from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError, PFError
+from pf_stream.model import Calendar, Intent, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
 from pf_stream.model._names import nearest
-from pf_stream.model.topology import Guarantee
+from pf_stream.model.capability import HeldGrant
+from pf_stream.model.requirement import parse_requirement
+from pf_stream.model.when import calendar
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
+from pf_stream.topology.families import define_families
+from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Where, explain, shown, where_of
 
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
 
-Where = tuple[str | int, ...]
+T = TypeVar("T")
 
-
-class TopologyFile(BaseModel):
-    """What a topology file may say."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-    name: str
-    """Name of the application: its consumer group, and the first part of its changelogs."""
-    reactors: list[str] = Field(min_length=1)
-    """Reactor classes, each ``module:Class``."""
-    namespace: str | None = None
-    """First part of topic names; the topology's name if not given."""
-    internal: list[str] = []
-    """Topics within the namespace that only this topology writes."""
-    emits: list[str] = []
-    """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
-    replies: list[str] = []
-    """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
-    partitions: int = 4
-    """Partitions of each topic that ``pf topics create`` makes."""
-    version: int = 1
-    """The topology's own version, which its changelogs keep and messages show."""
-    retired: list[str] = []
-    """Ids of reactors that it had before, whose state is kept."""
-    guarantee: Guarantee = "effectively_once"
-    """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
-
-
-_ALLOWED = {
-    "name": "a text such as flights",
-    "reactors": "a list of module:Class",
-    "namespace": "a text such as flights",
-    "internal": "a list of topics within the namespace",
-    "emits": "a list of module:Class",
-    "replies": "a list of topic patterns such as replies, or replies-*",
-    "partitions": "a whole number, 1 or more",
-    "version": "a whole number, 1 or more",
-    "retired": "a list of reactor ids",
-    "guarantee": "effectively_once or transactional",
-}
+_ANYBODY: Final = caller(authenticated_within="1s")
+"""A requirement with which nothing is wrong, to ask whether something is with the intent that it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,17 +111,26 @@ def read_topology_file(path: Path) -> Topology:
     return _Reading(path, _parse(path, text)).topology()
 
 
+class _Constructor(RoundTripConstructor):
+    """Leaves dates as they are written: the 30th of February is a fault of its field, not of the file."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_yaml_str)
+
+
 def _parse(path: Path, text: str) -> CommentedMap:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        data = YAML(typ="rt", pure=True).load(text)
+        data = yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "; ".join(part.strip() for part in (error.context, error.problem) if part)
         raise TopologyFileError(path, [Fault(mark.line + 1 if mark else 1, "", f"no YAML: {what}")]) from None
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # the latter for a tag that lies, as in "!!int seven"
         raise TopologyFileError(path, [Fault(1, "", f"no YAML: {error}")]) from None
     if not isinstance(data, CommentedMap):
-        fault = f"found {_shown(data)}; allowed: a mapping with the fields {', '.join(TopologyFile.model_fields)}"
+        fault = f"found {shown(data)}; allowed: a mapping with the fields {', '.join(TopologyFile.model_fields)}"
         raise TopologyFileError(path, [Fault(1, "", fault)])
     return data
 
@@ -146,18 +144,30 @@ class _Reading:
         self._data = data
         self._faults: list[Fault] = []
         self._broken: set[str] = set()
+        self._required: list[tuple[Where, str, Requirement]] = []
 
     def topology(self) -> Topology:
+        broken: set[str | int] = set()
         try:
             file = TopologyFile.model_validate(self._data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self._add(detail["loc"], _explain(detail))
+                self._add(where_of(detail), explain(detail))
+                broken.add(detail["loc"][0])
             # Whatever else is wrong is worth knowing too: go on with what can be read.
-            file = TopologyFile.model_construct(**self._sound({detail["loc"][0] for detail in error.errors()}))
-        reactors = list(self._named("reactors", file.reactors, Reactor))
-        emits = list(self._named("emits", file.emits, Intent))
-        complete = not self._faults
+            file = TopologyFile.model_validate(self._sound(broken))
+        # Without its families a module may fail for no fault of its own.
+        families = list(define_families(file.capabilities))
+        for where, text in families:
+            self._add(("capabilities", *where), text)
+        importable = not families and "capabilities" not in broken
+        reactors = self._reactors(file) if importable and "reactors" not in broken else {}
+        emits = [
+            found
+            for index, reference in enumerate(file.emits if importable else ())
+            if (found := self._named(("emits", index), reference, Intent))
+        ]
+        complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
             "namespace": file.namespace,
             "partitions": file.partitions,
@@ -167,42 +177,116 @@ class _Reading:
             "replies": file.replies,
             "version": file.version,
             "retired": file.retired,
+            "calendars": self._calendars(file.calendars),
+            "requires": self._requires(file.requires) if complete else {},
+            "services": self._services(file, reactors) if complete else {},
         }
         try:
-            topology = Topology(file.name, reactors, **fields)
+            topology = Topology(file.name, list(reactors.values()), **fields)
         except DefinitionError as error:
-            self._locate(error, file, reactors, fields, complete=complete)
+            self._locate(error, file, list(reactors.values()), fields, complete=complete)
         else:
-            if complete:
+            if not self._faults:
                 return topology
         raise TopologyFileError(self._path, sorted(self._faults, key=lambda fault: fault.line))
 
     def _sound(self, broken: set[str | int]) -> dict[str, Any]:
         given = {name: self._data[name] for name in TopologyFile.model_fields if name in self._data}
-        return {"name": "unnamed", "reactors": []} | {k: v for k, v in given.items() if k not in broken}
+        return {"name": "unnamed", "reactors": ["unnamed:Unnamed"]} | {
+            k: v for k, v in given.items() if k not in broken
+        }
 
-    def _named(self, field: str, references: Sequence[str], base: type) -> Iterator[Any]:
-        for index, reference in enumerate(references):
-            parts = split(reference)
-            if parts is None:
-                guess = reference.rpartition(".")
-                hint = f"; did you mean {guess[0]}:{guess[2]}?" if split(f"{guess[0]}:{guess[2]}") else ""
-                self._add((field, index), f"found {reference!r}; allowed: module:Class{hint}")
+    def _named(self, where: Where, reference: str, base: type) -> Any:
+        """What *reference* names; ``None`` if it cannot be had."""
+        parts = split(reference)
+        if parts is None:
+            guess = reference.rpartition(".")
+            hint = f"; did you mean {guess[0]}:{guess[2]}?" if split(f"{guess[0]}:{guess[2]}") else ""
+            self._add(where, f"found {reference!r}; allowed: module:Class{hint}")
+            return None
+        module, name = parts
+        if module in self._broken:
+            return None  # said once
+        try:
+            imported = import_from(module, self._folder)
+        except ImportFaults as error:
+            self._broken.add(module)
+            for fault in error.faults:
+                self._add(where, fault)
+            return None
+        try:
+            return find(imported, name, base)
+        except ImportFaults as error:
+            self._add(where, str(error))
+            return None
+
+    def _reactors(self, file: TopologyFile) -> dict[int, Any]:
+        """By its place in the list, each that can be had."""
+        found = {}
+        for index, item in enumerate(file.reactors):
+            if isinstance(item, ServiceForm):
+                found[index] = self._named(("reactors", index, "reactor"), item.reactor, Reactor)
+            else:
+                found[index] = self._named(("reactors", index), item, Reactor)
+        return {index: reactor for index, reactor in found.items() if reactor is not None}
+
+    def _services(self, file: TopologyFile, reactors: Mapping[int, Any]) -> dict[str, Service]:
+        found = {}
+        for index, item in enumerate(file.reactors):
+            if isinstance(item, ServiceForm):
+                grants = [
+                    held
+                    for place, text in enumerate(item.grants)
+                    if (held := self._read(("reactors", index, "grants", place), _held, text))
+                ]
+                if grants:
+                    found[reactors[index].__reactor__.id] = Service(item.key, grants)
+        return found
+
+    def _calendars(self, forms: Mapping[str, CalendarForm]) -> dict[str, Calendar]:
+        found = {}
+        for name, form in forms.items():
+            if self._read(("calendars", name), calendar, name) is None:
                 continue
-            module, name = parts
-            if module in self._broken:
-                continue  # said once
-            try:
-                imported = import_from(module, self._folder)
-            except ImportFaults as error:
-                self._broken.add(module)
-                for fault in error.faults:
-                    self._add((field, index), fault)
-                continue
-            try:
-                yield find(imported, name, base)
-            except ImportFaults as error:
-                self._add((field, index), str(error))
+            open_ = [
+                when
+                for index, text in enumerate(form.open)
+                if (when := self._read(("calendars", name, "open", index), _times, text))
+            ]
+            zoned = self._read(("calendars", name, "zone"), partial(Calendar, open_, holidays=form.holidays), form.zone)
+            found[name] = zoned or Calendar(open_, "UTC")  # it is there, so that it is not said to be missing
+        return found
+
+    def _requires(self, texts: Mapping[str, Sequence[str | Sequence[str]]]) -> dict[str, list[Requirement]]:
+        found: dict[str, list[Requirement]] = {}
+        for name, items in texts.items():
+            found[name] = []
+            for index, item in enumerate(items):
+                where: Where = ("requires", name, index)
+                if isinstance(item, str):
+                    requirement = self._requirement(where, name, item)
+                else:
+                    requirement = any_of(
+                        *(self._requirement((*where, place), name, text) for place, text in enumerate(item))
+                    )
+                found[name].append(requirement)
+        return found
+
+    def _requirement(self, where: Where, name: str, text: str) -> Requirement:
+        requirement = self._read(where, parse_requirement, text) or _ANYBODY
+        self._required.append((where, name, requirement))
+        return requirement
+
+    def _read(self, where: Where, read: Callable[[str], T], text: str) -> T | None:
+        """What *read* makes of *text*; ``None`` if it makes nothing of it."""
+        try:
+            return read(text)
+        except DefinitionError as error:
+            for fault in error.faults:
+                self._add(where, f"{error.subject}: {fault}")
+        except PFError as error:
+            self._add(where, str(error))
+        return None
 
     def _locate(
         self,
@@ -214,22 +298,34 @@ class _Reading:
         complete: bool,
     ) -> None:
         """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
-        base = _faults_of("unnamed", reactors)
+        sound = {"namespace": "unnamed", "calendars": fields["calendars"]}
+        base = _faults_of("unnamed", reactors, **sound)
         trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
         trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version")]
-        if complete:  # otherwise a topic may seem unknown because its reactor is
+        if complete:
+            emits = {"emits": fields["emits"]}
+            trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]
+            trials.append((("emits",), "unnamed", emits))
             trials += [
-                ((field, index), "unnamed", {field: [item]})
-                for field in ("internal", "emits", "replies", "retired")
+                ((field, index), "unnamed", emits | {field: [item]})
+                for field in ("internal", "replies", "retired")
                 for index, item in enumerate(fields[field])
             ]
-        # The namespace is the name if it is not given; then what is wrong with it is said of the name.
-        seen = {*base, *_faults_of("unnamed", reactors, namespace=file.name)}
+            trials += [
+                (("requires", name), "unnamed", emits | {"requires": {name: _ANYBODY}}) for name in fields["requires"]
+            ]
+            trials += [
+                (where, "unnamed", emits | {"requires": {name: requirement}})
+                for where, name, requirement in self._required
+            ]
+        seen = set(base)
         for where, name, arguments in trials:
-            for fault in _faults_of(name, reactors, **{"namespace": "unnamed", **arguments}):
-                if fault not in base:
+            for fault in _faults_of(name, reactors, **(sound | arguments)):
+                if fault not in seen:
                     seen.add(fault)
                     self._add(where, fault)
+        # The namespace is the name if it is not given; then what is wrong with it is said of the name.
+        seen.update(_faults_of("unnamed", reactors, namespace=file.name))
         if complete:
             for fault in base:
                 self._add(("reactors",), fault)
@@ -255,32 +351,19 @@ class _Reading:
         return line + 1
 
 
+def _held(text: str) -> HeldGrant:
+    return HeldGrant.of(grant(text))
+
+
+def _times(text: str) -> When:
+    when = When.parse(text)
+    Calendar([when], "UTC")  # which may not take it
+    return when
+
+
 def _faults_of(name: str, reactors: list[Any], **fields: Any) -> tuple[str, ...]:
     try:
         Topology(name, reactors, **fields)
     except DefinitionError as error:
         return error.faults
     return ()
-
-
-def _explain(detail: ErrorDetails) -> str:
-    field = cast("str", detail["loc"][0])
-    if detail["type"] == "extra_forbidden":
-        return f"there is no field {field!r}{nearest(field, TopologyFile.model_fields)}"
-    allowed = _ALLOWED[field]
-    if detail["type"] == "missing":
-        return f"is missing; allowed: {allowed}"
-    if len(detail["loc"]) > 1:
-        allowed = allowed.removeprefix("a list of ")
-    return f"found {_shown(detail['input'])}; allowed: {allowed}"
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, CommentedMap):
-        return "a mapping"
-    if isinstance(value, CommentedSeq):
-        return "a list" if value else "an empty list"
-    kinds: dict[type, str] = {bool: "a truth value", int: "a number", float: "a fraction", str: "a text"}
-    return next((f"{value!r}, {name}" for kind, name in kinds.items() if isinstance(value, kind)), repr(value))

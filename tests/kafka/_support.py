@@ -513,9 +513,13 @@ def in_thread(
     worker_id: str = "w0",
     limits: Limits | None = None,
     session_s: float = SESSION_S,
+    service_keys: tuple[SigningKey, ...] = (),
+    roots: TrustRoots = ROOTS,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
-    settings = WorkerSettings(connection(at) if isinstance(at, str) else at, ROOTS, worker_id, session_s=session_s)
+    settings = WorkerSettings(
+        connection(at) if isinstance(at, str) else at, roots, worker_id, service_keys, session_s=session_s
+    )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()

@@ -52,7 +52,7 @@ class KafkaSystem:
             clock=WallClock(),
             authority=Authority(verifier),
             limits=Limits(),
-            contexts=ContextMaker(Narrower(verifier, TrustRoots.of(SigningKey.generate(1)))),
+            contexts=ContextMaker(Narrower(verifier, TrustRoots.of(SigningKey.generate(1))), WallClock()),
             control=link,
             reader=Reader(link, gather=False),
             changelog=Appender(link),

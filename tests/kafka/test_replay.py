@@ -19,6 +19,7 @@ from pf_stream.errors import NotFoundError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.sender import SupersededError
 from pf_stream.kafka.topics import REPLAYS
+from pf_stream.security import mint
 from tests.kafka._support import (
     ROOT,
     ROOTS,
@@ -290,6 +291,16 @@ def test_a_context_that_would_not_do(client: Client, pf: Pf) -> None:
     for caller in (other, Caller(other.token, client.topology, None)):
         with pytest.raises(ContextRefusedError, match="wrong_audience"):
             Replayer(connection(client.bootstrap_servers), letters, caller, WallClock())
+    gone = mint(
+        SIGNER,
+        subject="tester",
+        audience=client.topology.namespace,
+        capabilities=[CountCap.add("/**")],
+        now_ms=now_ms(),
+        during=["../2020-01-01T00:00:00Z"],
+    )
+    with pytest.raises(ContextRefusedError, match="not_now"):
+        Replayer(connection(client.bootstrap_servers), letters, Caller(gone, client.topology, ROOTS), WallClock())
     pf.context.write_text(other.token)
     assert "error (wrong_audience): " in pf.replay("--execute", code=4)
 

@@ -597,6 +597,9 @@ class Simulation:
             open_lanes = {(runner.plan.name, runner.partition) for runner in worker.lanes.runners}
             if not worker.lanes.ready.is_set() or open_lanes != worker.assigned:
                 return f"{worker.name} was given {sorted(worker.assigned)} and has open {sorted(open_lanes)}"
+        orphans = set(self.lanes).difference(*(worker.assigned for worker in self.workers))
+        if orphans:  # those of a worker that was killed, until the group misses it
+            return f"nobody has {sorted(orphans)}"
         for name, number in self.lanes:
             group = self.plans[name]
             log = self._logs.get((group.changelog, number), _Log())

@@ -20,6 +20,7 @@ MODULES = sorted(
 
 NAMES = [
     "PUBLIC",
+    "Caller",
     "Cancel",
     "Capability",
     "Context",
@@ -34,10 +35,17 @@ NAMES = [
     "RetryInPlace",
     "RetryLater",
     "Schedule",
+    "Service",
     "State",
     "Topology",
+    "all_of",
+    "any_of",
+    "caller",
+    "computed",
+    "during",
     "on",
     "operation",
+    "rule",
     "upcast",
     "upgrade",
 ]

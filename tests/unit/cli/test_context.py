@@ -67,8 +67,13 @@ class TestMint:
             "subject": "alice",
             "tenant": None,
             "audience": "flights",
+            "session": None,
+            "attributes": {},
+            "issued": "2026-01-01T00:00:00Z",
+            "authenticated": None,
             "capabilities": ["FlightCap.report:/UA/**"],
             "narrowed_to": [],
+            "during": [],
             "intent_types": None,
             "topics": None,
             "not_before": None,
@@ -78,6 +83,45 @@ class TestMint:
             "in_profile": True,
             "revocation_ids": list(describe(said["token"]).revocation_ids),
         }
+
+    def test_what_the_issuer_knows_and_when(self, key: Path) -> None:
+        said = minted(
+            key,
+            *("--during", "mon-fri 09:00-17:00 UTC", "--during", "calendar office"),
+            *("--session", "7f3a", "--attribute", "clearance=secret", "--attribute", "team=a=b"),
+            *("--authenticated-at", "2026-01-01T00:59:59+01:00", "--not-before", "2026-01-01T00:01:00Z"),
+        )
+        shown = json.loads(pf("inspect", "-o", "json", stdin=said).stdout)
+        assert shown["during"] == [["mon-fri 09:00-17:00 UTC", "calendar office"]]
+        assert (shown["session"], shown["attributes"]) == ("7f3a", {"clearance": "secret", "team": "a=b"})
+        assert (shown["issued"], shown["authenticated"]) == ("2026-01-01T00:00:00Z", "2025-12-31T23:59:59Z")
+        assert shown["not_before"] == "2026-01-01T00:01:00Z"
+
+    def test_a_grant_may_be_limited_in_time(self, key: Path) -> None:
+        said = minted(key, "--grant", "FlightCap.admin:/** during thu 00:00-01:00 UTC")
+        assert list(map(str, describe(said.strip()).capabilities)) == [
+            "FlightCap.report:/UA/**",
+            "FlightCap.admin:/** during thu 00:00-01:00 UTC",
+        ]
+
+    @pytest.mark.parametrize(
+        ("more", "fault"),
+        [
+            (("--attribute", "a"), "'a' has no '='"),
+            (("--attribute", "a=1", "--attribute", "a=2"), "'a' is given twice"),
+            (("--not-before", "2026-01-01T00:00:00"), "is no time such as"),
+            (("--authenticated-at", "ü"), "is no time such as"),
+        ],
+    )
+    def test_options_have_their_forms(self, key: Path, more: tuple[str, ...], fault: str) -> None:
+        done = pf("mint", "--key", key, "--subject", "a", "--audience", "b", *GRANT, *more)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert fault in " ".join(done.stderr.split())
+
+    def test_a_time_that_is_none(self, key: Path) -> None:
+        done = pf("mint", "--key", key, "--subject", "a", "--audience", "b", *GRANT, "--during", "some day")
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.startswith("error (bad_when): when 'some day': ")
 
     def test_into_a_file(self, key: Path, tmp_path: Path) -> None:
         out = tmp_path / "alice.ctx"
@@ -126,12 +170,14 @@ class TestAttenuate:
         token = minted(key)
         narrow = pf("attenuate", *trust(key), "--grant", "FlightCap.report:/UA/EWR", "--type", "t", stdin=token)
         assert narrow.exit_code == 0
-        narrower = pf("attenuate", *trust(key), "--topic", "q", "--lifetime", "90s", stdin=narrow.stdout)
+        more = ("--topic", "q", "--lifetime", "90s", "--during", "calendar office")
+        narrower = pf("attenuate", *trust(key), *more, stdin=narrow.stdout)
         info = describe(narrower.stdout.strip())
         assert info.blocks == 3
         assert [list(map(str, one)) for one in info.narrowed_to] == [["FlightCap.report:/UA/EWR"]]
         assert (info.intent_types, info.topics) == (frozenset("t"), frozenset("q"))
         assert info.expires_ms == NOW_MS + 90_000
+        assert [list(map(str, one)) for one in info.during] == [["calendar office"]]
 
     def test_from_a_file_into_a_file(self, key: Path, tmp_path: Path) -> None:
         (tmp_path / "in").write_text(minted(key))
@@ -202,6 +248,14 @@ class TestVerify:
             4 if expected else 0,
         )
 
+    def test_a_token_for_other_times(self, key: Path, clock: VirtualClock) -> None:
+        token = minted(key, "--during", "thu 00:00-00:01 UTC")
+        args = ("verify", *trust(key), "--audience", "flights", "-o", "json")
+        assert json.loads(pf(*args, stdin=token).stdout)["accepted"]
+        clock.advance(60)
+        done = pf(*args, stdin=token)
+        assert (done.exit_code, json.loads(done.stdout)["code"]) == (4, "not_now")
+
     def test_refuses_with_code_and_reason(self, key: Path, clock: VirtualClock) -> None:
         token = minted(key)
         for audience, stdin, expected in (
@@ -226,6 +280,9 @@ class TestVerify:
         wild = pf("verify", *args, "--grant", "A.b:/x/*", "--type", "t", "--topic", "q", stdin=minted(key))
         assert wild.exit_code == 2
         assert "one resource" in wild.stderr
+        timed = pf("verify", *args, "--grant", "A.b:/x during ../..", "--type", "t", "--topic", "q", stdin=minted(key))
+        assert timed.exit_code == 2
+        assert "one resource" in timed.stderr
 
 
 @pytest.mark.parametrize("command", ["mint", "attenuate", "inspect", "verify"])

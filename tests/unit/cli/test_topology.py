@@ -33,6 +33,30 @@ def faulty(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def guarded(tmp_path: Path) -> Path:
+    path = tmp_path / "topology.yaml"
+    path.write_text(
+        """\
+name: tally
+calendars:
+  office:
+    zone: Europe/London
+    open: [mon-fri 09:00-17:00 Europe/London, sat 10:00-12:00 UTC]
+    holidays: [2026-12-25]
+reactors:
+  - tests.tally.v2:Counts
+  - {reactor: tests.tally.v2:Sums, as: service, key: 7, grants: [TallyCap.add:/**]}
+requires:
+  tally.added:
+    - during calendar office
+    - [TallyCap.add:/, caller tenant=acme]
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
 class TestValidate:
     def test_ok_in_a_word(self) -> None:
         done = pf("validate", FLIGHTS)
@@ -44,6 +68,16 @@ class TestValidate:
         assert (done.exit_code, done.stdout) == (1, "")
         assert f"{faulty}:2: reactors: found an empty list; allowed: a list of module:Class\n" in done.stderr
         assert f"{faulty}:3: partitons: there is no field 'partitons'; did you mean 'partitions'?\n" in done.stderr
+
+    def test_a_requirement_that_names_what_is_not_known(self, guarded: Path) -> None:
+        text = guarded.read_text().replace("during calendar office", "during calendar ofice")
+        guarded.write_text(text.replace("[TallyCap.add:/,", "[TallyCap.ad:/,"))
+        done = pf("validate", str(guarded))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert f"{guarded}:12: requires.tally.added[0]: tally.added requires during calendar ofice, and" in done.stderr
+        assert (
+            f"{guarded}:13: requires.tally.added[1][0]: operation 'TallyCap.ad': is not known; did you" in done.stderr
+        )
 
     def test_for_programs_faults_are_data(self, faulty: Path) -> None:
         done = pf("validate", str(faulty), "-o", "json")
@@ -90,6 +124,8 @@ class TestShow:
         requires = "FlightCap.report(/{carrier}/{origin})"
         assert ["flights.departed.v1", "flights.intents", "tailnum", requires, "fleet"] in rows
         assert ["flights.origin_delay.v1", "flights.airports", "(internal)", "origin", requires, "board"] in rows
+        assert ["FlightCap.report", "-", "FlightCap.admin"] in rows
+        assert ["FlightCap.admin", "FlightCap.report", "-"] in rows
 
     def test_older_versions_that_are_taken(self) -> None:
         shown = CliRunner().invoke(topology.app, ["show", "tests.tally.v2:tally"], env={"COLUMNS": "200"})
@@ -97,6 +133,42 @@ class TestShow:
         requires = "TallyCap.add(/{thing})"
         assert ["tally.added.v2", "tally.added.v1", "tally.intents", "thing", requires, "counts"] in rows
         assert "also accepts" not in pf("show", FLIGHTS).stdout
+
+    def test_who_may_do_what_when(self, guarded: Path) -> None:
+        shown = CliRunner().invoke(topology.app, ["show", str(guarded)], env={"COLUMNS": "250"}).stdout
+        (added,) = [line for line in shown.splitlines() if line.startswith("tally.added.v2")]
+        assert (
+            " TallyCap.add(/{thing}), during calendar office [topology, at run time], "
+            "(TallyCap.add(/) or caller's tenant is acme) [topology]  "
+        ) in added
+        rows = [line.split() for line in shown.splitlines()]
+        assert ["sums", "service:tally/sums", "7", "TallyCap.add:/**"] in rows
+        office = "office    Europe/London  mon-fri 09:00-17:00 Europe/London or sat 10:00-12:00 UTC  1"
+        assert office in [line.rstrip() for line in shown.splitlines()]
+        assert "calendar" not in pf("show", FLIGHTS).stdout
+
+    def test_who_may_do_what_when_as_data(self, guarded: Path) -> None:
+        said = json.loads(pf("show", str(guarded), "-o", "json").stdout)
+        assert said["intents"][0]["requires"] == [
+            {"text": "TallyCap.add(/{thing})", "static": True, "required_by": ["type"]},
+            {"text": "during calendar office", "static": False, "required_by": ["topology"]},
+            {
+                "text": "(TallyCap.add(/) or caller's tenant is acme)",
+                "static": True,
+                "required_by": ["topology"],
+            },
+        ]
+        assert said["services"] == [
+            {"reactor": "sums", "subject": "service:tally/sums", "key": 7, "grants": ["TallyCap.add:/**"]}
+        ]
+        assert said["calendars"] == [
+            {
+                "name": "office",
+                "zone": "Europe/London",
+                "open": ["mon-fri 09:00-17:00 Europe/London", "sat 10:00-12:00 UTC"],
+                "holidays": 1,
+            }
+        ]
 
     def test_in_another_namespace(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "--namespace", "test", "-o", "json").stdout)
@@ -121,6 +193,18 @@ class TestShow:
             "retired",
             "groups",
             "intents",
+            "capabilities",
+            "services",
+            "calendars",
+        ]
+        assert said["capabilities"] == [
+            {
+                "name": "FlightCap",
+                "operations": [
+                    {"name": "FlightCap.report", "implies": [], "implied_by": ["FlightCap.admin"]},
+                    {"name": "FlightCap.admin", "implies": ["FlightCap.report"], "implied_by": []},
+                ],
+            }
         ]
         assert list(said["groups"][0]["reactors"][0]) == [
             "id",

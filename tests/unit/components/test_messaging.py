@@ -87,6 +87,7 @@ class TestRecord:
 
     def grant(self, flights: Topology, pattern: str) -> Grant:
         (required,) = find_intent(flights, "flights.departed").requires
+        assert isinstance(required, Grant)
         return required.operation(pattern)
 
     def test_is_accepted_and_answered(self, driver: Driver) -> None:

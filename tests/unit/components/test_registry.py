@@ -5,12 +5,13 @@ import json
 
 import pytest
 
-from pf_stream import Topology
+from pf_stream import Topology, caller
 from pf_stream.clock import VirtualClock
 from pf_stream.components.registry import HEARTBEAT_S, Registry, merge, records_for
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import REGISTRY
+from pf_stream.model import Requirement, grant
 
 NOW_MS = 1_767_225_600_000
 
@@ -67,6 +68,15 @@ def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -
         "heartbeat_ms": NOW_MS,
         "lanes": [],
     }
+
+
+def test_what_the_topology_requires_is_told_too(flights: Topology) -> None:
+    more: dict[str, list[Requirement]] = {"flights.departed": [caller(tenant="UA"), grant("FlightCap.admin:/")]}
+    guarded = Topology("flights", flights.reactors, requires=more)
+    fleet, board = (json.loads(value) for _, value in records_for(guarded, "w1", NOW_MS)[1:3])
+    report = "FlightCap.report(/{carrier}/{origin})"
+    assert fleet["capabilities"] == ["FlightCap.admin(/)", report, "caller's tenant is UA"]
+    assert board["capabilities"] == [report]
 
 
 def test_announced_components_are_found_again(topic: Compacted, registry: Registry) -> None:

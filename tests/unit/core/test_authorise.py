@@ -1,10 +1,13 @@
 """From an intent's fields to a resource, and from there to a decision."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import pytest
 
 from pf_stream import PUBLIC, Capability, Context, Intent, Key, Reactor, State, Topology, on, operation
+from pf_stream.model.when import between
+from pf_stream.security import attenuate
 from pf_stream.testing import Driver
 
 
@@ -195,3 +198,18 @@ def test_who_asks_is_known_where_nothing_is_required() -> None:
     assert driver.state(Files, "c") == Count(who="ann", tenant="acme")
     driver.send(Look(drive="c"), "junk")
     assert [letter.code for letter in driver.dead_letters()] == ["malformed_token"], "a context that is there must hold"
+
+
+@pytest.mark.parametrize("intent", [Read(drive="c", path="x"), Look(drive="c")])
+def test_what_depends_on_the_time_of_day_is_decided_each_time(intent: Intent) -> None:
+    """The token is as valid as before, and the decision is not kept."""
+    driver = Driver(FILES)
+    until = between(None, driver.now + timedelta(minutes=1))
+    token = attenuate(driver.context(DriveCap.own("/**")), driver.roots, during=[until])
+    for _ in range(2):
+        driver.send(intent, token)
+    assert not driver.dead_letters()
+    driver.advance(60)
+    driver.send(intent, token)
+    (letter,) = driver.dead_letters()
+    assert letter.code == "not_now"

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from biscuit_auth import Biscuit, BlockBuilder
 
-from pf_stream import Intent
+from pf_stream import Intent, Topology, any_of, caller, during, rule
 from pf_stream.core import CODES, Limits
 from pf_stream.core.records import Header
+from pf_stream.model import Requirement, Rule
 from pf_stream.security import SigningKey, mint
 from pf_stream.security.envelope import Envelope, to_base64url
 from pf_stream.testing import Driver
@@ -30,6 +31,27 @@ def raw(*headers: Header, key: bytes | None = b"b", value: bytes | None = VALUE,
         driver.send_raw("intents", key=key, value=value, headers=[*kept, *headers])
 
     return cause
+
+
+def unless(item: str) -> Rule:
+    """Lets pass whatever puts something else into a box."""
+    return rule(f"refusals.unless_{item}")(lambda intent, _: intent.item != item)
+
+
+GUARDS: dict[str, Requirement] = {
+    "wrong_caller": caller(tenant="acme"),
+    "authentication_too_old": caller(authenticated_within="1h"),
+    "denied_by_rule": rule("refusals.never")(lambda *_: False),
+    "not_now": during("../2020-01-01T00:00:00Z"),
+}
+guarded = Topology(
+    "box",
+    boxes.reactors,
+    internal=boxes.internal,
+    replies=boxes.replies,
+    requires={"box.put": [any_of(guard, unless(code)) for code, guard in GUARDS.items()]},
+)
+"""The topology, which requires something more of a put whose item is one of these codes."""
 
 
 def good(driver: Driver) -> str:
@@ -201,6 +223,14 @@ CAUSES: dict[str, list[Cause]] = {
     "token_not_yet_valid": [
         with_token(lambda driver: driver.context(BoxCap.put("/**"), not_before=driver.now + timedelta(seconds=1)))
     ],
+    "wrong_caller": [sent(Put(box="b", item="wrong_caller"))],
+    "authentication_too_old": [sent(Put(box="b", item="authentication_too_old"))],
+    "denied_by_rule": [sent(Put(box="b", item="denied_by_rule"))],
+    "not_now": [
+        sent(Put(box="b", item="not_now")),
+        with_token(with_block('check if during("../2020-01-01T00:00:00Z")')),
+        with_token(with_block('check if during("calendar nobody") or during("some day")')),
+    ],
     "insufficient_capabilities": [
         with_token(lambda driver: driver.context()),
         with_token(lambda driver: driver.context(BoxCap.put("/cellar/**"))),
@@ -254,7 +284,7 @@ def test_every_code_has_its_causes() -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_the_record_is_a_dead_letter_with_that_code(code: str, cause: Cause) -> None:
-    driver = Driver(boxes, limits=LIMITS)
+    driver = Driver(guarded, limits=LIMITS)
     before = driver.state(Boxes, "b")
     cause(driver)
     (letter,) = driver.dead_letters()
@@ -272,7 +302,7 @@ def test_the_record_is_a_dead_letter_with_that_code(code: str, cause: Cause) -> 
 
 def test_the_lane_goes_on_after_all_of_them_together() -> None:
     """In units that a seed chooses, with a crash at the end."""
-    driver = Driver(boxes, seed=11, limits=LIMITS)
+    driver = Driver(guarded, seed=11, limits=LIMITS)
     causes = [(code, cause) for code, causes in CAUSES.items() for cause in causes]
     skipped = {"token_expired", "wrong_partition", "too_many_hops", "poison"}
     chosen = [(code, cause) for code, cause in causes if code not in skipped]

@@ -60,6 +60,48 @@ def test_a_producers_clock_is_not_believed(timestamp_type: int, expected: list[t
     assert codes([bench.commit()]) == expected
 
 
+@pytest.mark.parametrize("hours", [-24, -1, 0, 1])
+def test_a_workers_clock_is_not_asked_where_the_broker_dates(hours: int) -> None:
+    """Neither one that is set back nor one that is ahead changes who is accepted, nor do decisions made before."""
+    token = mint(KEY, subject="ann", audience="box", capabilities=[BoxCap.put("/**")], now_ms=NOW_MS, lifetime_s=60)
+    bench = Bench()
+    bench.feed(record(0, Put(box="b"), token, timestamp=NOW_MS + 1), now_ms=NOW_MS + 1)
+    bench.feed(
+        record(1, Put(box="b"), token, timestamp=NOW_MS + 60_000),
+        record(2, Put(box="b"), token, timestamp=NOW_MS + 59_999),
+        now_ms=NOW_MS + hours * HOUR_MS,
+    )
+    assert codes([bench.commit()]) == [("token_expired", 1)]
+    assert bench.state(Box, "boxes", "b") == Box(items=["", ""], weight=2)
+
+
+def test_where_the_producer_dates_a_workers_clock_that_is_set_back_is_what_counts() -> None:
+    """Which is why public topics have LogAppendTime."""
+    token = mint(KEY, subject="ann", audience="box", capabilities=[BoxCap.put("/**")], now_ms=NOW_MS, lifetime_s=60)
+    bench = Bench()
+    for offset, now_ms in enumerate((NOW_MS + HOUR_MS, NOW_MS + 59_999)):
+        bench.feed(record(offset, Put(box="b"), token, timestamp=NOW_MS, timestamp_type=CREATE_TIME), now_ms=now_ms)
+    assert codes([bench.commit()]) == [("token_expired", 0)]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "expected"),
+    [
+        (2**63 - 1, b"9999-12-31T23:59:59.000+00:00"),
+        (253_402_300_800_000, b"9999-12-31T23:59:59.000+00:00"),
+        (-1, b"1969-12-31T23:59:59.999+00:00"),
+        (-(2**63), b"0001-01-01T00:00:00.000+00:00"),
+    ],
+)
+def test_a_timestamp_that_no_calendar_has_is_no_failure_of_the_handler(timestamp: int, expected: bytes) -> None:
+    bench = Bench()
+    bench.feed(record(0, Put(box="b"), timestamp=timestamp, timestamp_type=CREATE_TIME))
+    unit = bench.commit()
+    assert codes([unit]) == []
+    (moved,) = unit.outputs
+    assert dict(moved.headers)["ce_time"] == expected
+
+
 def test_one_decision_is_remembered_and_the_interval_is_not() -> None:
     """The same token and resource, before and after its end."""
     driver = Driver(boxes)

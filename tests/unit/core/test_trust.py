@@ -220,7 +220,7 @@ def test_a_large_record_is_rerouted_by_a_pointer() -> None:
         key=b"b",
         timestamp_ms=source.timestamp,
         headers=[("pf-rerouted", f"box.intents:{at}:0".encode())],
-        drop=frozenset({"pf-source", "pf-hops", "pf-rerouted"}),
+        drop=frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted"}),
     )
     assert isinstance(small, Output)
     assert dict(small.headers)["pf-rerouted"] == f"box.intents:{at}:1".encode()

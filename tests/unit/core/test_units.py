@@ -8,6 +8,8 @@ from tests.unit.core.kit import TOKEN, Bench, Box, Ping, Put, record
 
 STATE = changelog.state_key(changelog.state_prefix("boxes"), b"b")
 
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 def test_what_is_in_it() -> None:
     bench = Bench()
@@ -33,7 +35,7 @@ def test_what_is_in_it() -> None:
 
 def test_what_an_emitted_intent_looks_like() -> None:
     bench = Bench()
-    source = record(0, Put(box="b", item="1"), TOKEN, ("ce_time", b"2025-01-01T00:00:00Z"), ("traceparent", b"00-1"))
+    source = record(0, Put(box="b", item="1"), TOKEN, ("ce_time", b"2025-01-01T00:00:00Z"), ("traceparent", TRACE))
     bench.feed(source, now_ms=source.timestamp + 500)
     (output,) = bench.commit().outputs
     emit = next(plan for plan in bench.plan.emits.values() if plan.topic == "box.moves" and plan.intent.requires)
@@ -51,7 +53,7 @@ def test_what_an_emitted_intent_looks_like() -> None:
             ("ce_time", b"2025-01-01T00:00:00Z"),
             ("content-type", b"application/json"),
             ("pf-hops", b"1"),
-            ("traceparent", b"00-1"),
+            ("traceparent", TRACE),
         ],
         context=Narrowing(TOKEN.encode(), emit.bounds),
     )

@@ -1,5 +1,6 @@
 """Families, grants and what implies what. Family names are unique in a process, so each test has its own."""
 
+from dataclasses import replace
 from typing import Literal, assert_type
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import (
     PUBLIC,
     BadGrantError,
@@ -16,11 +18,16 @@ from pf_stream.model.capability import (
     HeldGrant,
     Operation,
     Public,
+    define,
+    family,
+    grant,
+    implied_by,
     implies,
     operation,
     parse_grant,
 )
 from pf_stream.model.scope import Scope
+from pf_stream.model.when import When
 
 
 class AlgebraDoc(Capability):
@@ -158,7 +165,7 @@ class TestDefinitionErrors:
                 more = operation()
 
     def test_a_family_has_operations(self) -> None:
-        with pytest.raises(DefinitionError, match=r"write at least one: read = operation\(\)"):
+        with pytest.raises(DefinitionError, match="declare at least one, such as read"):
 
             class AlgebraEmpty(Capability):
                 """Nothing."""
@@ -204,6 +211,154 @@ class TestDefinitionErrors:
         )
         assert low.implied_by == {"AlgebraLow.a", "AlgebraMid.b"}, "a refused family changes nothing"
         assert mid.implied_by == {"AlgebraMid.b"}
+
+
+class TestDefine:
+    def test_a_family_from_data(self) -> None:
+        define("DefineLog", {"note": []})
+        made = define(
+            "DefineCap",
+            {"read": [], "write": ["read"], "admin": ["write", "DefineCap.delete"], "delete": ["DefineLog.note"]},
+        )
+        assert issubclass(made, Capability)
+        assert made.__name__ == "DefineCap"
+        assert list(made.__operations__) == ["read", "write", "admin", "delete"]
+        assert made.read is made.__operations__["read"]  # type: ignore[attr-defined]
+        assert made.__operations__["read"].implied_by == {"DefineCap.read", "DefineCap.write", "DefineCap.admin"}
+        assert implied_by("DefineLog.note") == {"DefineLog.note", "DefineCap.delete", "DefineCap.admin"}
+
+    def test_every_fault_is_told_at_once_with_its_fix(self) -> None:
+        define("DefineOther", {"note": []})
+        with pytest.raises(DefinitionError) as caught:
+            define(
+                "DefineBad",
+                {
+                    "read": ["raed", "DefineOhter.note", "DefineOther.nte", ".read"],
+                    "write": "read",
+                    "__slots__": [],
+                    "a": ["b"],
+                    "b": ["a"],
+                },
+            )
+        assert caught.value.subject == "capability family DefineBad"
+        assert caught.value.faults == (
+            "read implies 'raed', but operation 'DefineBad.raed' is not known; did you mean 'read'?",
+            "read implies 'DefineOhter.note', but capability family 'DefineOhter' is not known; did you mean 'DefineOther'?",
+            "read implies 'DefineOther.nte', but operation 'DefineOther.nte' is not known; did you mean 'note'?",
+            caught.value.faults[3],
+            "write implies the text 'read'; write a list: ['read']",
+            "__slots__: the name cannot be written into a token; begin with an ASCII letter, then letters, digits and '_'",
+            "implication runs in a circle: DefineBad.a -> DefineBad.b -> DefineBad.a; remove one step",
+        )
+        assert caught.value.faults[3].startswith("read implies '.read', but capability family '' is not known; known: ")
+        with pytest.raises(DefinitionError, match="'DefineBad': is not known"):
+            family("DefineBad")
+
+    def test_a_fault_that_follows_from_another_is_not_told(self) -> None:
+        define("DefineKnown", {"note": [], "keep": ["note"]})
+        with pytest.raises(DefinitionError) as caught:
+            define("DefineKnown", {"note": [], "keep": ["nte"]})
+        assert len(caught.value.faults) == 1, "what it would mean is not known, so neither is whether it means the same"
+
+    @pytest.mark.parametrize("name", ["", "a b", "\0", "Ä", "a.b"])
+    def test_a_name_that_no_token_takes(self, name: str) -> None:
+        with pytest.raises(DefinitionError, match="cannot be written into a token; use ASCII letters") as caught:
+            define(name, {})
+        assert caught.value.faults[1:] == ("has no operations; declare at least one, such as read",)
+
+    def test_an_operation_that_implies_itself(self) -> None:
+        with pytest.raises(DefinitionError, match=r"in a circle: DefineSelf\.a -> DefineSelf\.a; remove"):
+            define("DefineSelf", {"a": ["a"]})
+
+    def test_a_circle_through_another_family(self) -> None:
+        define("DefineLow", {"a": []})
+        define("DefineMid", {"b": ["DefineLow.a"]})
+        with pytest.raises(DefinitionError, match=r"in a circle: DefineLow\.a -> DefineMid\.b -> DefineLow\.a; remove"):
+            define("DefineLow", {"a": ["DefineMid.b"]})
+
+    def test_one_name_has_one_meaning_however_it_is_made(self) -> None:
+        def load() -> type[Capability]:
+            class DefineTwice(Capability):
+                a = operation()
+                b = operation(implies=a)
+
+            return DefineTwice
+
+        first = define("DefineTwice", {"b": ["a"], "a": []})
+        second = load()
+        define("DefineAbove", {"c": ["DefineTwice.b"]})
+        for one in (first, second, family("DefineTwice")):
+            assert one.__operations__["a"].implied_by == {"DefineTwice.a", "DefineTwice.b", "DefineAbove.c"}
+        with pytest.raises(DefinitionError, match="another family is called DefineTwice"):
+            define("DefineTwice", {"a": [], "b": []})
+
+    @given(st.integers(0, 40), st.integers(1, 3), st.integers(0, 3), patterns, patterns)
+    def test_it_answers_as_a_class_does(self, number: int, have: int, want: int, held: str, required: str) -> None:
+        """Families of the same shape, above another one; the one from data refers to operations that come later in it."""
+        drawn = (number * 2654435761) >> 7
+        steps = {high: [low for low in range(high) if drawn >> (4 * high + low) & 1] for high in (1, 2, 3)}
+        made = {0: operation()}
+        type(f"ClassLow{number}", (Capability,), {"x0": made[0]})
+        for high, lows in steps.items():
+            made[high] = operation(implies=[made[low] for low in lows])
+        type(f"ClassHigh{number}", (Capability,), {f"x{high}": made[high] for high in steps})
+        define(f"DataLow{number}", {"x0": []})
+        names = {index: f"x{index}" for index in steps} | {0: f"DataLow{number}.x0"}
+        define(f"DataHigh{number}", {names[high]: [names[low] for low in steps[high]] for high in (3, 2, 1)})
+
+        by_class, by_data = (family(f"{kind}High{number}").__operations__ for kind in ("Class", "Data"))
+        for short, op in by_class.items():
+            twin = by_data[short]
+            assert {name.replace("Class", "Data") for name in op.implied_by} == twin.implied_by
+            assert [one.name.replace("Class", "Data") for one in op.implies] == [one.name for one in twin.implies]
+        weak = f"High{number}.x{want}" if want else f"Low{number}.x0"
+        of_class, of_data = (
+            (f"{kind}High{number}.x{have}:{held}", f"{kind}{weak}:{required}") for kind in ("Class", "Data")
+        )
+        assert implies(*map(grant, of_class)) == implies(*map(grant, of_data))
+        told, twin_told = (Capabilities(one).explain(two) for one, two in (of_class, of_data))
+        assert str(told).replace("Class", "Data") == str(twin_told)
+        mine, other = (Capabilities(*both) for both in (of_class, of_data))
+        assert repr(mine.minimal()).replace("Class", "Data") == repr(other.minimal())
+
+
+class TestFamily:
+    def test_finds_a_family(self) -> None:
+        assert family("AlgebraDoc") is AlgebraDoc
+
+    def test_names_the_nearest(self) -> None:
+        with pytest.raises(DefinitionError) as caught:
+            family("AlgebraDocs")
+        assert str(caught.value) == "capability family 'AlgebraDocs': is not known; did you mean 'AlgebraDoc'?"
+
+
+class TestReadGrant:
+    @pytest.mark.parametrize("pattern", ["/", "/a/*", "/**", "/{x}/y", "/a/{path...}"])
+    def test_is_what_python_writes(self, pattern: str) -> None:
+        assert grant(f"AlgebraDoc.read:{pattern}") == AlgebraDoc.read(pattern)
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("AlgebraDoc.reed:/a", "operation 'AlgebraDoc.reed': is not known; did you mean 'read'?"),
+            ("AlgebraDocs.read:/a", "capability family 'AlgebraDocs': is not known; did you mean 'AlgebraDoc'?"),
+            ("AlgebraDoc.read:a", r"AlgebraDoc.read('a'): it does not start with '/'"),
+            ("AlgebraDoc.read:/{a...}/b", r"AlgebraDoc.read('/{a...}/b'): '{a...}' takes a path"),
+            (
+                "AlgebraDoc.read:/a during calendar x",
+                "AlgebraDoc.read('/a during calendar x'): 'a during calendar x' says 'during', and a requirement has no",
+            ),
+        ],
+    )
+    def test_refuses_what_is_not_known_and_says_why(self, text: str, fault: str) -> None:
+        with pytest.raises(DefinitionError) as caught:
+            grant(text)
+        assert str(caught.value).startswith(fault)
+
+    @pytest.mark.parametrize("text", ["AlgebraDoc.read", "AlgebraDoc:/a", ""])
+    def test_refuses_another_form(self, text: str) -> None:
+        with pytest.raises(BadGrantError, match="write it as"):
+            grant(text)
 
 
 class TestGrant:
@@ -293,6 +448,21 @@ class TestImplies:
     def test_truth_table(self, held: Grant, required: Grant, answer: bool) -> None:
         assert implies(held, required) is answer
 
+    @given(grants, grants | templates)
+    def test_is_the_same_for_what_a_token_holds(self, held: Grant, required: Grant) -> None:
+        by_name = HeldGrant.of(held)
+        assert implies(by_name, required) == implies(held, required)
+        if not required.is_template:
+            assert implies(held, HeldGrant.of(required)) == implies(by_name, HeldGrant.of(required))
+            assert implies(held, HeldGrant.of(required)) == implies(held, required)
+
+    @pytest.mark.parametrize("scope", ["/a", "/**"])
+    def test_an_operation_that_is_not_known_implies_itself_alone(self, scope: str) -> None:
+        unknown = parse_grant(f"NobodyKnows.this:{scope}")
+        assert implies(unknown, parse_grant("NobodyKnows.this:/a"))
+        assert not implies(unknown, AlgebraDoc.read("/a"))
+        assert not implies(AlgebraOps.root("/**"), unknown)
+
     @given(grants | templates, grants | templates)
     def test_is_total_and_is_operation_and_scope(self, held: Grant, required: Grant) -> None:
         assert implies(held, required) == (
@@ -326,6 +496,25 @@ class TestParseGrant:
     def test_prints_what_it_read(self, text: str) -> None:
         assert str(parse_grant(text)) == text
 
+    @pytest.mark.parametrize(
+        ("text", "during"),
+        [
+            ("A.b:/c/** during mon-fri 09:00-17:00 Europe/London", "mon-fri 09:00-17:00 Europe/London"),
+            ("A.b:/c d/** during calendar during and not calendar x", "calendar during and not calendar x"),
+        ],
+    )
+    def test_with_a_limit_in_time(self, text: str, during: str) -> None:
+        grant = parse_grant(text)
+        assert grant.during == When.parse(during)
+        assert str(grant) == text
+        assert grant != replace(grant, during=None)
+
+    def test_no_scope_reads_as_a_limit(self) -> None:
+        for path in ("/a during b", "/a/x during", "/a during /b"):
+            with pytest.raises(BadGrantError, match="its scope says 'during'"):
+                HeldGrant("A.b", Scope.parse(path))
+        assert str(parse_grant("A.b:/during/duringb/b during1")) == "A.b:/during/duringb/b during1"
+
     def test_is_by_name(self) -> None:
         assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant.of(AlgebraDoc.read("/a/*"))
         assert parse_grant("AlgebraDoc.read:/a/*") == HeldGrant("AlgebraDoc.read", Scope.parse("/a/*"))
@@ -356,6 +545,10 @@ class TestParseGrant:
             ("FlightCap.report:", "does not start with '/'"),
             ("FlightCap.report:/UA*", "for a whole segment"),
             ("FlightCap.report:/{carrier}", "a '{'"),
+            ("FlightCap.report:/UA during mon-fry 09:00-17:00 UTC", "after 'during', 'mon-fry' is no day"),
+            ("FlightCap.report:/UA during ", "after 'during', it ends where"),
+            ("FlightCap.report:/UA during", "its scope says 'during'"),
+            ("FlightCap.report during ../..", "no ':'"),
         ],
     )
     def test_one_clear_line(self, text: str, fault: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream import Context
-from pf_stream.model.context import ANONYMOUS, parse_time_ms
+from pf_stream.model.context import parse_time_ms
 
 NOW_MS = 1_767_225_600_123
 EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - hypothesis takes a bound without a zone
@@ -18,7 +18,7 @@ EARLIEST = datetime(1900, 1, 1)  # noqa: DTZ001 - hypothesis takes a bound witho
 def context(offset: int = 5, **headers: bytes | None) -> Context:
     """The context of an intent at that offset, with these headers."""
     given: dict[str, Any] = {"ce_id": b"id-1", "ce_source": b"/s", "pf-context": b"secret", **headers}
-    return Context(ANONYMOUS, given, "t.intents", 2, offset, NOW_MS - 1_000, NOW_MS)
+    return Context(None, given, "t.intents", 2, offset, NOW_MS - 1_000, NOW_MS)
 
 
 def test_what_it_says() -> None:
@@ -33,6 +33,17 @@ def test_what_it_says() -> None:
 @pytest.mark.parametrize("time", [None, b"", b"yesterday", b"2025-06-01T12:00:00", b"\xff"])
 def test_without_a_time_of_its_own_the_records_is_taken(time: bytes | None) -> None:
     assert context(ce_time=time).time_ms == NOW_MS - 1_000
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (b"0001-01-01T00:00:00+23:59", datetime(1, 1, 1, tzinfo=UTC)),
+        (b"9999-12-31T23:59:59.5-23:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_no_datetime_holds_is_the_nearest(time: bytes, expected: datetime) -> None:
+    assert context(ce_time=time).time == expected
 
 
 def test_nothing_can_be_set() -> None:

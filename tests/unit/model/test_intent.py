@@ -30,7 +30,7 @@ class Write(Intent, name="docs.write", version=3, requires=DocCap.write("/{folde
     size: float = 0.0
 
 
-class Page(Intent, name="docs.page", requires=[DocCap.read("/**"), DocCap.write("/{book}")]):
+class Page(Intent, name="docs.page", requires=[DocCap.read("/shelf"), DocCap.write("/{book}")]):
     """Two key fields, one of them a number."""
 
     book: Annotated[str, Key]
@@ -73,10 +73,19 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
     assert spec.type == "docs.write.v3"
 
 
+@pytest.mark.parametrize("pattern", ["/", "/a", "/{name}", "/{name...}", "/a/{folder}/{name...}"])
+def test_one_resource_may_be_required_by_name_or_by_fields(pattern: str) -> None:
+    class Good(Intent, name="docs.good", requires=DocCap.read(pattern)):
+        name: Annotated[str, Key]
+        folder: str
+
+    assert Good.__intent__.requires == (DocCap.read(pattern),)
+
+
 def test_defaults() -> None:
     spec = Hit.__intent__
     assert (spec.version, spec.requires, spec.topic) == (1, (), "intents")
-    assert [str(grant) for grant in Page.__intent__.requires] == ["DocCap.read(/**)", "DocCap.write(/{book})"]
+    assert [str(grant) for grant in Page.__intent__.requires] == ["DocCap.read(/shelf)", "DocCap.write(/{book})"]
 
 
 class TestKeys:
@@ -115,6 +124,22 @@ class TestFaults:
         assert faults(requires=DocCap.read("/{kee}")) == [
             "requires DocCap.read(/{kee}), but has no field 'kee'; did you mean 'key'?"
         ]
+
+    @pytest.mark.parametrize(
+        ("pattern", "wildcard", "hole"),
+        [
+            ("/**", "**", "{field...}"),
+            ("/a/**", "**", "{field...}"),
+            ("/*/a", "*", "{field}"),
+            ("/{key}/**", "**", "{field...}"),
+        ],
+    )
+    def test_a_wildcard_that_nothing_fills(self, pattern: str, wildcard: str, hole: str) -> None:
+        (fault,) = faults(requires=[DocCap.read("/a"), DocCap.write(pattern)])
+        assert fault == (
+            f"requires DocCap.write({pattern}), but an intent is about one resource and nothing fills '{wildcard}': "
+            f"write a field of the intent in its place, such as {hole}, or name one resource"
+        )
 
     def test_a_field_that_is_no_text(self) -> None:
         with pytest.raises(DefinitionError) as caught:

@@ -59,7 +59,7 @@ def test_what_a_class_statement_says_is_its_spec() -> None:
         id="clock",
         state_type=Ticks,
         state=Ticks.__state__,
-        handlers=(HandlerSpec("also_tock", Tock.__intent__, None), HandlerSpec("tick", Tick.__intent__, None)),
+        handlers=(HandlerSpec("also_tock", Tock.__intent__, None, ()), HandlerSpec("tick", Tick.__intent__, None, ())),
     )
 
 

@@ -156,6 +156,9 @@ class TestStrictness:
             field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(3, field(1, field(2, b""))))),
             field(3, 3)
             + field(6, field(1, field(1, field(1, 27)) + field(3, field(1, field(3, field(1, 0) + field(1, 1)))))),
+            # a variable without a name
+            field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(2, field(1, 5) + field(2, field(1, 1024))))),
+            field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(2, field(1, 5) + field(2, field(1, 28))))),
             field(3, 3) + b"\x25\0\0\0\0",
             field(3, 3) + b"\x1b",
             b"\x18",

@@ -197,15 +197,15 @@ class TestNarrower:
         narrower = Narrower(verifier, ROOTS)
         other = Bounds(self.BOUNDS.capabilities, frozenset({"q"}), frozenset({"t"}))
         asked = [(text, bounds) for text in (token("ann"), token("bob")) for bounds in (self.BOUNDS, other)]
-        made = [narrower(*one) for one in asked]
+        made = [narrower(*one, NOW_MS) for one in asked]
         assert len(set(made)) == 4
-        assert [narrower(*one) for one in asked] == made, "each block has a key of its own: none is made twice"
+        assert [narrower(*one, NOW_MS) for one in asked] == made, "each block has a key of its own: none is made twice"
 
     def test_what_was_made_is_forgotten_with_its_token(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE, cache_bytes=40_000)
         narrower = Narrower(verifier, ROOTS)
         for number in range(50):
-            narrower(token(f"user {number}"), self.BOUNDS)
+            narrower(token(f"user {number}"), self.BOUNDS, NOW_MS)
         kept = [*verifier._accepted._young.items(), *verifier._accepted._old.items()]
         assert sum(_claims_size(text, claims) for text, claims in kept) <= 40_000
         assert any(self.BOUNDS in claims.notes for _, claims in kept)

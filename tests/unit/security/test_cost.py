@@ -36,6 +36,9 @@ BOMBS = {
     "wide join": numbers("f", 100) + "check if " + ", ".join(f"f($v{i})" for i in range(160)),
     "expression in a rule": 'g($r) <- request($o, $r), $r.matches("\\\\w\\\\w\\\\w\\\\w")',
     "join in a rule": numbers("f", 300) + "g($v0) <- " + join(4),
+    "join of times": "check if "
+    + " or ".join(f'during("calendar c{index}")' for index in range(99))
+    + "; check if during($a), during($b), during($c), during($d)",
     "join of requests": "check if " + ", ".join(f"request($o{index}, $r)" for index in range(8)),
     "head explosion": numbers("f", 40) + "g($a,$b,$c,$d) <- f($a),f($b),f($c),f($d)",
     "rules that feed rules": numbers("f", 9)
@@ -58,6 +61,7 @@ EVERYDAY = {
     "prefix": 'check if request($o, $r), $r.starts_with("/a")',
     "own expression": 'check if request($o, $r), $r.matches("^/a(/[A-Z]+)?$")',
     "any of": 'check if topic($t), {"q", "r", "s"}.contains($t); check if intent_type($t), $t.starts_with("t")',
+    "times": 'check if during("../.."), topic("q"); check if during($w), $w != "calendar nobody"',
     "small rule": 'team("x"); may($o) <- team($t), request($o, $r); check if may("A.read")',
     "some facts": numbers("f", 20) + "check if f($a), f($b), $a + $b == 30",
     "small closure": f"check if {array(10)}.any($a -> $a == 7)",

@@ -40,7 +40,7 @@ class TestEqualAnswers:
         token = case.token()
         answer = by_profile(case, token)
         event(f"granted: {answer}")
-        assert answer == by_authoriser(case, token)
+        assert answer == by_authoriser(case, biscuit(token))
 
     def test_the_cases_are_worth_it(self) -> None:
         """Both answers are common among them."""
@@ -56,7 +56,7 @@ class TestEqualAnswers:
         seen = claims(token)
         assert not seen.closed
         refusal = seen.refusal(IMPLIED_BY[case.required], case.resource, case.intent_type, case.topic, case.at_ms)
-        assert (refusal is None) == by_authoriser(case, token)
+        assert (refusal is None) == by_authoriser(case, biscuit(token))
         assert (refusal is None) == (more[1] and by_profile(case, case.token()))
 
 
@@ -74,6 +74,15 @@ INSIDE = [
     'check if request("A.read", $r), $r.matches("^/a/b$")',
     "check if false",
     'check if topic("q"); check if topic("q") or topic("r"); check if intent_type("t")',
+    'check if during("thu 00:00-00:01 UTC")',
+    'check if during("fri 00:00-00:01 UTC")',
+    'check if during("fri 00:00-00:01 UTC") or during("thu 00:00-00:01 UTC")',
+    'check if during(" thu  00:00-00:01 UTC")',
+    'check if during("some day") or during("not ../..")',
+    'check if during("some day") or during("../..")',
+    'check if during("calendar nobody")',
+    'check if during("calendar shop"); check if during("thu 00:00-00:01 UTC")',
+    'check if during("calendar shop"); check if during("not calendar shop")',
 ]
 
 OUTSIDE = [
@@ -125,6 +134,25 @@ OUTSIDE = [
     'check if request("A.read", $r), topic($t), $r.matches("^/a/b$")',
     'check if request("A.read", "/a/b") or true',
     "check if false or false",
+    "check if during($w)",
+    'check if during($w), $w.starts_with("thu")',
+    'check if during("../.."), true',
+    'check if during("../.."), during("not ../..")',
+    'check if during("../..", 1)',
+    'check if during("")',
+    "check if during(1)",
+    'check if during("../..") or topic("q")',
+    'check if topic("z") or during("../..")',
+    'check all during("../..")',
+    'reject if during("../..")',
+    'reject if during("not ../..")',
+    'check if during("../..") trusting previous',
+    'during("not ../.."); check if during("not ../..")',
+    'during("not ../..") <- topic($t); check if during("not ../..")',
+    'open("x") <- during("../.."); check if open("x")',
+    'open("x") <- during("not ../.."); check if open("x")',
+    'session("s")',
+    'attribute("a", "b")',
     'check if right("A.read", "/a/**")',
     'check if audience("flights")',
     'topic("q")',
@@ -133,9 +161,15 @@ OUTSIDE = [
 ]
 
 
+HOLDING = ["thu 00:00-00:01 UTC", " thu  00:00-00:01 UTC", "../..", "calendar shop"]
+"""Of the texts above, those that hold at ``NOW_MS``."""
+
+
 def judged(token: str, **request: object) -> bool:
     """What the authoriser says about reading /a/b with *token*."""
-    asked = {"intent_type": "t", "topic": "q", "at_ms": NOW_MS, **request}
+    said = "".join(map(biscuit(token).block_source, range(biscuit(token).block_count())))
+    during = [text for text in HOLDING if f'during("{text}")' in said]
+    asked = {"intent_type": "t", "topic": "q", "at_ms": NOW_MS, "during": during, **request}
     refusal = authorise(
         biscuit(token),
         [parse_grant("A.read:/a/**")],
@@ -226,6 +260,26 @@ class TestAuthority:
             ('pf(1); subject("%s"); audience("flights");' % ("a" * 257), "subject is not 1 to 256 characters"),
             (PLAIN + 'right("A.read");', "a right is not"),
             (PLAIN + 'right("A.read", "/a", 1);', "a right is not"),
+            (PLAIN + 'right("A.read", "/a", "some day");', "a right is not"),
+            (PLAIN + 'right("A.read", "/a", "../..", "../..");', "a right is not"),
+            (PLAIN + 'right("A.read", "/a during b");', "a right is not"),
+            (PLAIN + 'session("a"); session("a");', "says session twice"),
+            (PLAIN + 'session("");', "session is not 1 to 256 characters"),
+            (PLAIN + "issued(2026-01-01T00:00:00Z); issued(2026-01-01T00:00:00Z);", "says issued twice"),
+            (PLAIN + "issued(1);", "issued is not a date"),
+            (PLAIN + 'authenticated("2026-01-01T00:00:00Z");', "authenticated is not a date"),
+            (PLAIN + 'attribute("a", "b"); attribute("a", "c");', "says the attribute 'a' twice"),
+            (PLAIN + 'attribute("a");', "an attribute is not"),
+            (PLAIN + 'attribute("a", 1);', "an attribute is not"),
+            (PLAIN + 'attribute("", "a");', "an attribute is not"),
+            (PLAIN + 'attribute("a", "b\\n");', "an attribute is not"),
+            (PLAIN + "".join(f'attribute("a{n}", "b");' for n in range(33)), "more than 32 attributes"),
+            (PLAIN + 'during("../..");', "says during, which only the verifier may say"),
+            (PLAIN + "during($t) <- topic($t);", "derives during by a rule"),
+            (PLAIN + "session($t) <- topic($t);", "derives session by a rule"),
+            (PLAIN + 'attribute("a", $t) <- topic($t);', "derives attribute by a rule"),
+            (PLAIN + "issued($t) <- time($t);", "derives issued by a rule"),
+            (PLAIN + "authenticated($t) <- time($t);", "derives authenticated by a rule"),
             (PLAIN + 'right("A.read", 1);', "a right is not"),
             (PLAIN + 'right("read", "/a");', "a right is not"),
             (PLAIN + 'right("A.read", "a");', "a right is not"),
@@ -249,6 +303,18 @@ class TestAuthority:
     def test_says_who_for_whom_and_where(self) -> None:
         seen = claims(issue(PLAIN + 'tenant("acme");' + ENDS))
         assert (seen.subject, seen.tenant, seen.audience) == ("alice", "acme", "flights")
+
+    def test_says_what_else_the_issuer_knows(self) -> None:
+        more = 'session("s"); attribute("a", "b"); attribute("c", "d");'
+        dates = "issued(2026-01-01T00:00:00Z); authenticated(2025-12-31T23:59:59Z);"
+        seen = claims(issue(PLAIN + more + dates + ENDS))
+        assert seen.closed
+        assert (seen.session, seen.attributes) == ("s", {"a": "b", "c": "d"})
+        assert (seen.issued_ms, seen.authenticated_ms) == (NOW_MS, NOW_MS - 1000)
+        plain = claims(issue(PLAIN + ENDS))
+        assert (plain.session, plain.attributes, plain.issued_ms, plain.authenticated_ms) == (None, {}, None, None)
+        with pytest.raises(TypeError):
+            plain.attributes["a"] = "b"  # type: ignore[index]
 
 
 class TestInjection:
@@ -278,6 +344,7 @@ class TestLaterBlocksCannotWiden:
             "right($o, $r) <- request($o, $r);",
             'request("A.read", "/a/b");',
             'audience("flights"); subject("root"); pf(1); pf(2);',
+            'right("A.admin", "/**", "../.."); during("../.."); check if during("../..");',
             'trusting previous; right("A.admin", "/**") <- pf(1);',
         ],
     )
@@ -286,6 +353,16 @@ class TestLaterBlocksCannotWiden:
         assert seen.subject == "alice"
         assert code(seen.refusal(frozenset({"A.admin"}), "/a/b", "t", "q", NOW_MS)) == "insufficient_capabilities"
         assert code(seen.refusal(frozenset({"A.read"}), "/z", "t", "q", NOW_MS)) == "insufficient_capabilities"
+
+    def test_nor_make_a_time_hold(self) -> None:
+        limited = 'right("A.read", "/z", "not ../.."); check if during("fri 00:00-00:01 UTC") or during("../..");'
+        token = append(issue(PLAIN + ENDS + limited), 'during("not ../.."); during("fri 00:00-00:01 UTC");')
+        seen = claims(token)
+        assert seen.refusal(frozenset({"A.read"}), "/a/b", "t", "q", NOW_MS) is None
+        assert code(seen.refusal(frozenset({"A.read"}), "/z", "t", "q", NOW_MS)) == "not_now"
+        closing = 'check if during("fri 00:00-00:01 UTC");'
+        late = claims(append(issue(PLAIN + ENDS + closing), 'during("fri 00:00-00:01 UTC");'))
+        assert code(late.refusal(frozenset({"A.read"}), "/a/b", "t", "q", NOW_MS)) == "not_now"
 
     def test_nor_make_an_earlier_check_hold(self) -> None:
         token = append(issue(PLAIN + ENDS + 'check if topic("q"); check if role("x");'), 'topic("q"); role("x");')

@@ -61,7 +61,7 @@ def test_it_agrees_with_the_readers_proper() -> None:
     @given(st.randoms(use_true_random=False))
     def check(rng: Random) -> None:
         blocks = sealed(random_case(rng).token())
-        assert read_shorthand(blocks) in {None, proper(blocks)}
+        assert read_shorthand(blocks) in (None, proper(blocks))
 
     check()
 
@@ -132,7 +132,7 @@ def test_it_agrees_about_what_others_write(more: str) -> None:
         append(issue(PLAIN + ENDS), more),
         append(NARROW, more),
     ):
-        assert read_shorthand(sealed(token)) in {None, proper(sealed(token))}
+        assert read_shorthand(sealed(token)) in (None, proper(sealed(token)))
 
 
 def test_a_block_of_a_third_party_is_not_ours_to_read() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pf_stream.errors import DefinitionError
 from pf_stream.model.capability import Capability, Grant, HeldGrant, operation, parse_grant
 from pf_stream.model.scope import Scope
+from pf_stream.model.when import BadWhenError, When, weekly
 from pf_stream.security import MAX_BLOCKS, SigningKey, TokenError, TrustRoots, attenuate, describe, mint
 from pf_stream.security.envelope import Envelope, to_base64url
 from pf_stream.security.profile import FOREVER_MS, LONGEST_NAME
@@ -54,6 +55,22 @@ class TestMint:
         assert says.capabilities == (parse_grant("TokenCap.read:/a/**"), parse_grant("UnknownCap.x:/b"))
         assert (says.intent_types, says.topics, says.narrowed_to) == (frozenset("tu"), frozenset("q"), ())
         assert (says.not_before_ms, says.expires_ms) == (0, NOW_MS + 900_000)
+        assert says.in_profile
+        assert (says.issued_ms, says.authenticated_ms, says.session, says.attributes) == (NOW_MS, None, None, {})
+        assert says.during == ()
+
+    def test_says_what_the_issuer_knows(self) -> None:
+        more = {"session": "s", "attributes": {"a": "b", "c": 'd"'}, "authenticated_ms": NOW_MS - 1}
+        says = describe(made(**more, now_ms=NOW_MS + 999))
+        assert (says.session, says.attributes, says.in_profile) == ("s", {"a": "b", "c": 'd"'}, True)
+        assert (says.issued_ms, says.authenticated_ms) == (NOW_MS, NOW_MS - 1000), "rounded down"
+
+    def test_says_when(self) -> None:
+        office, night = When.parse("mon-fri 09:00-17:00 UTC"), weekly("daily", "22:00", "04:00", zone="UTC")
+        limited = parse_grant("TokenCap.read:/a/** during calendar office")
+        says = describe(made(during=[" mon-fri 09:00-17:00 UTC", night, office], capabilities=[limited]))
+        assert says.during == ((office, night),)
+        assert says.capabilities == (limited,)
         assert says.in_profile
 
     @settings(deadline=None, max_examples=50)
@@ -104,6 +121,12 @@ class TestMint:
             ({"tenant": ""}, "the tenant must have"),
             ({"intent_types": [""]}, "a intent_type must have"),
             ({"topics": ["\0"]}, "a topic must have"),
+            ({"session": ""}, "the session must have"),
+            ({"attributes": {"": "a"}}, "an attribute's key must have"),
+            ({"attributes": {"a": "\n"}}, "the attribute 'a' must have"),
+            ({"attributes": {str(n): "a" for n in range(33)}}, "33 attributes, and 32 are the most"),
+            ({"authenticated_ms": -1}, "before 1970"),
+            ({"during": []}, "the list of times is empty"),
             ({"intent_types": []}, "the list of intent_types is empty"),
             ({"topics": []}, "the list of topics is empty"),
             ({"capabilities": [HeldGrant("A.b", Scope.parse("/" + "x" * 9000))]}, "8192 are the most"),
@@ -117,6 +140,10 @@ class TestMint:
     def test_a_template_cannot_be_held(self) -> None:
         with pytest.raises(DefinitionError, match="template"):
             made(capabilities=[TokenCap.read("/{x}")])
+
+    def test_a_time_is_one(self) -> None:
+        with pytest.raises(BadWhenError, match="'some' is no day"):
+            made(during=["some 09:00-17:00 UTC"])
 
     def test_without_capabilities(self) -> None:
         assert describe(made(capabilities=[])).capabilities == ()
@@ -133,6 +160,7 @@ class TestAttenuate:
             intent_types=["t"],
             topics=["q"],
             expires_ms=NOW_MS + 1999,
+            during=["calendar b", "calendar a"],
         )
         info = describe(narrow)
         assert info.blocks == 2
@@ -141,6 +169,14 @@ class TestAttenuate:
         assert info.narrowed_to == ((parse_grant("TokenCap.read:/a/*"), parse_grant("TokenCap.read:/a")),)
         assert (info.intent_types, info.topics) == (frozenset("t"), frozenset("q"))
         assert info.expires_ms == NOW_MS + 1000
+        assert info.during == ((When.parse("calendar b"), When.parse("calendar a")),)
+
+    def test_what_is_requested_has_no_time(self) -> None:
+        with pytest.raises(TokenError, match="what is requested has no time; pass the time as during"):
+            attenuate(made(), ROOTS, capabilities=[parse_grant("A.b:/ during ../..")])
+
+    def test_by_a_time_alone(self) -> None:
+        assert describe(attenuate(made(), ROOTS, during=["../.."])).blocks == 2
 
     def test_a_later_end_or_a_wider_grant_changes_nothing(self) -> None:
         wider = attenuate(
@@ -167,7 +203,9 @@ class TestAttenuate:
         with pytest.raises(TokenError, match="nothing to narrow"):
             attenuate(made(), ROOTS)
 
-    @pytest.mark.parametrize("more", [{"topics": []}, {"intent_types": []}, {"topics": [""]}, {"expires_ms": -1}])
+    @pytest.mark.parametrize(
+        "more", [{"during": []}, {"topics": []}, {"intent_types": []}, {"topics": [""]}, {"expires_ms": -1}]
+    )
     def test_bounds_are_bounds(self, more: dict[str, object]) -> None:
         with pytest.raises(TokenError):
             attenuate(made(), ROOTS, **more)  # type: ignore[arg-type]
@@ -204,6 +242,11 @@ class TestDescribe:
     def test_does_not_verify(self) -> None:
         forged = mint(SigningKey.generate(9), subject="mallory", audience="x", capabilities=[], now_ms=NOW_MS)
         assert (describe(forged).subject, describe(forged).kid) == ("mallory", 9)
+
+    def test_of_a_time_that_cannot_be_read(self) -> None:
+        """It never holds."""
+        info = describe(append(made(), 'check if during("some day") or during("../.."); check if during("some day")'))
+        assert (info.during, info.in_profile) == (((When.parse("../.."),), ()), True)
 
     def test_of_an_open_token_says_so(self) -> None:
         assert not describe(append(made(), "check if true")).in_profile

@@ -3,12 +3,15 @@
 import re
 import traceback
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.model.capability import parse_grant
+from pf_stream.model.when import Calendar, When, weekly
 from pf_stream.security import (
     MAX_BLOCKS,
     MAX_TOKEN_BYTES,
@@ -25,6 +28,7 @@ from pf_stream.security.envelope import Envelope, to_base64url
 from pf_stream.security.verify import _claims_size
 from tests.unit.security.cases import (
     AUDIENCE,
+    CALENDARS,
     ENDS,
     KEY,
     NOW_MS,
@@ -128,6 +132,124 @@ class TestTime:
         seen = claims(append(issue(PLAIN), "check if true"))
         assert code(seen.refusal(READ, "/a", "t", "q", 2**62)) == "undecidable"
         assert code(seen.refusal(READ, "/a", "t", "q", -1)) == "token_not_yet_valid"
+
+
+READS = frozenset({"A.read"})
+HOURS = "thu 00:00-00:01 UTC"
+MINUTE_MS = 60_000
+
+
+class TestDuring:
+    """Limits to times of the day, days and calendars; the first minute of ``NOW_MS`` is in ``HOURS``."""
+
+    def test_a_check_is_half_open_to_the_millisecond(self) -> None:
+        seen = claims(minted(during=[HOURS]))
+        assert (seen.closed, seen.timed, seen.during) == (True, True, ((When.parse(HOURS),),))
+        edges = (NOW_MS - 1, NOW_MS, NOW_MS + MINUTE_MS - 1, NOW_MS + MINUTE_MS)
+        assert [code(seen.refusal(READ, "/a", "t", "q", at)) for at in edges] == ["not_now", None, None, "not_now"]
+        assert [code(seen.misuse("t", "q", at)) for at in edges] == ["not_now", None, None, "not_now"]
+        assert [code(seen.untimely(at)) for at in edges] == ["not_now", None, None, "not_now"]
+
+    def test_one_alternative_and_every_check_must_hold(self) -> None:
+        either = minted(during=["not ../..", HOURS])
+        assert claims(either).refusal(READ, "/a", "t", "q", NOW_MS) is None
+        both = attenuate(either, ROOTS, during=["not ../.."])
+        assert code(claims(both).refusal(READ, "/a", "t", "q", NOW_MS)) == "not_now"
+
+    def test_a_right_counts_only_while_it_holds(self) -> None:
+        held = [parse_grant(f"A.read:/a/** during {HOURS}"), parse_grant("A.read:/a/b"), parse_grant("A.admin:/c")]
+        seen = claims(minted(capabilities=held))
+        assert (seen.closed, seen.timed, seen.during) == (True, True, ())
+        for at_ms, expected in ((NOW_MS, None), (NOW_MS + MINUTE_MS, "not_now")):
+            assert code(seen.refusal(READS, "/a", "t", "q", at_ms)) == expected
+            assert seen.refusal(READS, "/a/b", "t", "q", at_ms) is None
+            assert seen.refusal(READ, "/c", "t", "q", at_ms) is None
+            assert code(seen.refusal(READS, "/z", "t", "q", at_ms)) == "insufficient_capabilities"
+            assert seen.misuse("t", "q", at_ms) is None
+
+    def test_without_any_the_time_says_nothing(self) -> None:
+        assert not claims(TOKEN).timed
+        assert claims(TOKEN).untimely(0) is None
+
+    def test_that_it_has_expired_says_more(self) -> None:
+        for token in (minted(during=[HOURS]), minted(capabilities=[parse_grant(f"A.read:/a during {HOURS}")])):
+            assert code(claims(token).refusal(READ, "/a", "t", "q", END_MS)) == "token_expired"
+        assert code(claims(minted(during=[HOURS])).misuse("t", "q", END_MS)) == "token_expired"
+
+    def test_the_reason_names_the_rule_and_what_is_wrong_with_it(self) -> None:
+        token = append(TOKEN, 'check if during("some day") or during("calendar nobody and calendar shop")')
+        refusal = claims(token).refusal(READ, "/a", "t", "q", NOW_MS)
+        assert refusal == Refusal(
+            "not_now",
+            "the token allows it only during 'some day' or 'calendar nobody and calendar shop'; 'some day' cannot be read; "
+            "there is no calendar 'nobody' here",
+        )
+        right = claims(minted(capabilities=[parse_grant("A.read:/a during not ../..")]))
+        refusal = right.refusal(READ, "/a", "t", "q", NOW_MS)
+        assert refusal == Refusal("not_now", "the token allows it only during 'not ../..'")
+        long = claims(append(TOKEN, "check if during({text})", {"text": "x\n" * 400}))
+        refusal = long.refusal(READ, "/a", "t", "q", NOW_MS)
+        assert refusal is not None
+        assert len(refusal.reason) < 500
+        assert "\n" not in refusal.reason
+
+    def test_calendars_are_the_verifiers(self) -> None:
+        token = minted(during=["calendar shop"]).encode()
+        for calendars, expected in ((CALENDARS, None), ({}, "not_now")):
+            seen = Verifier(ROOTS, AUDIENCE, calendars=calendars).verify(token)
+            assert isinstance(seen, Claims)
+            assert code(seen.refusal(READ, "/a", "t", "q", NOW_MS)) == expected
+
+    @pytest.mark.parametrize("right", ["A.read:/a", f"A.read:/a during {HOURS}"])
+    def test_of_an_open_token(self, right: str) -> None:
+        token = append(minted(capabilities=[parse_grant(right)], during=[HOURS]), "check if true")
+        seen = claims(token)
+        assert (seen.closed, seen.timed) == (False, True)
+        assert seen.refusal(READ, "/a", "t", "q", NOW_MS) is None
+        assert code(seen.refusal(READ, "/a", "t", "q", NOW_MS + MINUTE_MS)) == "not_now"
+
+    def test_a_time_is_read_as_it_is_written(self) -> None:
+        """Another issuer need not write the canonical text, closed or open."""
+        source = PLAIN + 'right("A.read", "/z", "mon-sun 00:00-00:01  UTC");' + ENDS
+        for token in (issue(source), append(issue(source), "check if true")):
+            assert claims(token).refusal(READ, "/z", "t", "q", NOW_MS) is None
+            assert code(claims(token).refusal(READ, "/z", "t", "q", NOW_MS + MINUTE_MS)) == "not_now"
+
+
+class TestScenarios:
+    """What may be done to files when: the rules of business hours and maintenance, as a token."""
+
+    DURING: Final = "thu 09:00-17:00 UTC and not calendar maintenance"
+    DAY: Final = {"maintenance": Calendar([weekly("daily", "16:00", "18:00", zone="UTC")], "UTC")}
+
+    @pytest.mark.parametrize(
+        ("time", "allowed"),
+        [
+            ("08:59:59.999", "read"),
+            ("09:00:00.000", "read write delete"),
+            ("15:59:59.999", "read write delete"),
+            ("16:00:00.000", "read write"),
+            ("16:59:59.999", "read write"),
+            ("17:00:00.000", "read"),
+        ],
+    )
+    def test_operations_in_business_hours(self, time: str, allowed: str) -> None:
+        """S29, S33, S56: reading always, writing in hours, deleting in hours and not in maintenance."""
+        held = (
+            "FileCap.read:/**",
+            "FileCap.write:/** during mon-fri 09:00-17:00 UTC",
+            f"FileCap.delete:/** during {self.DURING}",
+        )
+        token = minted(capabilities=list(map(parse_grant, held)), lifetime_s=86_400.0)
+        seen = Verifier(ROOTS, AUDIENCE, calendars=self.DAY).verify(token.encode())
+        assert isinstance(seen, Claims)
+        at_ms = round(datetime.fromisoformat(f"2026-01-01T{time}Z").timestamp() * 1000)
+        told = {
+            name: code(seen.refusal(frozenset({f"FileCap.{name}"}), "/x", "t", "q", at_ms))
+            for name in ("read", "write", "delete")
+        }
+        assert [name for name, refusal in told.items() if refusal is None] == allowed.split()
+        assert set(told.values()) <= {None, "not_now"}
 
 
 class TestDecision:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pf_stream.errors import ConfigurationError, NotFoundError
+from pf_stream.model import Grant, family
 from pf_stream.topology import Fault, TopologyFile, TopologyFileError, read_topology_file
 from tests.unit.topology.conftest import FLIGHTS, Folder
 
@@ -66,9 +67,13 @@ SHAPES = {
         "name: pings\nreactor:\n  - MODULE:Watcher\nreactors: [MODULE:Watcher]\n",
         (2, "reactor", "there is no field 'reactor'; did you mean 'reactors'?"),
     ),
+    "number for a field": (
+        "name: pings\n7: x\nreactors: [MODULE:Watcher]\n",
+        (2, "[7]", "there is no field 7; known: "),
+    ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: emits, guarantee, internal, name,"),
+        (4, "trust_roots", "there is no field 'trust_roots'; known: calendars, capabilities, emits, guarantee,"),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -116,6 +121,30 @@ SHAPES = {
         GOOD + "guarantee: exactly_once\n",
         (4, "guarantee", "found 'exactly_once', a text; allowed: effectively_once or transactional"),
     ),
+    "families in a list": (
+        GOOD + "capabilities: [FileCap]\n",
+        (4, "capabilities", "found a list; allowed: families such as FileCap, each with its operations"),
+    ),
+    "operations in a list": (
+        GOOD + "capabilities:\n  FileCap:\n    - read\n",
+        (5, "capabilities.FileCap", "found a list; allowed: operations such as read, each with a list"),
+    ),
+    "nothing for what is implied": (
+        GOOD + "capabilities:\n  FileCap:\n    read:\n",
+        (6, "capabilities.FileCap.read", "found nothing; allowed: a list of operations that it implies, such as []"),
+    ),
+    "text for what is implied": (
+        GOOD + "capabilities:\n  FileCap:\n    read: []\n    write: read\n",
+        (7, "capabilities.FileCap.write", "found 'read', a text; allowed: a list of operations"),
+    ),
+    "number for an operation": (
+        GOOD + "capabilities:\n  FileCap:\n    write:\n      - 7\n",
+        (7, "capabilities.FileCap.write[0]", "found 7, a number; allowed: an operation such as read, or OtherCap.read"),
+    ),
+    "number for a family": (
+        GOOD + "capabilities:\n  7:\n    read: []\n",
+        (5, "capabilities[7]", "found 7, a number; allowed: a name such as FileCap or read"),
+    ),
     "fraction": (GOOD + "partitions: 1.5\n", (4, "partitions", "1.5, a fraction; allowed: a whole number")),
 }
 
@@ -159,9 +188,17 @@ YAML = {
     "no YAML": ("name: pings\nreactors: [MODULE:Watcher\n", (3, "", "no YAML: while parsing a flow sequence")),
     "a tab": ("name: pings\n\treactors: 1\n", (2, "", "no YAML: ")),
     "the same field twice": ("name: pings\nname: pongs\n", (2, "", 'found duplicate key "name"')),
-    "empty": ("", (1, "", "found nothing; allowed: a mapping with the fields name, reactors, namespace,")),
+    "empty": (
+        "",
+        (
+            1,
+            "",
+            "found nothing; allowed: a mapping with the fields name, capabilities, calendars, reactors, requires, namespace,",
+        ),
+    ),
     "a list": ("- name: pings\n", (1, "", "found a list; allowed: a mapping")),
     "two documents": (GOOD + "---\nname: b\n", (4, "", "no YAML: ")),
+    "a tag that lies": (GOOD + "partitions: !!int four\n", (1, "", "no YAML: invalid literal")),
     "a control character": ("name: \x01\n", (1, "", "no YAML: ")),
 }
 
@@ -200,6 +237,18 @@ class TestFaults:
             (10, "partitions"),
         ]
 
+    def test_a_topic_of_an_emitted_type_is_known_whatever_else_is_wrong(self, folder: Folder) -> None:
+        (fault,) = faults(folder, GOOD + "emits: [MODULE:Pong]\ninternal: [pongs]\nversion: 0\n")
+        assert fault.field == "version"
+
+    def test_types_that_are_emitted_and_do_not_go_together(self, folder: Folder) -> None:
+        name = folder.add(
+            "from typing import Annotated\nfrom pf_stream import PUBLIC, Intent, Key\n"
+            "class Pong(Intent, name='pong', topic='pongs', requires=PUBLIC):\n    host: Annotated[str, Key]\n"
+        )
+        (fault,) = faults(folder, GOOD + f"version: 1\nemits: [MODULE:Pong, {name}:Pong]\n")
+        assert (fault.line, fault.field, fault.text) == (5, "emits", "Pong and Pong are both pong.v1")
+
     def test_a_fault_that_follows_from_another_is_not_told(self, folder: Folder) -> None:
         # pongs is unknown only because Echo is.
         (fault,) = faults(folder, "name: pings\nreactors:\n  - MODULE:Watcher\n  - MODULE:Ecco\ninternal: [pongs]\n")
@@ -214,6 +263,129 @@ class TestFaults:
         assert first.startswith(f"{path}:1: name: name 'Pings' must be")
         assert second == f"{path}:3: partitions: partitions must be 1 or more, not 0"
         assert caught.value.code == "bad_topology_file"
+
+
+FAMILIES = "name: pings\nreactors: [MODULE:Watcher]\ncapabilities:\n"
+
+
+class TestCapabilities:
+    def test_are_known_before_the_modules_are_imported(self, folder: Folder) -> None:
+        name = folder.add(
+            "from typing import Annotated\n"
+            "from pf_stream import Intent, Key, Reactor, State, on\n"
+            "from pf_stream.model import family, grant\n"
+            f"Cap = family('{folder.module}Cap')\n"
+            f"class Ping(Intent, name='ping', requires=grant('{folder.module}Cap.read:/{{host}}')):\n"
+            "    host: Annotated[str, Key]\n"
+            "class Seen(State):\n"
+            "    pass\n"
+            "class Watcher(Reactor[Seen], id='watcher'):\n"
+            "    @on\n"
+            "    def pinged(self, intent: Ping, state: Seen, ctx: object) -> None: ...\n"
+        )
+        path = folder.write(
+            f"name: pings\nreactors: [{name}:Watcher]\n"
+            "capabilities:\n  MODULECap:\n    write: [read, MODULELog.note]\n    read: []\n  MODULELog: {note: []}\n"
+        )
+        (spec,) = read_topology_file(path).intents
+        (grant,) = spec.requires
+        assert isinstance(grant, Grant)
+        assert str(grant) == f"{folder.module}Cap.read(/{{host}})"
+        assert grant.operation.implied_by == {f"{folder.module}Cap.{short}" for short in ("read", "write")}
+        assert [op.name for op in family(f"{folder.module}Cap").__operations__["write"].implies] == [
+            f"{folder.module}Cap.read",
+            f"{folder.module}Log.note",
+        ]
+        assert read_topology_file(path).intents == (spec,), "it may be read again"
+
+    @pytest.mark.parametrize(
+        ("families", "expected"),
+        [
+            (
+                "  MODULECap:\n    read: []\n    write:\n      - read\n      - raed\n",
+                (
+                    8,
+                    ".write[1]",
+                    "write implies 'raed', but operation 'MODULECap.raed' is not known; did you mean 'read'?",
+                ),
+            ),
+            (
+                "  MODULECap:\n    note: [MODULEVlog.note]\n  MODULEVlogs: {note: []}\n",
+                (5, ".note[0]", "but capability family 'MODULEVlog' is not known; did you mean 'MODULEVlogs'?"),
+            ),
+            (
+                "  MODULECap:\n    note: [MODULEDiary.nte]\n  MODULEDiary: {note: []}\n",
+                (5, ".note[0]", "operation 'MODULEDiary.nte' is not known; did you mean 'note'?"),
+            ),
+            (
+                "  MODULECap: {a: [], b: [MODULECap.c]}\n",
+                (4, ".b[0]", "operation 'MODULECap.c' is not known; known: a, b"),
+            ),
+            ("  MODULECap: {}\n", (4, "", "has no operations; declare at least one, such as read")),
+            ("  MODULECap:\n    re-ad: []\n", (5, ".re-ad", "the name cannot be written into a token")),
+            (
+                "  MODULECap:\n    a: [b]\n    b: [c]\n    c: [a]\n",
+                (
+                    4,
+                    "",
+                    "implication runs in a circle: MODULECap.a -> MODULECap.b -> MODULECap.c -> MODULECap.a; remove",
+                ),
+            ),
+        ],
+    )
+    def test_one_fault_with_line_and_field(self, folder: Folder, families: str, expected: tuple[int, str, str]) -> None:
+        line, field, said = expected
+        (fault,) = faults(folder, FAMILIES + families)
+        assert (fault.line, fault.field) == (line, f"capabilities.{folder.module}Cap{field}")
+        assert said.replace("MODULE", folder.module) in fault.text
+
+    def test_all_faults_in_one_go_but_none_that_follows_from_another(self, folder: Folder) -> None:
+        found = faults(
+            folder,
+            "name: Pings\n"
+            "reactors: [nowhere_at_all:Watcher]\n"  # it may be that it fails for want of the families
+            "capabilities:\n"
+            "  MODULECap:\n"
+            "    a: [MODULELog.note]\n"  # 5: it is only unknown because of line 9
+            "    b: [x]\n"  # 6
+            "    c: [y]\n"  # 7
+            "  MODULELog:\n"
+            "    note: [z]\n",  # 9
+        )
+        assert [(fault.line, fault.field.removeprefix(f"capabilities.{folder.module}")) for fault in found] == [
+            (1, "name"),
+            (6, "Cap.b[0]"),
+            (7, "Cap.c[0]"),
+            (9, "Log.note[0]"),
+        ]
+
+    def test_families_do_not_imply_each_other(self, folder: Folder) -> None:
+        (fault,) = faults(
+            folder, FAMILIES + "  MODULEa: {x: [MODULEb.x]}\n  MODULEb: {x: [MODULEc.x]}\n  MODULEc: {x: [MODULEa.x]}\n"
+        )
+        assert (fault.line, fault.field) == (3, "capabilities")
+        a, b, c = (f"{folder.module}{letter}" for letter in "abc")
+        circles = [" -> ".join(circle) for circle in ((a, b, c, a), (b, c, a, b), (c, a, b, c))]
+        assert fault.text in {
+            f"families imply operations of each other: {circle}; remove one step, or make them one family"
+            for circle in circles
+        }
+
+    def test_one_name_has_one_meaning_in_file_and_module(self, folder: Folder) -> None:
+        declared = f"from pf_stream import Capability, operation\nclass {folder.module}Cap(Capability):\n    read = operation()\n"
+        watcher = f"from {folder.module} import Watcher\n"
+        same, other = (
+            folder.add(declared + watcher, "same"),
+            folder.add(declared + "    write = operation()\n" + watcher, "other"),
+        )
+        families = "capabilities:\n  MODULECap: {read: []}\n"
+        assert read_topology_file(folder.write(f"name: pings\nreactors: [{same}:Watcher]\n{families}")).name == "pings"
+        (fault,) = faults(folder, f"name: pings\nreactors: [{other}:Watcher]\n{families}")
+        assert (fault.line, fault.field) == (2, "reactors[0]")
+        assert f"another family is called {folder.module}Cap and has other operations" in fault.text
+        (fault,) = faults(folder, FAMILIES + "  MODULECap: {write: []}\n")
+        assert (fault.line, fault.field) == (4, f"capabilities.{folder.module}Cap")
+        assert f"another family is called {folder.module}Cap and has other operations" in fault.text
 
 
 class TestModules:

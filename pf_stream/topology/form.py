@@ -1,0 +1,178 @@
+"""What a topology file may say, and the words for what is not allowed."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import ErrorDetails
+
+from pf_stream.model._names import nearest
+from pf_stream.model.service import MAX_KID
+from pf_stream.model.topology import Guarantee
+
+__all__ = ["CalendarForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
+
+Where: TypeAlias = tuple[str | int, ...]
+"""Place of a field: the keys and indexes that lead to it."""
+
+_KEY: Final = "[key]"
+"""How pydantic ends the place of a fault that is in the key itself."""
+_TEXT, _MAPPING, _LIST = "<text>", "<mapping>", "<list>"
+"""What pydantic puts into the place of a fault behind an item that may have several forms: the one that it has."""
+
+
+def _form(item: object) -> str:
+    return _MAPPING if isinstance(item, Mapping) else _LIST if isinstance(item, list) else _TEXT
+
+
+def _day(item: object) -> object:
+    return date.fromisoformat(item) if isinstance(item, str) else item
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class CalendarForm(_Form):
+    """A calendar."""
+
+    zone: str
+    """IANA name of the zone whose days the holidays are."""
+    open: list[str] = Field(min_length=1)
+    """When it is open: whenever one of these times is, each such as ``mon-fri 09:00-17:00 Europe/London``."""
+    holidays: list[Annotated[date, BeforeValidator(_day)]] = []
+    """Days on which it is closed."""
+
+
+class ServiceForm(_Form):
+    """A reactor that emits under an identity of its own instead of its callers'."""
+
+    reactor: str
+    """Its class, ``module:Class``."""
+    as_: Literal["service"] = Field(alias="as")
+    """What it is."""
+    key: int = Field(ge=0, le=MAX_KID)
+    """The kid of the key that signs for it; the worker gets the file by ``--service-key``."""
+    grants: list[str] = Field(min_length=1)
+    """What it may do, each ``Family.operation:/scope``."""
+
+
+_Reactor: TypeAlias = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[ServiceForm, Tag(_MAPPING)], Discriminator(_form)
+]
+_Requirement: TypeAlias = Annotated[
+    Annotated[str, Tag(_TEXT)] | Annotated[list[str], Field(min_length=1), Tag(_LIST)], Discriminator(_form)
+]
+
+
+class TopologyFile(_Form):
+    """What a topology file may say."""
+
+    name: str
+    """Name of the application: its consumer group, and the first part of its changelogs."""
+    capabilities: dict[str, dict[str, list[str]]] = {}
+    """Families of operations, each operation with those that it implies: of its family, or ``OtherCap.operation``."""
+    calendars: dict[str, CalendarForm] = {}
+    """Calendars that requirements and tokens may name."""
+    reactors: list[_Reactor] = Field(min_length=1)
+    """Reactor classes, each ``module:Class``, or the mapping of a service."""
+    requires: dict[str, Annotated[list[_Requirement], Field(min_length=1)]] = {}
+    """By an intent's name, what is required beside what the type and its handlers require; of a list in it, one is enough."""
+    namespace: str | None = None
+    """First part of topic names; the topology's name if not given."""
+    internal: list[str] = []
+    """Topics within the namespace that only this topology writes."""
+    emits: list[str] = []
+    """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
+    replies: list[str] = []
+    """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
+    partitions: int = 4
+    """Partitions of each topic that ``pf topics create`` makes."""
+    version: int = 1
+    """The topology's own version, which its changelogs keep and messages show."""
+    retired: list[str] = []
+    """Ids of reactors that it had before, whose state is kept."""
+    guarantee: Guarantee = "effectively_once"
+    """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
+
+
+_ALLOWED: Final = {
+    "name": "a text such as flights",
+    "capabilities": "families such as FileCap, each with its operations",
+    "capabilities.*": "operations such as read, each with a list of those that it implies",
+    "capabilities.*.*": "a list of operations that it implies, such as [] or [read]",
+    "capabilities.*.*.*": "an operation such as read, or OtherCap.read",
+    "calendars": "calendars such as office, each with zone, open and holidays",
+    "calendars.*": "a mapping with zone, open and, if there are any, holidays",
+    "calendars.*.zone": "an IANA name such as Europe/London",
+    "calendars.*.open": "a list of times such as mon-fri 09:00-17:00 Europe/London",
+    "calendars.*.holidays": "a list of days such as 2026-12-25",
+    "reactors": "a list of module:Class",
+    "reactors.*": "module:Class, or a mapping with reactor, as, key and grants",
+    "reactors.*.reactor": "a text, module:Class",
+    "reactors.*.as": "service",
+    "reactors.*.key": f"the kid of the key that signs for it, 0 to {MAX_KID}",
+    "reactors.*.grants": "a list of grants such as AirportCap.count:/**",
+    "requires": "names of intents such as flights.departed, each with a list of requirements",
+    "requires.*": "a list of requirements such as FlightCap.report:/{carrier}",
+    "requires.*.*": "a text such as FlightCap.report:/{carrier}, or a list of such, of which one is enough",
+    "requires.*.*.*": "a text such as FlightCap.report:/{carrier}",
+    "namespace": "a text such as flights",
+    "internal": "a list of topics within the namespace",
+    "emits": "a list of module:Class",
+    "replies": "a list of topic patterns such as replies, or replies-*",
+    "partitions": "a whole number, 1 or more",
+    "version": "a whole number, 1 or more",
+    "retired": "a list of reactor ids",
+    "guarantee": "effectively_once or transactional",
+}
+"""By place, in which ``*`` stands for any name or index; what is not there is what a list of the place above holds."""
+
+_NAMES: Final = {"capabilities": "FileCap or read", "calendars": "office", "requires": "flights.departed"}
+"""By field, names that its keys may have."""
+
+_INNER: Final[Mapping[str | int, type[BaseModel]]] = {"calendars": CalendarForm, "reactors": ServiceForm}
+"""By field, the form of the mappings in it."""
+
+
+def where_of(detail: ErrorDetails) -> Where:
+    """The place of a fault in the file."""
+    return tuple(part for part in detail["loc"] if part not in (_KEY, _TEXT, _MAPPING, _LIST))
+
+
+def explain(detail: ErrorDetails) -> str:
+    """What was found there, and what is allowed."""
+    where = where_of(detail)
+    field = where[0]
+    if detail["type"] in {"extra_forbidden", "invalid_key"}:
+        form = TopologyFile if len(where) == 1 else _INNER[field]
+        known = (info.alias or name for name, info in form.model_fields.items())
+        return f"there is no field {where[-1]!r}{nearest(str(where[-1]), known)}"
+    if detail["loc"][-1] == _KEY:
+        return f"found {shown(detail['input'])}; allowed: a name such as {_NAMES[str(field)]}"
+    if detail["type"] == "missing":
+        return f"is missing; allowed: {_allowed(where)}"
+    return f"found {shown(detail['input'])}; allowed: {_allowed(where)}"
+
+
+def _allowed(where: Where) -> str:
+    place = str(where[0])
+    for part in where[1:]:
+        named, any_ = f"{place}.{part}", f"{place}.*"
+        if named not in _ALLOWED and any_ not in _ALLOWED:
+            return _ALLOWED[place].removeprefix("a list of ")
+        place = named if named in _ALLOWED else any_
+    return _ALLOWED[place]
+
+
+def shown(value: object) -> str:
+    """What a person sees of a value in a file."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    kinds: dict[type, str] = {bool: "a truth value", int: "a number", float: "a fraction", str: "a text"}
+    return next((f"{value!r}, {name}" for kind, name in kinds.items() if isinstance(value, kind)), repr(value))

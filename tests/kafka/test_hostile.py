@@ -1,0 +1,148 @@
+"""Attempts to get past the capability check, by a plain client, a real broker and a worker; in memory they are in tests/unit.
+
+All of them go into one topology, each between intents of the same keys that are right.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from itertools import cycle
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
+from confluent_kafka import Message as LetterMessage
+
+from pf_stream.core import partition_of
+from pf_stream.kafka.admin import Admin, NewTopicSpec
+from pf_stream.model import Topology
+from tests.hostile.attempts import ROOTS, Attempt, Message, Scene
+from tests.hostile.memory import Traces, alone
+from tests.hostile.target import hostile
+from tests.kafka._support import (
+    connection,
+    durable,
+    header_list,
+    headers_of,
+    in_thread,
+    make_topics,
+    now_ms,
+    read_topic,
+    wait_until,
+)
+
+Place = tuple[str, int, int]
+
+
+def test_no_attempt_gets_past_and_no_right_intent_is_lost(bootstrap_servers: str, unique: str) -> None:
+    topology = hostile.within(unique)
+    scene = Scene(unique, now_ms())
+    admin = Admin(connection(bootstrap_servers))
+    producers_time = {"message.timestamp.type": "CreateTime", "max.message.bytes": "4194304"}
+    admin.create([NewTopicSpec(scene.files, topology.partitions, producers_time)], 1)
+    make_topics(bootstrap_servers, topology)
+    topics = set(admin.names())
+    attempts = [attempt for theme in scene.themes.values() for attempt in theme]
+    assert len(attempts) >= 150
+
+    with in_thread(bootstrap_servers, topology, roots=ROOTS) as worker:
+        expected, right = asyncio.run(attack(bootstrap_servers, scene, attempts))
+        wait_until(lambda: same(worker.refused.total(), len(attempts)), 100)
+        wait_until(lambda: all_is_decided(bootstrap_servers, admin, topology), 100)
+        assert worker.refused == Counter(attempt.code for attempt in attempts)
+
+    letters = [
+        message
+        for topic in (scene.intents, scene.files, scene.totals)
+        for message in read_topic(bootstrap_servers, f"{topic}.dlq")
+    ]
+    told: dict[Place, list[str]] = {}
+    for letter in letters:
+        place, code = origin_of(letter)
+        told.setdefault(place, []).append(code)
+        if place in expected:
+            assert contents(letter) == contents_without_context(expected[place].message)
+    found = {place: (expected[place].name if place in expected else "right", codes) for place, codes in told.items()}
+    assert found == {place: (attempt.name, [attempt.code]) for place, attempt in expected.items()}
+
+    written = Counter(
+        (topic, message.key(), message.value())
+        for topic in (scene.totals, f"{scene.intents}.rerouted", f"{scene.files}.rerouted", f"{unique}.replies")
+        for message in read_topic(bootstrap_servers, topic)
+        if (topic, message.partition(), message.offset()) not in expected
+    )
+    assert Traces(durable(bootstrap_servers, topology).states, written) == alone(scene, right)
+    assert set(admin.names()) - topics <= {"__consumer_offsets", "__transaction_state"}
+
+
+def origin_of(letter: LetterMessage) -> tuple[Place, str]:
+    """Where a refused record lies, and the code."""
+    headers = headers_of(letter)
+    names = ("__streams.errors.topic", "__streams.errors.partition", "__streams.errors.offset", "pf-error-code")
+    topic, partition, offset, code = ((headers[name] or b"").decode() for name in names)
+    return (topic, int(partition), int(offset)), code
+
+
+def contents(letter: LetterMessage) -> Message:
+    """A dead letter as it was sent, without what was added; confluent-kafka cuts the names of headers at a NUL."""
+    headers = header_list(letter)
+    added = [name for name, _ in headers].index("__streams.errors.exception")
+    return Message("", letter.key(), letter.value(), tuple(headers[:added]))
+
+
+def contents_without_context(message: Message) -> Message:
+    """What a dead letter keeps of a message."""
+    kept = tuple((name.partition("\0")[0], value) for name, value in message.headers if name != "pf-context")
+    return Message("", message.key, message.value, kept)
+
+
+async def attack(
+    bootstrap_servers: str, scene: Scene, attempts: Sequence[Attempt]
+) -> tuple[dict[Place, Attempt], list[Message]]:
+    """Send all attempts and what is right in between; returns where which attempt lies, and what was right."""
+    right: list[Message] = []
+    placed: dict[str, asyncio.Future[RecordMetadata]] = {}
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, max_request_size=4 << 20)
+
+    async def send(message: Message, partition: int | None = None) -> asyncio.Future[RecordMetadata]:
+        chosen = message.partition if message.partition is not None else partition
+        if chosen is None:
+            chosen = partition_of(message.key or b"", hostile.partitions)
+        sent: asyncio.Future[RecordMetadata] = await producer.send(
+            message.topic,
+            message.value,
+            message.key,
+            chosen,
+            message.timestamp_ms,
+            list(message.headers),
+        )
+        return sent
+
+    async with producer:
+        for attempt, other in zip(attempts, cycle(scene.right), strict=False):
+            right.append(other)
+            await send(other)
+            first = attempt.first
+            if first is not None:
+                right.append(first)
+                await send(first)
+            # Behind what came first, in the same lane: a refused record is not sent on, wherever its key lives.
+            near = None if first is None else partition_of(first.key or b"", hostile.partitions)
+            placed[attempt.name] = await send(attempt.message, near)
+        await producer.flush()
+    places = {}
+    for attempt in attempts:
+        at = await placed[attempt.name]
+        places[at.topic, at.partition, at.offset] = attempt
+    return places, right
+
+
+def all_is_decided(bootstrap_servers: str, admin: Admin, topology: Topology) -> None:
+    """Fail unless every record of every source topic is decided, and all that follows from that is sent."""
+    found = durable(bootstrap_servers, topology)
+    assert found.outbox == []
+    ends = admin.offsets({(topic, partition) for _, topic, partition in found.watermarks}, "end")
+    assert {at: found.watermarks[at] for at in found.watermarks} == {at: ends[at[1:]] for at in found.watermarks}
+
+
+def same(found: object, wanted: object) -> None:
+    assert found == wanted
