@@ -14,17 +14,31 @@ from typing import Any, Final, NamedTuple
 from pf_stream.security._protobuf import Fault, fields, text
 from pf_stream.security.envelope import SealedBlock
 
-__all__ = ["COLLECTIONS", "Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
+__all__ = [
+    "COLLECTIONS",
+    "DEFAULT_SYMBOLS",
+    "FIRST_OWN_SYMBOL",
+    "Block",
+    "Check",
+    "Closure",
+    "Op",
+    "Predicate",
+    "Query",
+    "Term",
+    "TermKind",
+    "read_blocks",
+]
 
-# The symbols that every token knows; the token's own begin at 1024.
 # fmt: off
-_DEFAULT_SYMBOLS: Final = (
+DEFAULT_SYMBOLS: Final = (
     "read", "write", "resource", "operation", "right", "time", "role", "owner", "tenant", "namespace", "user", "team",
     "service", "admin", "email", "group", "member", "ip_address", "client", "client_ip", "domain", "path", "version",
     "cluster", "node", "hostname", "nonce", "query",
 )
 # fmt: on
-_FIRST_OWN_SYMBOL: Final = 1024
+"""The symbols that every token knows."""
+FIRST_OWN_SYMBOL: Final = 1024
+"""Where a token's own begin."""
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
 
@@ -279,10 +293,10 @@ class _Reader:
 
     def _symbol(self, index: int | bytes) -> str:
         if isinstance(index, int):
-            if index < len(_DEFAULT_SYMBOLS):
-                return _DEFAULT_SYMBOLS[index]
-            if _FIRST_OWN_SYMBOL <= index < _FIRST_OWN_SYMBOL + len(self._symbols):
-                return self._symbols[index - _FIRST_OWN_SYMBOL]
+            if index < len(DEFAULT_SYMBOLS):
+                return DEFAULT_SYMBOLS[index]
+            if FIRST_OWN_SYMBOL <= index < FIRST_OWN_SYMBOL + len(self._symbols):
+                return self._symbols[index - FIRST_OWN_SYMBOL]
         raise Fault("a symbol is not in the token's table")
 
 

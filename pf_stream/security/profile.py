@@ -69,9 +69,11 @@ from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, 
 from pf_stream.security._protobuf import Fault
 
 __all__ = [
+    "DATES",
     "FOREVER_MS",
     "LONGEST_NAME",
     "MOST_ATTRIBUTES",
+    "NAMES",
     "During",
     "Profile",
     "during_texts",
@@ -87,10 +89,12 @@ LONGEST_NAME: Final = 256
 MOST_ATTRIBUTES: Final = 32
 """Most attributes of a token."""
 
-_NAMES: Final = frozenset({"subject", "audience", "tenant", "session"})
-_DATES: Final = frozenset({"issued", "authenticated"})
+NAMES: Final = frozenset({"subject", "audience", "tenant", "session"})
+"""Facts that say a name, each at most once."""
+DATES: Final = frozenset({"issued", "authenticated"})
+"""Facts that say a date, each at most once."""
 _RESERVED_FACTS: Final = frozenset({"request", "time", "during", "intent_type", "topic"})
-_RESERVED_HEADS: Final = _RESERVED_FACTS | _NAMES | _DATES | {"pf", "attribute", "right"}
+_RESERVED_HEADS: Final = _RESERVED_FACTS | NAMES | DATES | {"pf", "attribute", "right"}
 _name: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{1,{LONGEST_NAME}}}").fullmatch
 
 # Operators of schema.proto's OpBinary.
@@ -200,9 +204,9 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
     for fact in authority.facts:
         if fact.name in names or fact.name in dates:
             raise Fault(f"the authority block says {fact.name} twice")
-        if fact.name in _NAMES:
+        if fact.name in NAMES:
             names[fact.name] = _only_name(fact)
-        elif fact.name in _DATES:
+        elif fact.name in DATES:
             dates[fact.name] = _only_date(fact)
         elif fact.name == "attribute":
             key, value = _attribute(fact)

@@ -23,7 +23,7 @@ from pf_stream.security._block import Block, read_blocks
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
-from pf_stream.security._shorthand import read_shorthand
+from pf_stream.security._shorthand import read_shorthand, unread_bytes
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import FOREVER_MS, During, during_texts, read_profile
@@ -271,12 +271,12 @@ _BAD_SIGNATURE: Final = Refusal(
 )
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
-_LONGEST_OPEN_BLOCKS: Final = 1024
-"""In bytes, of all blocks but the issuer's. Reading them takes far longer than checking their signatures, and any holder can
-write them; what our tools write is read at sight, however long."""
+_LONGEST_UNREAD: Final = 1024
+"""In bytes, of all blocks that holders added and that say something outside the profile. Reading them takes far longer than
+checking their signatures; what our tools write is read at sight, however long."""
 _LONG_BLOCKS: Final = Refusal(
     "limits_reached",
-    f"its blocks say something outside the profile and are longer than {_LONGEST_OPEN_BLOCKS} bytes together",
+    f"its holders added blocks that say something outside the profile, longer than {_LONGEST_UNREAD} bytes together",
 )
 _LONG_RESOURCE: Final = Refusal(
     "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
@@ -395,7 +395,8 @@ class Verifier:
             profile = read_shorthand(envelope.blocks)
             blocks: tuple[Block, ...] = ()
             if profile is None:
-                if sum(len(block.data) for block in envelope.blocks[1:]) > _LONGEST_OPEN_BLOCKS:
+                added = sum(len(block.data) for block in envelope.blocks[1:])
+                if added > _LONGEST_UNREAD and unread_bytes(envelope.blocks) > _LONGEST_UNREAD:
                     return _LONG_BLOCKS
                 blocks = read_blocks(envelope.blocks)
                 profile = read_profile(blocks)
