@@ -44,8 +44,9 @@ simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 
 fuzz: $(INSTALLED) ## Send broken tokens and records to what reads them: INPUTS=1000000; SEED=n for the same again
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
-bench: $(INSTALLED) ## Measure the throughput of the flights topology
+bench: $(INSTALLED) ## Measure the throughput of the flights topology, and the speed of decisions
 	@$(BIN)/python bench/flights.py
+	@$(BIN)/python bench/decisions.py
 
 chaos: $(INSTALLED) ## Kill, pause and cut off workers and brokers for MINUTES=5, then count; SEED=n replays
 	@$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -17,13 +17,14 @@ from pf_stream.errors import PFError
 from pf_stream.model.context import parse_time_ms
 from pf_stream.model.topology import Topology
 from pf_stream.model.versions import StepError
+from pf_stream.security._cache import BoundedCache
 from pf_stream.security.refusal import Refusal
 
 __all__ = ["Admission", "NewerVersionError"]
 
 _hops = re.compile(rb"[0-9]{1,9}").fullmatch
 _versioned = re.compile(rb"([a-z][a-z0-9_.]*)\.v([0-9]{1,9})").fullmatch
-_REPLY_TOPICS = 10_000
+_REPLY_TOPICS_BYTES = 1024 * 1024
 
 
 class NewerVersionError(PFError):
@@ -50,7 +51,9 @@ class Admission:
         self._plan = plan
         self._authority = authority
         self._limits = limits
-        self._reply_topics: dict[bytes, str | None] = {}
+        self._reply_topics: BoundedCache[bytes, str] = BoundedCache(
+            _REPLY_TOPICS_BYTES, lambda raw, _: 200 + 2 * len(raw)
+        )
         self._newest: dict[bytes, int] = {}
         """Newest version of each intent name that the topology knows, on whatever topic."""
         for spec in plan.topology.intents:
@@ -112,8 +115,8 @@ class Admission:
         claims = None
         if token is not None:
             values = route.values(intent)
-            claims = self._authority.decisions.get((token, route, values))
-            if claims is None:
+            claims = self._authority.recent.get(token) if isinstance(token, bytes) else None
+            if claims is None or (route, values) not in claims.notes:
                 decided = self._authority.decide(token, route, values, intent, at_ms)
                 if isinstance(decided, Refusal):
                     return decided
@@ -251,11 +254,12 @@ class Admission:
 
     def reply_topic(self, raw: bytes) -> str | None:
         """The topic that a ``pf-reply-to`` names, if replies may go there."""
-        if raw not in self._reply_topics:
-            if len(self._reply_topics) >= _REPLY_TOPICS:
-                self._reply_topics.clear()
-            self._reply_topics[raw] = reply_topic(raw, self._plan)
-        return self._reply_topics[raw]
+        topic = self._reply_topics.get(raw)
+        if topic is None:
+            topic = reply_topic(raw, self._plan)
+            if topic is not None:
+                self._reply_topics.put(raw, topic)
+        return topic
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,6 +1,7 @@
 """Who may do what: the decision, and the memory of decisions."""
 
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import Any, Final
 
 from pf_stream.core.checks import Case, Check, first_refusal
@@ -12,23 +13,25 @@ from pf_stream.security.verify import Claims, Verifier
 
 __all__ = ["Authority"]
 
-MAX_DECISIONS = 100_000
-
 
 class Authority:
     """Everything that a decision depends on: the trust roots, and for speed what was decided before.
 
     A worker has one; lanes share it. Equal inputs give equal answers, with or without the memory.
+
+    What was granted is among the notes of its token, under the route and the values of the fields that its requirements
+    read. Nothing there can be taken for something else: a token's bytes say tenant, audience and rights; a route is one
+    type on one topic with its requirements, and equal to itself alone; values are compared one by one, never joined. Only
+    tokens of the closed profile have such notes, of those only what does not depend on the time; the validity interval is
+    checked for each record, and so are the requirements that must be. Refusals are not kept.
     """
 
-    __slots__ = ("decisions", "verifier")
+    __slots__ = ("recent", "verifier")
 
     def __init__(self, verifier: Verifier) -> None:
         self.verifier = verifier
-        self.decisions: dict[tuple[bytes, Route, Any], Claims] = {}
-        """Granted: (token, route, values of the fields that requirements read). Only tokens of the closed profile are
-        here, and of those only what does not depend on the time; the validity interval is checked for each record, and so
-        are the requirements that must be."""
+        self.recent = verifier.recent
+        """Tokens with their notes, to look before asking :meth:`decide`."""
 
     def decide(
         self, origin: bytes | Identity, route: Route, values: Any, intent: Intent, at_ms: int
@@ -42,19 +45,30 @@ class Authority:
         if isinstance(claims, Refusal):
             return claims
         refusal = _refusal(route.checks.kept, claims, route, values, intent, at_ms)
+        if claims.identity is not None:
+            return refusal or claims
         if refusal is not None:
+            if not claims.notes:
+                self.verifier.useless(claims)
             return refusal
-        if claims.closed and not claims.timed and claims.identity is None:
-            if len(self.decisions) >= MAX_DECISIONS:
-                self.decisions.clear()
-            self.decisions[claims.token, route, values] = claims
+        self.verifier.useful(claims)
+        if claims.closed and not claims.timed:
+            size = _NOTE_BYTES + sum(map(getsizeof, values if route.width > 1 else (values,)))
+            self.verifier.note(claims, (route, values), True, size)
         return claims
 
     def judge(self, claims: Claims, route: Route, values: Any, intent: Intent, at_ms: int) -> Refusal | None:
         """Decide what :meth:`decide` left: the validity interval, and what must be decided for each intent."""
-        if not claims.not_before_ms <= at_ms < claims.expires_ms:
-            return claims.valid_at(at_ms)
-        return _refusal(route.checks.each, claims, route, values, intent, at_ms)
+        refusal = claims.valid_at(at_ms)
+        if refusal is None:
+            return _refusal(route.checks.each, claims, route, values, intent, at_ms)
+        if claims.identity is None:
+            self.verifier.useless(claims)
+        return refusal
+
+
+_NOTE_BYTES: Final = 300
+"""What a note takes apart from the values."""
 
 
 _ABOUT_THE_TYPE: Final = frozenset({"wrong_intent_type", "check_failed"})

@@ -16,7 +16,7 @@ As sets of resources, scopes are closed under intersection, and :meth:`Scope.inc
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Final
 
@@ -106,9 +106,15 @@ class Scope:
     """The segments before a final ``**``; ``*`` stands for any one."""
     below: bool
     """Whether the pattern ends in ``**``."""
+    _folder: str | None = field(init=False, repr=False, compare=False)
+    # The segments as the start of a path, "/UA/EWR/", unless one of them is "*": then comparing is enough.
 
     ANY: ClassVar["Scope"]
     """``/**``: every resource."""
+
+    def __post_init__(self) -> None:
+        folder = None if "*" in self.segments else "/".join(("", *self.segments, ""))
+        object.__setattr__(self, "_folder", folder)
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
@@ -117,7 +123,7 @@ class Scope:
         Raises:
             BadScopeError: it is none of the four forms; the message says why.
         """
-        return _parse(text)
+        return _kept_parse(text) if len(text) <= _LONGEST_KEPT else _parse(text)
 
     @property
     def is_exact(self) -> bool:
@@ -128,6 +134,9 @@ class Scope:
         """Whether *resource*, a path that passed :func:`check_resource`, is in this set."""
         if not self.segments:
             return self.below or resource == "/"
+        if self._folder is not None:
+            path = resource + "/"
+            return path.startswith(self._folder) if self.below else path == self._folder
         if resource == "/":
             return False
         have = resource[1:].split("/")
@@ -174,24 +183,27 @@ class Scope:
     @classmethod
     def from_regex(cls, text: str) -> "Scope | None":
         """The scope whose :meth:`to_regex` is *text*, or None if there is none."""
-        if text == _ANY_REGEX:
-            return Scope.ANY
-        body = text.removeprefix("^").removesuffix("$")
-        plain = body.removesuffix(_REST_REGEX)
-        pattern = plain.replace("/" + _ONE_REGEX, "/*") + ("/**" if plain != body else "")
-        try:
-            scope = cls.parse(_regex_escaped.sub(r"\1", pattern))
-        except BadScopeError:
-            return None
-        # Undoing is only a guess; that doing it again gives the same text is the proof.
-        return scope if scope.to_regex() == text else None
+        return _kept_from_regex(text) if len(text) <= _LONGEST_KEPT else _from_regex(text)
 
     def __str__(self) -> str:
         parts = [*self.segments, "**"] if self.below else self.segments
         return "/" + "/".join(parts)
 
 
-@lru_cache(maxsize=4096)
+def _from_regex(text: str) -> Scope | None:
+    if text == _ANY_REGEX:
+        return Scope.ANY
+    body = text.removeprefix("^").removesuffix("$")
+    plain = body.removesuffix(_REST_REGEX)
+    pattern = plain.replace("/" + _ONE_REGEX, "/*") + ("/**" if plain != body else "")
+    try:
+        scope = Scope.parse(_regex_escaped.sub(r"\1", pattern))
+    except BadScopeError:
+        return None
+    # Undoing is only a guess; that doing it again gives the same text is the proof.
+    return scope if scope.to_regex() == text else None
+
+
 def _parse(text: str) -> Scope:
     if not text.startswith("/"):
         raise BadScopeError(text, "it does not start with '/'; write an absolute pattern such as '/reports/**'")
@@ -213,5 +225,10 @@ def _parse(text: str) -> Scope:
             raise BadScopeError(text, fault)
     return Scope(tuple(segments), below)
 
+
+_LONGEST_KEPT: Final = 128
+"""In characters. What is kept is bounded: 4096 texts of this length, whoever chose them."""
+_kept_parse: Final = lru_cache(maxsize=4096)(_parse)
+_kept_from_regex: Final = lru_cache(maxsize=4096)(_from_regex)
 
 Scope.ANY = Scope((), below=True)

@@ -14,17 +14,31 @@ from typing import Any, Final, NamedTuple
 from pf_stream.security._protobuf import Fault, fields, text
 from pf_stream.security.envelope import SealedBlock
 
-__all__ = ["Block", "Check", "Closure", "Op", "Predicate", "Query", "Term", "TermKind", "read_blocks"]
+__all__ = [
+    "COLLECTIONS",
+    "DEFAULT_SYMBOLS",
+    "FIRST_OWN_SYMBOL",
+    "Block",
+    "Check",
+    "Closure",
+    "Op",
+    "Predicate",
+    "Query",
+    "Term",
+    "TermKind",
+    "read_blocks",
+]
 
-# The symbols that every token knows; the token's own begin at 1024.
 # fmt: off
-_DEFAULT_SYMBOLS: Final = (
+DEFAULT_SYMBOLS: Final = (
     "read", "write", "resource", "operation", "right", "time", "role", "owner", "tenant", "namespace", "user", "team",
     "service", "admin", "email", "group", "member", "ip_address", "client", "client_ip", "domain", "path", "version",
     "cluster", "node", "hostname", "nonce", "query",
 )
 # fmt: on
-_FIRST_OWN_SYMBOL: Final = 1024
+"""The symbols that every token knows."""
+FIRST_OWN_SYMBOL: Final = 1024
+"""Where a token's own begin."""
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
 
@@ -42,6 +56,17 @@ class TermKind(IntEnum):
     NULL = 8
     ARRAY = 9
     MAP = 10
+
+
+# Plain numbers: an enum's members are looked up by name each time, and terms are many.
+_VARIABLE: Final = int(TermKind.VARIABLE)
+_STRING: Final = int(TermKind.STRING)
+_BOOL: Final = int(TermKind.BOOL)
+_NUMBERS: Final = frozenset(map(int, (TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL)))
+_ALIKE: Final = frozenset(map(int, (TermKind.INTEGER, TermKind.DATE)))
+_BYTES: Final = frozenset(map(int, (TermKind.BYTES, TermKind.NULL)))
+COLLECTIONS: Final = frozenset(map(int, (TermKind.SET, TermKind.ARRAY, TermKind.MAP)))
+"""Kinds of terms that have terms in them."""
 
 
 class Term(NamedTuple):
@@ -232,21 +257,24 @@ class _Reader:
         raise Fault("an operation is unknown")
 
     def _term(self, value: int | bytes, depth: int) -> Term:
+        number = _number(value) if isinstance(value, bytes) and len(value) <= _SHORT else None
+        if number is not None:
+            return number
         found = _message(value)
         if len(found) != 1:
             raise Fault("a term is not one value")
         kind, part = found[0]
-        if kind == TermKind.STRING:
+        if kind == _STRING:
             return Term(kind, self._symbol(part))
-        if kind in {TermKind.VARIABLE, TermKind.INTEGER, TermKind.DATE, TermKind.BOOL}:
-            if not isinstance(part, int) or (kind == TermKind.BOOL and part > 1):
+        if kind in _NUMBERS:
+            if not isinstance(part, int) or (kind == _BOOL and part > 1):
                 raise Fault("a term is not a number")
-            if kind == TermKind.VARIABLE:
+            if kind == _VARIABLE:
                 self._symbol(part)  # the library does not evaluate a block whose variables have no names
             return Term(kind, part)
-        if kind in {TermKind.BYTES, TermKind.NULL}:
+        if kind in _BYTES:
             return Term(kind, part)
-        if kind in {TermKind.SET, TermKind.ARRAY, TermKind.MAP}:
+        if kind in COLLECTIONS:
             if depth > _DEEPEST:
                 raise Fault("a collection is nested too deeply")
             return Term(kind, tuple(self._item(kind, item, depth + 1) for item in _message(part)))
@@ -265,10 +293,10 @@ class _Reader:
 
     def _symbol(self, index: int | bytes) -> str:
         if isinstance(index, int):
-            if index < len(_DEFAULT_SYMBOLS):
-                return _DEFAULT_SYMBOLS[index]
-            if _FIRST_OWN_SYMBOL <= index < _FIRST_OWN_SYMBOL + len(self._symbols):
-                return self._symbols[index - _FIRST_OWN_SYMBOL]
+            if index < len(DEFAULT_SYMBOLS):
+                return DEFAULT_SYMBOLS[index]
+            if FIRST_OWN_SYMBOL <= index < FIRST_OWN_SYMBOL + len(self._symbols):
+                return self._symbols[index - FIRST_OWN_SYMBOL]
         raise Fault("a symbol is not in the token's table")
 
 
@@ -278,10 +306,19 @@ def _message(value: int | bytes) -> Sequence[tuple[int, int | bytes]]:
     return _short(value) if len(value) <= _SHORT else fields(value)
 
 
-_SHORT: Final = 32
+_SHORT: Final = 8
 
 
-# The inner messages of one issuer's tokens are mostly the same few: a term is three bytes.
+@lru_cache(maxsize=4096)
+def _number(value: bytes) -> Term | None:
+    """A term that is a number, which means the same in any token; None for any other."""
+    found = _short(value)
+    if len(found) == 1 and found[0][0] in _ALIKE and isinstance(found[0][1], int):
+        return Term(*found[0])
+    return None
+
+
+# Most messages are terms of three bytes, of which there are few; longer ones are seldom met again.
 @lru_cache(maxsize=4096)
 def _short(value: bytes) -> Sequence[tuple[int, int | bytes]]:
     return tuple(fields(value))

@@ -1,29 +1,47 @@
-"""A map that is bounded in bytes and keeps what is used."""
+"""A map that is bounded in bytes, keeps what is used, and gives nobody more than a share."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
 
 __all__ = ["BoundedCache"]
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
+_SHARES: Final = 4
 
-class BoundedCache(Generic[V]):
+
+class BoundedCache(Generic[K, V]):
     """Two generations: what is found in the old one moves to the young, and a full young one replaces the old.
 
     A hit costs one dict lookup, nothing is reordered, and whatever was used since the last change of generations stays.
+
+    With *owner_of*, an owner has at most a quarter of a generation: whose entries would need more begins anew with none,
+    and nobody else loses any. So whoever can make valid entries without end fills his own share, over and over.
     """
 
-    __slots__ = ("_limit", "_old", "_size_of", "_young", "_young_bytes")
+    __slots__ = ("_limit", "_old", "_owner_of", "_share", "_shares", "_size_of", "_young", "_young_bytes")
 
-    def __init__(self, limit_bytes: int, size_of: Callable[[bytes, V], int]) -> None:
+    def __init__(
+        self, limit_bytes: int, size_of: Callable[[K, V], int], owner_of: Callable[[V], Hashable] | None = None
+    ) -> None:
+        """*size_of* an entry may grow while the entry is kept, if :meth:`grow` is told."""
         self._limit = limit_bytes // 2
+        self._share = self._limit if owner_of is None else self._limit // _SHARES
         self._size_of = size_of
-        self._young: dict[bytes, V] = {}
-        self._old: dict[bytes, V] = {}
+        self._owner_of = owner_of or (lambda _: None)
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
         self._young_bytes = 0
+        self._shares: dict[Hashable, int] = {}
+        """Bytes of the young generation by owner."""
 
-    def get(self, key: bytes) -> V | None:
+    @property
+    def recent(self) -> dict[K, V]:
+        """The young generation, to be read by those in a hurry: always the same object."""
+        return self._young
+
+    def get(self, key: K) -> V | None:
         value = self._young.get(key)
         if value is None and self._old:
             value = self._old.pop(key, None)
@@ -31,15 +49,47 @@ class BoundedCache(Generic[V]):
                 self.put(key, value)
         return value
 
-    def put(self, key: bytes, value: V) -> None:
+    def put(self, key: K, value: V) -> None:
+        """Keep *value* under a *key* that is not there, unless it is larger than a share."""
         size = self._size_of(key, value)
-        if size > self._limit:
-            return
+        if size <= self._share:
+            self._make_room(value, size)
+            self._young[key] = value
+            self._charge(value, size)
+
+    def grow(self, key: K, value: V, size: int) -> bool:
+        """Whether the entry may become *size* bytes larger, which count from now on. If not, it may be gone."""
+        if self._young.get(key) is not value:
+            return False
+        self._make_room(value, size)
+        if key not in self._young:
+            return False
+        self._charge(value, size)
+        return True
+
+    def drop(self, key: K) -> None:
+        """Forget *key*."""
+        self._old.pop(key, None)
+        value = self._young.pop(key, None)
+        if value is not None:
+            self._charge(value, -self._size_of(key, value))
+
+    def _make_room(self, value: V, size: int) -> None:
+        owner = self._owner_of(value)
+        held = self._shares.get(owner, 0)
+        if held + size > self._share:
+            for key in [key for key, other in self._young.items() if self._owner_of(other) == owner]:
+                del self._young[key]
+            self._charge(value, -held)
         if self._young_bytes + size > self._limit:
-            self._old = self._young
-            self._young = {}
+            self._old = self._young.copy()
+            self._young.clear()
+            self._shares.clear()
             self._young_bytes = 0
-        self._young[key] = value
+
+    def _charge(self, value: V, size: int) -> None:
+        owner = self._owner_of(value)
+        self._shares[owner] = self._shares.get(owner, 0) + size
         self._young_bytes += size
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from math import inf, prod
 from typing import Final
 
-from pf_stream.security._block import Block, Closure, Op, Predicate, Query, Term, TermKind
+from pf_stream.security._block import COLLECTIONS, Block, Closure, Op, Predicate, Query, Term, TermKind
 from pf_stream.security.profile import during_texts
 
 __all__ = ["MAX_DECISION_US", "USUAL_REQUESTS", "decision_cost_us"]
@@ -65,7 +65,7 @@ def decision_cost_us(blocks: Sequence[Block], requests: int = USUAL_REQUESTS) ->
             return inf
     else:
         return inf
-    items = sum(_items(term) for term in _terms(blocks))
+    items = sum(_items(term) for term in _terms(blocks) if term.kind in COLLECTIONS)
     rounds = len(rules) + 2
     asked = sum(facts.query_us(query, items) for query in queries)
     derived = rounds * sum(facts.query_us(rule, items) for rule in rules)
@@ -154,7 +154,7 @@ def _op_terms(ops: Sequence[Op]) -> Iterable[Term]:
 
 
 def _items(term: Term) -> int:
-    if term.kind in {TermKind.SET, TermKind.ARRAY, TermKind.MAP}:
+    if term.kind in COLLECTIONS:
         inner: tuple[Term, ...] = term.value
         return len(inner) + sum(_items(one) for one in inner)
     return 0

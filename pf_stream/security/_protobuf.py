@@ -6,7 +6,7 @@ refuse whatever they could read differently.
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
-__all__ = ["Fault", "fields", "text"]
+__all__ = ["Fault", "fields", "text", "varint"]
 
 
 class Fault(Exception):  # noqa: N818 - not an error of the library: it never leaves this package
@@ -67,3 +67,8 @@ def text(data: int | bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise Fault("a string is not UTF-8") from None
+
+
+def varint(value: int) -> bytes:
+    """A number in its shortest form."""
+    return bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80,)) + varint(value >> 7)

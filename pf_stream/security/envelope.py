@@ -6,11 +6,12 @@ sent under many byte strings, each missing every cache.
 """
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
-from pf_stream.security._protobuf import Fault, fields
+from pf_stream.security._protobuf import Fault, fields, varint
 
 __all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock"]
 
@@ -19,21 +20,33 @@ MAX_TOKEN_BYTES: Final = 8192
 MAX_BLOCKS: Final = 8
 """Most blocks in a token, the authority block included."""
 
-_alphabet: Final = re.compile(rb"[A-Za-z0-9_-]+").fullmatch
+# The standard alphabet instead of the other; whatever is in neither, or in the standard one alone, becomes what no reader takes.
+_translation: Final = bytes(
+    {0x2D: 0x2B, 0x5F: 0x2F}.get(byte, byte if chr(byte).isascii() and chr(byte).isalnum() else 0x21)
+    for byte in range(256)
+)
 
 _ED25519: Final = 0
+# What every library writes; with another key, and the rest, it is taken apart.
+_usual_block: Final = re.compile(
+    rb"\x0a([\x00-\x7f]|[\x80-\xff][\x01-\x7f])(.*)\x12\x24\x08\x00\x12\x20.{32}\x1a\x40(.{64})(?:\x28[\x00-\x7f])?",
+    re.DOTALL,
+).fullmatch
+_usual_proof: Final = re.compile(rb"\x0a\x20.{32}", re.DOTALL).fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class SealedBlock:
+class SealedBlock(NamedTuple):
     """A block as it was signed."""
 
-    data: bytes = field(repr=False)
+    data: bytes
     """The block's own message; see ``_block``."""
-    signature: bytes = field(repr=False)
+    signature: bytes
     """64 bytes; in hexadecimal, the block's revocation id."""
     third_party: bool
     """Whether somebody else signed it too."""
+
+    def __repr__(self) -> str:
+        return f"<SealedBlock of {len(self.data)} bytes>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +102,22 @@ def to_base64url(data: bytes) -> str:
 
 
 def _from_base64url(token: bytes) -> bytes:
-    if _alphabet(token) is None:
-        raise Fault("it is not base64url without padding")
     try:
-        data = urlsafe_b64decode(token + b"=" * (-len(token) % 4))
+        data = a2b_base64(token.translate(_translation) + b"=" * (-len(token) % 4), strict_mode=True)
     except ValueError:
-        raise Fault("it is not base64url: the length is impossible") from None
-    if urlsafe_b64encode(data).rstrip(b"=") != token:
+        raise Fault("it is not base64url without padding") from None
+    left = len(token) % 4
+    if left and urlsafe_b64encode(data[1 - left :])[:left] != token[-left:]:
         raise Fault("it is not base64url in its one spelling: the last character has stray bits")
     return data
 
 
 def _block(value: int | bytes) -> SealedBlock:
     # SignedBlock: block = 1, nextKey = 2, signature = 3, externalSignature = 4, version = 5
+    if isinstance(value, bytes):
+        usual = _usual_block(value)
+        if usual is not None and usual[1] == varint(len(usual[2])):
+            return SealedBlock(usual[2], usual[3], third_party=False)
     parts = _parts(value, 5)
     data, key, signature = parts.get(1), parts.get(2), parts.get(3)
     if not isinstance(data, bytes) or not isinstance(signature, bytes) or key is None:
@@ -110,8 +126,7 @@ def _block(value: int | bytes) -> SealedBlock:
         raise Fault("a block has an unknown part")
     # An ECDSA signature can be changed into another valid one by anybody, and revocation ids are signatures: a revoked
     # block would live on under another id. Ed25519's cannot.
-    next_key = _parts(key, 2)
-    if next_key.get(1) != _ED25519:
+    if _parts(key, 2).get(1) != _ED25519:
         raise Fault("a block's key is not Ed25519")
     if len(signature) != 64:
         raise Fault("a signature is not 64 bytes")
@@ -120,6 +135,8 @@ def _block(value: int | bytes) -> SealedBlock:
 
 def _sealed(value: int | bytes) -> bool:
     # Proof: nextSecret = 1 or finalSignature = 2
+    if isinstance(value, bytes) and _usual_proof(value) is not None:
+        return False
     parts = _parts(value, 2)
     if len(parts) != 1:
         raise Fault("the token's proof is not one")

@@ -17,7 +17,8 @@ __all__ = ["Bounds", "Identity", "Narrower"]
 REUSED_MS: Final = round(DEFAULT_LIFETIME_S * 1000 / 3)
 """How long a service's token is handed out: two thirds of its life are left to whoever gets it last."""
 
-MAX_TOKENS = 50_000
+_MOST_SIGNED: Final = 10_000
+"""Most tokens of services that are kept: one for each tenant, service and type that it emits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Bounds:
 
     def __hash__(self) -> int:
         return self._hash
+
+
+_NOTE_BYTES: Final = 500
+"""What a note takes apart from the narrowed token; or all of it, where it says why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,7 @@ class Identity:
 
 
 class Narrower:
-    """Narrows tokens, each once for the same bounds, and signs those of services.
+    """Narrows tokens, each once for the same bounds as long as it is kept, among its notes; and signs those of services.
 
     An attenuation can only take away, so what comes out grants nothing that its holder lacked (Biscuit, "offline
     attenuation"). It adds a block, of which a token has few; so a token that is within the bounds already stays as it is.
@@ -85,7 +90,6 @@ class Narrower:
         self._verifier = verifier
         self._roots = roots
         self._keys = keys
-        self._made: dict[tuple[bytes, Bounds], bytes | TokenError] = {}
         self._signed: dict[tuple[Identity, Bounds], tuple[int, bytes | TokenError]] = {}
 
     def __call__(self, origin: bytes | Identity, bounds: Bounds, now_ms: int) -> bytes | TokenError:
@@ -93,7 +97,7 @@ class Narrower:
         if isinstance(origin, Identity):
             signed_ms, signed = self._signed.get((origin, bounds), (0, b""))
             if not 0 <= now_ms - signed_ms < REUSED_MS:
-                if len(self._signed) >= MAX_TOKENS:
+                if len(self._signed) >= _MOST_SIGNED:
                     self._signed.clear()
                 signed = self._sign(origin, bounds, now_ms)
                 self._signed[origin, bounds] = now_ms, signed
@@ -119,15 +123,15 @@ class Narrower:
             return error
 
     def _narrowed(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
-        made = self._made.get((token, bounds))
+        claims = self._verifier.recent.get(token) or self._verifier.verify(token)
+        made = None if isinstance(claims, Refusal) else claims.notes.get(bounds)
         if made is None:
-            if len(self._made) >= MAX_TOKENS:
-                self._made.clear()
-            made = self._made[token, bounds] = self._narrow(token, bounds)
+            made = self._narrow(token, claims, bounds)
+            if not isinstance(claims, Refusal):
+                self._verifier.note(claims, bounds, made, _NOTE_BYTES + (len(made) if isinstance(made, bytes) else 0))
         return made
 
-    def _narrow(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
-        claims = self._verifier.verify(token)
+    def _narrow(self, token: bytes, claims: Claims | Refusal, bounds: Bounds) -> bytes | TokenError:
         if not isinstance(claims, Refusal) and claims.is_limited_to(bounds.intent_types, bounds.topics):
             return token
         try:

@@ -69,12 +69,15 @@ from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, 
 from pf_stream.security._protobuf import Fault
 
 __all__ = [
+    "DATES",
     "FOREVER_MS",
     "LONGEST_NAME",
     "MOST_ATTRIBUTES",
+    "NAMES",
     "During",
     "Profile",
     "during_texts",
+    "is_name",
     "name_fault",
     "read_profile",
 ]
@@ -86,10 +89,12 @@ LONGEST_NAME: Final = 256
 MOST_ATTRIBUTES: Final = 32
 """Most attributes of a token."""
 
-_NAMES: Final = frozenset({"subject", "audience", "tenant", "session"})
-_DATES: Final = frozenset({"issued", "authenticated"})
+NAMES: Final = frozenset({"subject", "audience", "tenant", "session"})
+"""Facts that say a name, each at most once."""
+DATES: Final = frozenset({"issued", "authenticated"})
+"""Facts that say a date, each at most once."""
 _RESERVED_FACTS: Final = frozenset({"request", "time", "during", "intent_type", "topic"})
-_RESERVED_HEADS: Final = _RESERVED_FACTS | _NAMES | _DATES | {"pf", "attribute", "right"}
+_RESERVED_HEADS: Final = _RESERVED_FACTS | NAMES | DATES | {"pf", "attribute", "right"}
 _name: Final = re.compile(rf"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{1,{LONGEST_NAME}}}").fullmatch
 
 # Operators of schema.proto's OpBinary.
@@ -97,6 +102,11 @@ _LESS: Final = Op(3, 0)
 _NOT_LESS: Final = Op(3, 3)
 _MATCHES: Final = Op(3, 8)
 _FALSE: Final = ((Op(1, Term(TermKind.BOOL, 0)),),)
+
+
+def is_name(value: str) -> bool:
+    """Whether *value* can be a subject, tenant, attribute, topic and so on."""
+    return _name(value) is not None
 
 
 def name_fault(what: str, value: str) -> str | None:
@@ -194,9 +204,9 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
     for fact in authority.facts:
         if fact.name in names or fact.name in dates:
             raise Fault(f"the authority block says {fact.name} twice")
-        if fact.name in _NAMES:
+        if fact.name in NAMES:
             names[fact.name] = _only_name(fact)
-        elif fact.name in _DATES:
+        elif fact.name in DATES:
             dates[fact.name] = _only_date(fact)
         elif fact.name == "attribute":
             key, value = _attribute(fact)
@@ -235,21 +245,21 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
         if index == 0:
             closed &= bounds.expires_ms < FOREVER_MS
     return Profile(
-        names["subject"],
-        names["audience"],
-        names.get("tenant"),
-        names.get("session"),
-        MappingProxyType(attributes),
-        dates.get("issued"),
-        dates.get("authenticated"),
-        tuple(rights),
-        tuple(bounds.narrowed),
-        tuple(bounds.during),
-        bounds.intent_types,
-        bounds.topics,
-        bounds.not_before_ms,
-        bounds.expires_ms,
-        closed,
+        subject=names["subject"],
+        audience=names["audience"],
+        tenant=names.get("tenant"),
+        session=names.get("session"),
+        attributes=MappingProxyType(attributes),
+        issued_ms=dates.get("issued"),
+        authenticated_ms=dates.get("authenticated"),
+        rights=tuple(rights),
+        narrowed=tuple(bounds.narrowed),
+        during=tuple(bounds.during),
+        intent_types=bounds.intent_types,
+        topics=bounds.topics,
+        not_before_ms=bounds.not_before_ms,
+        expires_ms=bounds.expires_ms,
+        closed=closed,
     )
 
 

@@ -4,10 +4,11 @@
 request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wrong is a denial.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import biscuit_auth
 from biscuit_auth import Biscuit
@@ -18,10 +19,11 @@ from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource
 from pf_stream.model.when import Calendar, When
 from pf_stream.security._authoriser import authorise, is_library_failure
-from pf_stream.security._block import read_blocks
+from pf_stream.security._block import Block, read_blocks
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
+from pf_stream.security._shorthand import read_shorthand, unread_bytes
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import FOREVER_MS, During, during_texts, read_profile
@@ -30,10 +32,21 @@ from pf_stream.security.refusal import Refusal
 if TYPE_CHECKING:
     from pf_stream.security.narrowing import Identity
 
-__all__ = ["Claims", "Refusal", "Verifier"]
+__all__ = ["Claims", "Notes", "Refusal", "Verifier"]
 
 _Scopes = Mapping[str, tuple[Scope, ...]]
 _NO_CALENDARS: Final[Mapping[str, Calendar]] = MappingProxyType({})
+
+
+class Notes(dict[Hashable, Any]):
+    """What was found out about a token, by question: kept as long as the token is, by :meth:`Verifier.note`."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        """In bytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +89,8 @@ class Claims:
     # What the authoriser needs of a token outside the profile: the token, the rights of its authority block, and the times
     # that it asks about.
     _open: tuple[Biscuit, tuple[HeldGrant, ...], tuple[During, ...]] | None = field(repr=False)
-
+    notes: Notes = field(default_factory=Notes, repr=False)
+    """Answers that stay true of these very bytes, whatever the time. A question is a value that equals no other one."""
     identity: "Identity | None" = field(default=None, repr=False)
     """The service that they are made for, if they are of no token."""
 
@@ -257,6 +271,13 @@ _BAD_SIGNATURE: Final = Refusal(
 )
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
+_LONGEST_UNREAD: Final = 1024
+"""In bytes, of all blocks that holders added and that say something outside the profile. Reading them takes far longer than
+checking their signatures; what our tools write is read at sight, however long."""
+_LONG_BLOCKS: Final = Refusal(
+    "limits_reached",
+    f"its holders added blocks that say something outside the profile, longer than {_LONGEST_UNREAD} bytes together",
+)
 _LONG_RESOURCE: Final = Refusal(
     "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
 )
@@ -279,10 +300,21 @@ class Verifier:
 
     *calendars* are those that the times in tokens may name; a time that names another one never holds.
 
-    Verified tokens are kept by their bytes, refused ones in a cache of their own, so that junk never pushes out what is valid.
+    Verified tokens are kept by their bytes, with their notes; refused ones in a cache of their own, so that junk never pushes
+    out what is valid. Neither does a holder who narrows his token again and again, or uses it for ever other resources: what
+    was made from one token of the issuer, notes included, has one share of the memory.
     """
 
-    __slots__ = ("_accepted", "_max_blocks", "_max_token_bytes", "_refused", "_roots", "audience", "calendars")
+    __slots__ = (
+        "_accepted",
+        "_max_blocks",
+        "_max_token_bytes",
+        "_refused",
+        "_roots",
+        "audience",
+        "calendars",
+        "recent",
+    )
 
     def __init__(
         self,
@@ -302,8 +334,10 @@ class Verifier:
         """Those that tokens may name."""
         self._max_token_bytes = max_token_bytes
         self._max_blocks = max_blocks
-        self._accepted: BoundedCache[Claims] = BoundedCache(cache_bytes, _claims_size)
-        self._refused: BoundedCache[Refusal] = BoundedCache(refused_cache_bytes, _refusal_size)
+        self._accepted: BoundedCache[bytes, Claims] = BoundedCache(cache_bytes, _claims_size, _root)
+        self._refused: BoundedCache[bytes, Claims | Refusal] = BoundedCache(refused_cache_bytes, _outcome_size)
+        self.recent: Mapping[bytes, Claims] = self._accepted.recent
+        """Tokens that were used lately. What is here, :meth:`verify` would return."""
 
     def verify(self, token: bytes) -> Claims | Refusal:
         """What *token*, base64url as in the ``pf-context`` header, says; or why it is not believed. Never raises.
@@ -328,6 +362,24 @@ class Verifier:
             self._refused.put(token, outcome)
         return outcome
 
+    def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
+        """Keep *answer* with the token, if its share has room for *size* bytes."""
+        if question not in claims.notes and self._accepted.grow(claims.token, claims, size):
+            claims.notes[question] = answer
+            claims.notes.size += size
+
+    def useful(self, claims: Claims) -> None:
+        """The token was good for something: it is kept among the valid ones."""
+        if claims.token not in self.recent:
+            self._refused.drop(claims.token)
+            self._accepted.put(claims.token, claims)
+
+    def useless(self, claims: Claims) -> None:
+        """The token was good for nothing: until it is, it has its place among the refused ones, genuine as it may be."""
+        self._accepted.drop(claims.token)
+        self._refused.drop(claims.token)
+        self._refused.put(claims.token, claims)
+
     def _verify(self, token: bytes) -> Claims | Refusal:
         try:
             envelope = Envelope.read(token)
@@ -340,8 +392,14 @@ class Verifier:
             if root is None:
                 return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
             biscuit = Biscuit.from_bytes(envelope.data, root)
-            blocks = read_blocks(envelope.blocks)
-            profile = read_profile(blocks)
+            profile = read_shorthand(envelope.blocks)
+            blocks: tuple[Block, ...] = ()
+            if profile is None:
+                added = sum(len(block.data) for block in envelope.blocks[1:])
+                if added > _LONGEST_UNREAD and unread_bytes(envelope.blocks) > _LONGEST_UNREAD:
+                    return _LONG_BLOCKS
+                blocks = read_blocks(envelope.blocks)
+                profile = read_profile(blocks)
         except Fault as fault:
             return Refusal("malformed_token", f"the token cannot be read: {fault}")
         except biscuit_auth.BiscuitValidationError:
@@ -376,7 +434,8 @@ class Verifier:
             timed=bool(profile.during or limited),
             _rights=_by_operation(right for right in profile.rights if right.during is None),
             _limited=limited,
-            _narrowed=tuple(map(_by_operation, profile.narrowed)),
+            # Each hop's block says mostly what the one before said.
+            _narrowed=tuple(_by_operation(grants) for grants, _ in groupby(profile.narrowed)),
             _intent_types=profile.intent_types,
             _topics=profile.topics,
             _during=profile.during,
@@ -396,13 +455,18 @@ def _by_operation(grants: Iterable[HeldGrant]) -> _Scopes:
     return scopes
 
 
+def _root(claims: Claims) -> str:
+    """Which token of the issuer it was made from: the signature that no holder can change."""
+    return claims.revocation_ids[0]
+
+
 def _claims_size(token: bytes, claims: Claims) -> int:
-    # Measured, and rounded up; what an open token costs is mostly the library's copy of it.
+    # Measured, see bench/decisions.py; what an open token costs is mostly the library's copy of it.
     grants = sum(map(len, (claims._rights, *claims._narrowed)))
     times = len(claims._limited) + sum(map(len, claims._during)) + (0 if claims._open is None else len(claims._open[2]))
-    said = 700 + 200 * len(claims.revocation_ids) + 350 * grants + 1200 * times + 150 * len(claims.attributes)
-    return said + (1 if claims.closed else 17) * len(token)
+    fixed = 600 + 250 * len(claims.revocation_ids) + 300 * grants + 1200 * times + 150 * len(claims.attributes)
+    return fixed + (1 if claims.closed else 17) * len(token) + claims.notes.size
 
 
-def _refusal_size(token: bytes, refusal: Refusal) -> int:
-    return 250 + len(token) + len(refusal.reason)
+def _outcome_size(token: bytes, outcome: Claims | Refusal) -> int:
+    return _claims_size(token, outcome) if isinstance(outcome, Claims) else 250 + len(token) + len(outcome.reason)

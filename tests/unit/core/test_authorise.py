@@ -143,6 +143,53 @@ def test_two_tokens_do_not_share_decisions() -> None:
     assert [letter.code for letter in driver.dead_letters()] == ["insufficient_capabilities"]
 
 
+def test_values_are_compared_one_by_one() -> None:
+    """What joins to the same text is another question."""
+    driver = Driver(FILES)
+    token = driver.context(DriveCap.read("/a/b/c"), DriveCap.read("/ab/c"))
+    for drive, path in (("a", "b/c"), ("ab", "c"), ("a", "bc"), ("abc", "c"), ("b", "a/c"), ("b/c", "a")):
+        for _ in range(2):
+            driver.send(Read(drive=drive, path=path), token)
+    assert driver.state(Files, "a") == Count(count=2)
+    assert driver.state(Files, "ab") == Count(count=2)
+    assert len(driver.dead_letters()) == 8
+
+
+def test_a_kept_decision_ends_with_the_token() -> None:
+    driver = Driver(FILES)
+    token = driver.context(DriveCap.read("/c/x"), lifetime_s=60)
+    for _ in range(2):
+        driver.send(Read(drive="c", path="x"), token)
+    driver.advance(59.999)
+    driver.send(Read(drive="c", path="x"), token)
+    assert driver.dead_letters() == []
+    driver.advance(0.001)
+    for _ in range(2):
+        driver.send(Read(drive="c", path="x"), token)
+    assert [letter.code for letter in driver.dead_letters()] == ["token_expired"] * 2
+    assert driver.state(Files, "c") == Count(count=3)
+
+
+def test_a_type_does_not_share_decisions_with_another() -> None:
+    """Though both are about the same token and the same value."""
+    driver = Driver(FILES)
+    token = driver.context(DriveCap.read("/**"), intent_types=[Look.__intent__.type])
+    for _ in range(2):
+        driver.send(Look(drive="c"), token)
+        driver.send(Read(drive="c", path="x"), token)
+    assert [letter.code for letter in driver.dead_letters()] == ["wrong_intent_type"] * 2
+
+
+def test_refused_decisions_are_not_kept() -> None:
+    driver = Driver(FILES)
+    token = driver.context(DriveCap.read("/c/*"))
+    driver.send(Read(drive="c", path="x"), token)
+    for number in range(20):
+        driver.send(Read(drive="d", path=str(number)), token)
+    (authority,) = {lane.lane._handling.admission._authority for lane in driver._lanes}
+    assert len(authority.recent[token.encode()].notes) == 1
+
+
 def test_who_asks_is_known_where_nothing_is_required() -> None:
     driver = Driver(FILES)
     driver.send(Look(drive="c"))

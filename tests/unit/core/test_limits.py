@@ -2,7 +2,7 @@
 
 import pytest
 
-from pf_stream.core import Lane, Limits, authorise
+from pf_stream.core import Lane, Limits
 from pf_stream.core.records import Header
 from pf_stream.testing import Driver
 from tests.unit.core.kit import TOKEN, Bench, BoxCap, Ping, Put, boxes, codes, event, record
@@ -89,16 +89,8 @@ def test_emitted_intents_and_states_count_too() -> None:
     assert max(unit.count for unit in again) < 10, "a state counts as large as it was"
 
 
-def test_decisions_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authorise, "MAX_DECISIONS", 10)
-    bench = Bench()
-    bench.commit_all(*(record(at, Put(box=str(at))) for at in range(25)))
-    assert bench.lane.handled == 25
-    assert 0 < len(bench.authority.decisions) <= 10
-
-
-def test_reply_topics_are_forgotten_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pf_stream.core.admission._REPLY_TOPICS", 10)
+def test_reply_topics_are_forgotten_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pf_stream.core.admission._REPLY_TOPICS_BYTES", 2_000)
     driver = Driver(boxes)
     token = driver.context(BoxCap.put("/**"))
     for at in range(25):
