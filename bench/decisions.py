@@ -279,6 +279,7 @@ def _hostile(number: int) -> Iterator[Measured]:
     """One second of valid traffic alone, then with a thousand refused tokens for each kind that a client can make."""
     old = _token(("old", number))
     mine = _token(("mine", number))
+    long = attenuate(old, ROOTS, topics=[f"topic {at}" for at in range(100)]).encode()
 
     def of(at: int) -> tuple[object, int, int]:
         return "refused", number, at
@@ -290,6 +291,7 @@ def _hostile(number: int) -> Iterator[Measured]:
         "too costly, a block of 500 bytes": (">= 0.5", lambda at: _bomb(old, 28, at)),
         "too costly, a block of 1,000 bytes": (">= 0.5", lambda at: _bomb(old, 52, at)),
         "too costly, a block of 4,000 bytes": (">= 0.5", lambda at: _bomb(old, 250, at)),
+        "too costly, behind 3,000 bytes of the profile": ("", lambda at: _bomb(long, 28, at)),
         "valid, one token narrowed 1,000 times": (
             "",
             lambda at: _appended(mine, f'check if topic("{TOPIC}") or topic("{at}")'),

@@ -36,7 +36,7 @@ _FACTS: Final = (
     + rb"(?(w)"
     + _TEXT
     + rb")",  # right("text", ...
-    rb"\x22([\x0d-\x0f]\x0a[\x0b-\x0d])\x08(..)" + _ANY_TEXT + _ANY_TEXT,  # name("text", "text")
+    rb"\x22(.\x0a.)\x08(..)" + _ANY_TEXT + _ANY_TEXT,  # name("text", "text")
     rb"\x22\x0d\x0a\x0b\x08(..)\x12\x06" + _DATE,  # name(date)
     rb"\x22\x09\x0a\x07\x08(..)\x12\x02\x10\x01",  # name(1)
 )
