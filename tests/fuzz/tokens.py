@@ -17,9 +17,12 @@ from biscuit_auth import (
 
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope
+from pf_stream.model.when import BadWhenError, UnknownCalendarError, When
 from pf_stream.security import Claims, Refusal, TokenError, TokenInfo, TrustRoots, Verifier, attenuate, describe
 from pf_stream.security._authoriser import authorise, set_limits
+from pf_stream.security._block import read_blocks
 from pf_stream.security.envelope import MAX_BLOCKS, Envelope, to_base64url
+from pf_stream.security.profile import during_texts
 from tests.fuzz.forge import KEY, KID, Part, forged
 from tests.fuzz.mutate import changed, mutated, parsed, pool_of
 from tests.unit.security.cases import (
@@ -189,11 +192,17 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
         builder = AuthorizerBuilder()
         set_limits(builder)
         try:
-            facts = builder.build(biscuit).query(Rule("held($o, $s) <- right($o, $s)"))
+            authorizer = builder.build(biscuit)
+            facts = authorizer.query(Rule("held($o, $s) <- right($o, $s)"))
+            limited = authorizer.query(Rule("held($o, $s, $w) <- right($o, $s, $w)"))
         except (AuthorizationError, BiscuitValidationError):
             assert not claims.closed, "the library cannot load or evaluate it, although it is closed"
         else:
             held = {HeldGrant(operation, Scope.parse(scope)) for operation, scope in (fact.terms for fact in facts)}
+            held |= {
+                HeldGrant(operation, Scope.parse(scope), When.parse(when))
+                for operation, scope, when in (fact.terms for fact in limited)
+            }
             assert held == set(rights), f"the library reads the rights {held}"
     required = rng.choice(OPERATIONS)
     aim = rng.choice(rights) if rights and rng.random() < 0.8 else HeldGrant("A.read", random_scope(rng))
@@ -212,6 +221,7 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
         intent_type=intent_type,
         topic=topic,
         at_ms=at_ms,
+        during=_held_times(token, rights, at_ms),
     )
     assert ours is None or ours.code in CODES
     assert (ours is None) == (theirs is None), (
@@ -220,6 +230,20 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
     )
     if rng.random() < 0.05:
         _check_narrowed(token, claims)
+
+
+def _held_times(token: bytes, rights: tuple[HeldGrant, ...], at_ms: int) -> list[str]:
+    """Of the times that a token asks about, those that hold."""
+    texts = during_texts(read_blocks(Envelope.read(token).blocks))
+    texts |= {str(right.during) for right in rights if right.during is not None}
+    return [text for text in texts if _holds(text, at_ms)]
+
+
+def _holds(text: str, at_ms: int) -> bool:
+    try:
+        return When.parse(text).holds(at_ms, {})
+    except (BadWhenError, UnknownCalendarError):
+        return False
 
 
 def _check_narrowed(token: bytes, claims: Claims) -> None:
