@@ -471,18 +471,18 @@ _HERE: Final = next(name for name in "abcdefgh" if partition_of(name.encode(), 2
 
 
 def _check_letter(record: SourceRecord, code: str, letter: Output | Copy, headers: tuple[Header, ...]) -> None:
-    """A dead letter tells a declared code, and is the record but for the token."""
+    """A dead letter tells a declared code, and is the record but for the token and revocation ids."""
     assert code in CODES, f"code {code!r} is not in the protocol's table"
     assert code != "handler_failed", "these handlers do not fail by themselves"
     added = headers
-    left_out = {name for name, _ in record.headers if name.lower() in {"pf-context", "pf-revocation-ids"}}
+    dropped = {name for name, _ in record.headers if name.lower() in {"pf-context", "pf-revocation-ids"}}
     if isinstance(letter, Output):
         assert (letter.key, letter.value) == (record.key, record.value)
-        kept = tuple(header for header in record.headers if header[0] not in left_out)
+        kept = tuple(header for header in record.headers if header[0] not in dropped)
         assert headers[: len(kept)] == kept, "the dead letter's headers are not the record's"
         added = headers[len(kept) :]
     else:
-        assert letter.drop == left_out
+        assert letter.drop == dropped
     told = dict(added)
     assert told["pf-error-code"] == code.encode()
     assert told["__streams.errors.message"]

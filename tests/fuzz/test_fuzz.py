@@ -72,9 +72,19 @@ def test_inputs_get_far() -> None:
         for kind in ("token ", "record ")
     )
     assert {"bad_signature", "malformed_token", "too_many_blocks", "unknown_key", "wrong_audience"} <= of_tokens
-    # The first depend on handlers and on the worker's end, the others take more inputs.
+    # The first depend on handlers and on the worker's end, the next on requirements that these types do not have, the others
+    # take more inputs.
     never = {"poison", "bad_state", "bad_effect", "unit_too_large", "handler_failed"}
-    rare = {"limits_reached", "undecidable", "token_too_large", "too_many_blocks", "too_many_hops", "not_before"}
+    never |= {"denied_by_rule", "wrong_caller", "authentication_too_old"}
+    rare = {
+        "limits_reached",
+        "undecidable",
+        "token_too_large",
+        "too_many_blocks",
+        "too_many_hops",
+        "not_before",
+        "not_now",
+    }
     assert records.CODES - of_records <= never | rare
 
 

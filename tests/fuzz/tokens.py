@@ -17,12 +17,12 @@ from biscuit_auth import (
 
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope
-from pf_stream.model.when import BadWhenError, UnknownCalendarError, When
+from pf_stream.model.when import When
 from pf_stream.security import Claims, Refusal, TokenError, TokenInfo, TrustRoots, Verifier, attenuate, describe
 from pf_stream.security._authoriser import authorise, set_limits
 from pf_stream.security._block import read_blocks
 from pf_stream.security.envelope import MAX_BLOCKS, Envelope, to_base64url
-from pf_stream.security.profile import during_texts
+from pf_stream.security.profile import During, during_texts
 from tests.fuzz.forge import KEY, KID, Part, forged
 from tests.fuzz.mutate import changed, mutated, parsed, pool_of
 from tests.unit.security.cases import (
@@ -192,16 +192,15 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
         builder = AuthorizerBuilder()
         set_limits(builder)
         try:
-            authorizer = builder.build(biscuit)
-            facts = authorizer.query(Rule("held($o, $s) <- right($o, $s)"))
-            limited = authorizer.query(Rule("held($o, $s, $w) <- right($o, $s, $w)"))
+            authoriser = builder.build(biscuit)
+            plain = authoriser.query(Rule("held($o, $s) <- right($o, $s)"))
+            limited = authoriser.query(Rule("held($o, $s, $w) <- right($o, $s, $w)"))
         except (AuthorizationError, BiscuitValidationError):
             assert not claims.closed, "the library cannot load or evaluate it, although it is closed"
         else:
-            held = {HeldGrant(operation, Scope.parse(scope)) for operation, scope in (fact.terms for fact in facts)}
-            held |= {
-                HeldGrant(operation, Scope.parse(scope), When.parse(when))
-                for operation, scope, when in (fact.terms for fact in limited)
+            held = {
+                HeldGrant(operation, Scope.parse(scope), *map(When.parse, during))
+                for operation, scope, *during in (fact.terms for fact in (*plain, *limited))
             }
             assert held == set(rights), f"the library reads the rights {held}"
     required = rng.choice(OPERATIONS)
@@ -213,6 +212,7 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
     edges = [edge for edge in (claims.expires_ms, claims.not_before_ms) if 0 < edge < 253_402_300_799_000]
     at_ms = rng.choice((NOW_MS + 1500, *edges)) + rng.choice((-1, 0, 1))
     ours = claims.valid_at(at_ms) or claims.refusal(operations, resource, intent_type, topic, at_ms)
+    asked = during_texts(read_blocks(Envelope.read(token).blocks))
     theirs = authorise(
         biscuit,
         rights,
@@ -221,7 +221,7 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
         intent_type=intent_type,
         topic=topic,
         at_ms=at_ms,
-        during=_held_times(token, rights, at_ms),
+        during=[text for text in asked if During.read(text).holds(at_ms, {})],
     )
     assert ours is None or ours.code in CODES
     assert (ours is None) == (theirs is None), (
@@ -230,20 +230,6 @@ def _check_deserved(token: bytes, claims: Claims, rights: tuple[HeldGrant, ...],
     )
     if rng.random() < 0.05:
         _check_narrowed(token, claims)
-
-
-def _held_times(token: bytes, rights: tuple[HeldGrant, ...], at_ms: int) -> list[str]:
-    """Of the times that a token asks about, those that hold."""
-    texts = during_texts(read_blocks(Envelope.read(token).blocks))
-    texts |= {str(right.during) for right in rights if right.during is not None}
-    return [text for text in texts if _holds(text, at_ms)]
-
-
-def _holds(text: str, at_ms: int) -> bool:
-    try:
-        return When.parse(text).holds(at_ms, {})
-    except (BadWhenError, UnknownCalendarError):
-        return False
 
 
 def _check_narrowed(token: bytes, claims: Claims) -> None:
