@@ -40,7 +40,7 @@ CODES: Final[dict[str, str]] = {
     "authentication_too_old": "the subject proved who they are too long ago, or the token does not say when",
     "denied_by_rule": "a rule of the topology's own says no",
     "check_failed": "a check of the token does not hold",
-    "limits_reached": "deciding took longer than the limits allow",
+    "limits_reached": "deciding took, or may take, longer than the limits allow",
     "undecidable": "an error while deciding, which is a denial",
     "bad_resource": "a field that fills a segment of the resource has a value that no segment may have",
     # within a topology

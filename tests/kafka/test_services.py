@@ -49,7 +49,7 @@ def test_does_what_its_caller_may_not(bootstrap_servers: str, later: bool) -> No
     with in_thread(bootstrap_servers, topology, service_keys=(SIGNER,)) as worker:
         for account in "abcd":
             send(client, Order(account=account, target=account + "2", later=later), context)
-        # A timer is set for ten seconds; what is told of it is the same.
+        # What a timer of two seconds brings tells the same.
         subject = f"service:{topology.app_id}/orders"
         for account in "abcd":
             state = booked(worker, account + "2")

@@ -81,7 +81,7 @@ class Orders(Reactor[Seen], id="orders"):
     def order(self, intent: Order, state: Seen, ctx: Context) -> Effects:
         note(state, ctx)
         booking = Book(account=intent.target or intent.account, steps=intent.steps)
-        return Schedule(booking, after=10) if intent.later else Emit(booking)
+        return Schedule(booking, after=2) if intent.later else Emit(booking)
 
     @on
     def hello(self, intent: Hello, state: Seen, ctx: Context) -> Effects:

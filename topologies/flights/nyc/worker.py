@@ -69,6 +69,10 @@ class WorkerProcess:
     def drain(self, seconds: float = 20) -> int:
         """Ask it to end, and wait; the exit code, or -9 if that took too long."""
         self.ask_to_end()
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 20) -> int:
+        """Wait until it has ended, as it was asked to; the exit code, or -9 if that took too long."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
