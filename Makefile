@@ -27,7 +27,7 @@ demo-stop: $(INSTALLED) ## Stop what KEEP=1 left running
 	@$(BIN)/python topologies/flights/demo.py --stop
 
 test: check ## Run the checks and every test, those on a real Kafka included
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## Lint, format, types, and the rule of imports
 	$(BIN)/ruff check .
@@ -36,7 +36,7 @@ check: $(INSTALLED) ## Lint, format, types, and the rule of imports
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED) ## Run the tests that need no Kafka
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit
 
 simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 to replay one
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED))
