@@ -511,6 +511,8 @@ class Simulation:
             if done:
                 return
             done = True
+            if worker.gone.done():
+                return  # it was killed meanwhile, perhaps in the end: then nothing is sent any more
             self.note(f"{worker.name} is back")
             end()
             worker.silent -= 1
