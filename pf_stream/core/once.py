@@ -15,6 +15,10 @@ _SLACK_MS: Final = 3_600_000
 _VALUE = changelog.ONCE_VALUE
 
 
+_LATEST_MS = 2**63 - 1
+"""The last millisecond that a mark can say; a record's timestamp may be as late."""
+
+
 class Once:
     """Marks of a lane, each good until a time: as they were last sealed, and what the open unit adds.
 
@@ -54,7 +58,7 @@ class Once:
 
     def add(self, key: bytes, topic: str, offset: int, judged_ms: int, period_ms: int) -> None:
         """Mark an intent, judged at *judged_ms*, as taken from a record for *period_ms*."""
-        self._set(key, topic, offset, judged_ms + period_ms)
+        self._set(key, topic, offset, min(judged_ms + period_ms, _LATEST_MS))
         self._latest_ms = max(self._latest_ms, judged_ms)
 
     def discard(self, key: bytes, topic: str, offset: int) -> None:
