@@ -117,3 +117,11 @@ def test_what_is_taken_back_leaves_no_mark() -> None:
     once.rewind()
     assert not once.is_repeat(b"k", "t", 2, 0)
     assert once.seal() == []
+
+
+def test_a_record_from_the_end_of_time_is_marked_like_any_other() -> None:
+    """Its mark could not say a later time, and a mark that cannot be written would stop the lane."""
+    once = Once()
+    once.add(b"k", "t", 0, 2**63 - 1, 1_000)
+    assert once.is_repeat(b"k", "t", 1, 2**63 - 2)
+    assert len(once.seal()) == 1
