@@ -14,7 +14,7 @@ from pf_stream.core.changelog import HEADER, STATE_PREFIX, parse_state_key, stat
 from pf_stream.core.header import Header
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, plan
-from pf_stream.core.store import StateUndecodableError, Store, current_json
+from pf_stream.core.store import StateUndecodableError, current_json, decode_state
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin
@@ -189,23 +189,20 @@ def _check_lane(settings: ConnectionSettings, group: GroupPlan, number: int, onl
                 last.pop(key, None)
             else:
                 last[key] = record.offset, record.value
-    stores = {one.spec.id: Store(one) for one in group.reactors}
+    specs = {one.spec.id: one.spec for one in group.reactors}
     checked = Checked()
     for key, (offset, value) in sorted(last.items(), key=lambda item: item[1][0]):
         reactor, name, _ = parse_state_key(key)
-        store = stores.get(reactor)
-        if store is None:
+        spec = specs.get(reactor)
+        if spec is None:
             checked.undeclared[reactor] += 1
         elif only in {None, reactor}:
             checked.keys[reactor] += 1
-            store.cold[name] = value
             try:
-                store.load(name)
+                decode_state(spec, name, value)
             except StateUndecodableError as error:
                 shown = name.decode(errors="replace")
                 checked.faults.append(StateFault(reactor, shown, group.changelog, number, offset, error.reason))
-            store.cold.pop(name, None)
-            store.live.pop(name, None)
     return checked
 
 

@@ -5,9 +5,9 @@ same unit, which is what makes a crash between any two actions harmless.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Generic, cast
+from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -23,6 +23,7 @@ from pf_stream.core.outputs import overdue
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
+from pf_stream.core.shelf import MemoryShelf, Shelf
 from pf_stream.core.source import Source
 from pf_stream.core.store import ENCODING_ERRORS, Entry, Store, current_json
 from pf_stream.core.suspect import Suspects
@@ -34,6 +35,9 @@ from pf_stream.security.refusal import Refusal
 __all__ = ["Lane"]
 
 O = TypeVar("O", bound=Outputs, default=list[Output | Copy])  # noqa: E741 - outputs
+
+_STATE: Final = changelog.FORMAT_BYTE + b"s"
+"""First bytes of the keys of states."""
 
 
 class Lane(Generic[O]):
@@ -51,8 +55,12 @@ class Lane(Generic[O]):
         authority: Authority,
         limits: Limits,
         collect: Callable[[str, int], O] = cast("Any", lambda incarnation, sequence: []),  # noqa: B008
+        shelf: Shelf | None = None,
     ) -> None:
-        """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence."""
+        """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence.
+
+        *shelf* may hold the beginning of the changelog already; an empty one in memory if not given.
+        """
         self.plan = plan
         self.partition = partition
         self.limits = limits
@@ -69,7 +77,9 @@ class Lane(Generic[O]):
         self.dropped = 0
         """Intents dropped since the process started because they are repeats, the open unit's not included."""
         self.sources = {source.topic: Source(source) for source in plan.sources}
-        self.stores = [Store(reactor) for reactor in plan.reactors]
+        self.shelf: Shelf = shelf or MemoryShelf(reactor.prefix for reactor in plan.reactors)
+        """Where its acknowledged states lie."""
+        self.stores = [Store(reactor, self.shelf, plan.partitions) for reactor in plan.reactors]
         self.timers = Timers()
         self.suspects = Suspects(limits.poison_attempts)
         self._once = Once()
@@ -79,72 +89,75 @@ class Lane(Generic[O]):
         )
         self._collect = collect
         self._room = limits.unit_records
-        self._replaced: dict[tuple[int, bytes], bytes | None] = {}
-        """What the sealed unit replaces, by reactor and key, until it is acknowledged."""
+        self._sealed: Sequence[tuple[bytes, bytes | None]] = ()
+        """Changelog records of the sealed unit, until it is acknowledged."""
         # what the changelog holds beside states and positions
         self._header: Header | None = None
         self._watermarks: dict[tuple[str, str], int] = {}
         self._outbox: dict[int, dict[int, bytes]] = {}
         self._deletions: list[bytes] = []
         self._marked_sequence = 0
+        for key, value in self.shelf.rest():
+            if key != changelog.FENCE:
+                self._restore(key, value)
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
-    def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Take changelog records, key and value, in the order of the log. Raises :class:`ChangelogFormatError`."""
-        stores = {store.reactor.spec.id: store.cold for store in self.stores}
-        for key, value in records:
-            if key[:1] != changelog.FORMAT_BYTE:
-                raise ChangelogFormatError(self.plan.changelog, key[:1])
-            match key[1:2]:
-                case b"s":
-                    reactor, name, _ = changelog.parse_state_key(key)
-                    cold = stores.get(reactor)
-                    if cold is None:
-                        continue  # of a reactor that this version of the topology lacks: its state stays where it is
-                    if value is None:
-                        cold.pop(name, None)
-                    else:
-                        cold[name] = value
-                case b"w":
-                    reactor, at = changelog.parse_name(key, 2)
-                    topic, _ = changelog.parse_name(key, at)
-                    if value is None:
-                        self._watermarks.pop((reactor, topic), None)
-                        continue
-                    self._watermarks[reactor, topic], topic_id = changelog.WATERMARK_VALUE.unpack(value)
-                    if topic in self.sources:
-                        self.sources[topic].topic_id = topic_id
-                case b"d":
-                    topic, at = changelog.parse_name(key, 2)
-                    incarnation, _ = changelog.parse_name(key, at)
-                    if topic in self.sources:
-                        mark = None if value is None else changelog.MARK_VALUE.unpack(value)
-                        self.sources[topic].restore_mark(incarnation.encode(), mark)
-                case b"o":
-                    _, sequence, index = changelog.OUTBOX_KEY.unpack(key)
-                    if value is None:
-                        self._outbox.get(sequence, {}).pop(index, None)
-                    else:
-                        self._outbox.setdefault(sequence, {})[index] = value
-                case b"u" if value is not None:
-                    self.sequence, self.sent_sequence = changelog.UNIT_VALUE.unpack(value)
-                    self.suspects.committed()
-                case b"f":
-                    self.suspects.opened()
-                case b"t":
-                    self.timers.restore(key, value)
-                case b"e" if value is not None:
-                    self.timers.restore_clock(changelog.EVENT_CLOCK_VALUE.unpack(value)[0])
-                case b"i":
-                    self._once.restore(key, value)
-                case b"p":
-                    self.suspects.restore(value)
-                case b"h" if value is not None:
-                    self._header = Header.parse(self.plan.changelog, value)
-                    self.incarnation = self._header.incarnation
-                case _:
-                    pass
+    def restore(self, records: Iterable[tuple[bytes, bytes | None]], end: int = 0) -> None:
+        """Take changelog records, key and value, in the order of the log; the next ones begin at offset *end*.
+
+        The first ones are those at the shelf's position. Raises :class:`ChangelogFormatError`.
+        """
+        taken = list(records)
+        for key, value in taken:
+            if not key.startswith(_STATE):
+                self._restore(key, value)
+        # Fences that no unit has followed are counted by every life, so no shelf may get past them.
+        self.shelf.put(taken, self.shelf.position if self.suspects.idle_opens else end)
+
+    def _restore(self, key: bytes, value: bytes | None) -> None:
+        if key[:1] != changelog.FORMAT_BYTE:
+            raise ChangelogFormatError(self.plan.changelog, key[:1])
+        match key[1:2]:
+            case b"w":
+                reactor, at = changelog.parse_name(key, 2)
+                topic, _ = changelog.parse_name(key, at)
+                if value is None:
+                    self._watermarks.pop((reactor, topic), None)
+                    return
+                self._watermarks[reactor, topic], topic_id = changelog.WATERMARK_VALUE.unpack(value)
+                if topic in self.sources:
+                    self.sources[topic].topic_id = topic_id
+            case b"d":
+                topic, at = changelog.parse_name(key, 2)
+                incarnation, _ = changelog.parse_name(key, at)
+                if topic in self.sources:
+                    mark = None if value is None else changelog.MARK_VALUE.unpack(value)
+                    self.sources[topic].restore_mark(incarnation.encode(), mark)
+            case b"o":
+                _, sequence, index = changelog.OUTBOX_KEY.unpack(key)
+                if value is None:
+                    self._outbox.get(sequence, {}).pop(index, None)
+                else:
+                    self._outbox.setdefault(sequence, {})[index] = value
+            case b"u" if value is not None:
+                self.sequence, self.sent_sequence = changelog.UNIT_VALUE.unpack(value)
+                self.suspects.committed()
+            case b"f":
+                self.suspects.opened()
+            case b"t":
+                self.timers.restore(key, value)
+            case b"e" if value is not None:
+                self.timers.restore_clock(changelog.EVENT_CLOCK_VALUE.unpack(value)[0])
+            case b"i":
+                self._once.restore(key, value)
+            case b"p":
+                self.suspects.restore(value)
+            case b"h" if value is not None:
+                self._header = Header.parse(self.plan.changelog, value)
+                self.incarnation = self._header.incarnation
+            case _:
+                pass
 
     def begin(self, incarnation: str) -> dict[str, int | None]:
         """End the recovery; *incarnation* is used if the lane never lived before.
@@ -310,9 +323,15 @@ class Lane(Generic[O]):
         self._outbox.pop(sequence, None)
         self._deletions.extend(changelog.outbox_key(sequence, index) for index in indexes)
 
-    def acknowledged(self) -> None:
-        """Note that the sealed unit is durable: from now on it may be seen from outside."""
-        self._replaced.clear()
+    def acknowledged(self, end: int = 0, outbox: Sequence[tuple[bytes, bytes | None]] = ()) -> None:
+        """Note that the sealed unit is durable: from now on it may be seen from outside.
+
+        The changelog goes on at offset *end*; *outbox* are the records that were appended behind those of the unit.
+        """
+        self.shelf.put([*self._sealed, *outbox] if outbox else self._sealed, end)
+        self._sealed = ()
+        for store in self.stores:
+            store.age()
 
     def seal(self) -> CommitUnit[O] | Rewind:
         """End the open unit; the one before it has been :meth:`acknowledged`.
@@ -336,8 +355,7 @@ class Lane(Generic[O]):
             return self._take_back("bad_state")
         if size > self.limits.unit_bytes_hard:
             return self._take_back("unit_too_large")
-        for (store, key, entry), (_, value) in zip(dirty, entries, strict=True):
-            self._replaced[store.reactor.index, key] = entry.raw
+        for (_, _, entry), (_, value) in zip(dirty, entries, strict=True):
             entry.raw = entry.base = value
             entry.log = None
         self.sequence += 1
@@ -361,6 +379,7 @@ class Lane(Generic[O]):
         self._deletions.clear()
         self._marked_sequence = self.sent_sequence
         entries.append((changelog.UNIT, changelog.UNIT_VALUE.pack(self.sequence, self.sent_sequence)))
+        self._sealed = entries
         unit = CommitUnit(
             sequence=self.sequence,
             incarnation=self.incarnation,
@@ -382,7 +401,7 @@ class Lane(Generic[O]):
             if not store.is_untouched(entry):
                 touched.append((store, key, entry))
             elif entry.raw is None:
-                store.forget(key, entry)
+                store.forget(key)
             else:
                 entry.log = None
         return touched
@@ -398,8 +417,8 @@ class Lane(Generic[O]):
             source.rewind()
         self.timers.rewind()
         self._once.rewind()
-        for store, key, entry in open_unit.dirty:
-            store.forget(key, entry)
+        for store, key, _ in open_unit.dirty:
+            store.forget(key)
         self._room = max(1, open_unit.count // 2)
         self._open_unit()
         return Rewind({topic: source.sealed for topic, source in self.sources.items()})
@@ -421,12 +440,7 @@ class Lane(Generic[O]):
         """
         for store in self.stores:
             if store.reactor.spec.id == reactor:
-                at = store.reactor.index, key
-                if at in self._replaced:
-                    raw = self._replaced[at]
-                else:
-                    entry = store.live.get(key)
-                    raw = store.cold.get(key) if entry is None else entry.raw
+                raw = self.shelf.get(changelog.state_key(store.reactor.prefix, key))
                 return None if raw is None else current_json(store.reactor.spec, key, raw)
         return None
 

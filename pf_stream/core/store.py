@@ -1,21 +1,27 @@
-"""State of one reactor in one lane: bytes until used, objects while in use, and a way back."""
+"""State of one reactor in one lane: bytes on a shelf, objects while in use, and a way back."""
 
 import struct
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError
 
 from pf_stream.core import changelog
 from pf_stream.core.plan import Binding, ReactorPlan
+from pf_stream.core.shelf import Shelf
 from pf_stream.errors import PFError
 from pf_stream.model.context import Context
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import strictly
 from pf_stream.model.versions import StepError
 
-__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store", "current_json"]
+__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store", "current_json", "decode_state"]
 
 _PREFIX = changelog.STATE_PREFIX
+
+_LIVE: Final = 32_768
+"""States of a reactor that are kept as objects at least, if they are in use, in all lanes together; twice as many at most."""
+_LIVE_IN_LANE: Final = 64
+"""How many of them a lane keeps, however many lanes there are."""
 
 ENCODING_ERRORS = (PydanticSerializationError, UserWarning, ValueError)
 """What encoding a state with a value of a wrong type raises, within :func:`~pf_stream.model.state.strictly`."""
@@ -61,6 +67,15 @@ def current_json(spec: ReactorSpec, key: bytes, raw: bytes) -> bytes:
     raise StateUndecodableError(spec.id, key, reason)
 
 
+def decode_state(spec: ReactorSpec, key: bytes, raw: bytes) -> Any:
+    """A stored state as an object of its class; raises :class:`StateUndecodableError`."""
+    json = current_json(spec, key, raw)
+    try:
+        return spec.state.decode(json)
+    except ValueError as error:  # pydantic's is one
+        raise StateUndecodableError(spec.id, key, str(error)) from error
+
+
 class Entry:
     """The state under one key, as an object."""
 
@@ -77,24 +92,43 @@ class Entry:
 
 
 class Store:
-    """All keys of one reactor in one lane."""
+    """All keys of one reactor in one lane.
 
-    __slots__ = ("cold", "live", "reactor")
+    Those in use are objects; they become bytes again when there are too many. An object that was not used since the
+    lane's objects were last counted goes first.
+    """
 
-    def __init__(self, reactor: ReactorPlan) -> None:
+    __slots__ = ("_idle", "_most", "_shelf", "live", "reactor")
+
+    def __init__(self, reactor: ReactorPlan, shelf: Shelf, partitions: int) -> None:
+        """*partitions* share what may be kept as objects."""
         self.reactor = reactor
-        self.cold: dict[bytes, bytes] = {}
-        """Values of the changelog that nobody has asked for since the recovery."""
         self.live: dict[bytes, Entry] = {}
+        """States that were used of late."""
+        self._idle: dict[bytes, Entry] = {}
+        """Those that were used before that."""
+        self._shelf = shelf
+        self._most = max(_LIVE_IN_LANE, _LIVE // partitions)
 
     def load(self, key: bytes) -> Entry | None:
         """The entry of a key that is not live, if it is known; raises :class:`StateUndecodableError`."""
-        raw = self.cold.get(key)
-        if raw is None:
-            return None
-        entry = self.live[key] = Entry(self._decode(key, raw), raw)
-        del self.cold[key]
+        entry = self._idle.pop(key, None)
+        if entry is None:
+            raw = self._shelf.get(changelog.state_key(self.reactor.prefix, key))
+            if raw is None:
+                return None
+            entry = Entry(decode_state(self.reactor.spec, key, raw), raw)
+        self.live[key] = entry
         return entry
+
+    def age(self) -> None:
+        """Forget objects that are not in use if there are too many.
+
+        To be called when a unit is acknowledged and on the shelf. What the open unit changes is never forgotten: it was
+        used since the unit before it was acknowledged.
+        """
+        if len(self.live) > self._most:
+            self._idle, self.live = self.live, {}
 
     def create(self, key: bytes) -> Entry:
         """The entry of a new key."""
@@ -106,13 +140,14 @@ class Store:
 
         Runs the handlers of this unit's earlier intents once more; they are pure, and their effects were taken then.
         """
+        spec = self.reactor.spec
         if entry.log is None:
             if entry.raw is None:
                 del self.live[key]
             else:
-                entry.state = self._decode(key, entry.raw)
+                entry.state = decode_state(spec, key, entry.raw)
             return
-        state = self.reactor.fresh() if entry.base is None else self._decode(key, entry.base)
+        state = self.reactor.fresh() if entry.base is None else decode_state(spec, key, entry.base)
         for binding, value, context in entry.log:
             binding.handle(binding.decode(value), state, context)
         entry.state = state
@@ -131,20 +166,11 @@ class Store:
         """Whether everything that was done to a dirty entry was undone."""
         return not entry.log and entry.base is entry.raw
 
-    def forget(self, key: bytes, entry: Entry) -> None:
-        """Go back to what was last sealed."""
-        del self.live[key]
-        if entry.raw is not None:
-            self.cold[key] = entry.raw
+    def forget(self, key: bytes) -> None:
+        """Go back to what was last acknowledged."""
+        self.live.pop(key, None)
+        self._idle.pop(key, None)
 
     def _encode(self, state: Any) -> bytes:
         spec = self.reactor.spec.state
         return changelog.pack_state(spec.version, spec.encode(state))
-
-    def _decode(self, key: bytes, raw: bytes) -> Any:
-        spec = self.reactor.spec
-        json = current_json(spec, key, raw)
-        try:
-            return spec.state.decode(json)
-        except ValueError as error:  # pydantic's is one
-            raise StateUndecodableError(spec.id, key, str(error)) from error

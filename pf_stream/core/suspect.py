@@ -24,13 +24,13 @@ class Suspects:
 
     __slots__ = (
         "_attempts",
-        "_idle_opens",
         "_in_log",
         "_key",
         "_left",
         "_limit",
         "_sealed",
         "careful",
+        "idle_opens",
         "marking",
         "slow",
     )
@@ -38,7 +38,8 @@ class Suspects:
     def __init__(self, limit: int) -> None:
         """*limit* is how often an intent may be tried before it is refused."""
         self._limit = limit
-        self._idle_opens = 0
+        self.idle_opens = 0
+        """How often the lane was opened since somebody committed something."""
         self._left = 0
         self._key = b""
         self._attempts = 0
@@ -55,11 +56,11 @@ class Suspects:
 
     def opened(self) -> None:
         """A worker opened the lane."""
-        self._idle_opens += 1
+        self.idle_opens += 1
 
     def committed(self) -> None:
         """A worker committed something."""
-        self._idle_opens = 0
+        self.idle_opens = 0
 
     def restore(self, value: bytes | None) -> None:
         """Take the changelog record of what was tried last."""
@@ -71,8 +72,8 @@ class Suspects:
 
     def begin(self) -> None:
         """End the recovery."""
-        self.slow = self._idle_opens > 0
-        if self._in_log or self._idle_opens >= _IDLE_OPENS:
+        self.slow = self.idle_opens > 0
+        if self._in_log or self.idle_opens >= _IDLE_OPENS:
             self._left = _CAREFUL_INTENTS
             self.careful = True
 

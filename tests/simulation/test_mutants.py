@@ -17,6 +17,7 @@ import pytest
 from pf_stream.core import changelog
 from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
+from pf_stream.core.store import Store
 from pf_stream.core.timers import Timers
 from pf_stream.engine import leased, runner
 from pf_stream.engine.lanes import Lanes
@@ -167,6 +168,11 @@ def timer_removed_in_another_unit(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def objects_forgotten_in_use(patch: pytest.MonkeyPatch) -> None:
+    """At an acknowledgement, also those that the open unit has changed."""
+    rewrite(patch, Store, "age", ("self._idle, self.live = self.live, {}", "self.live = {}"))
+
+
 @dataclass
 class _Running:
     """The simulation that runs, for mutants that must look into the model."""
@@ -205,6 +211,7 @@ MUTANTS: Final = [
     Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
     Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
     Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(objects_forgotten_in_use, frozenset({"wrong state", "wrong outputs"})),
 ]
 
 

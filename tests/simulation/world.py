@@ -18,7 +18,7 @@ import orjson
 import pytest
 import structlog
 
-from pf_stream.core import changelog
+from pf_stream.core import changelog, store
 from pf_stream.core.plan import GroupPlan, plan
 from pf_stream.core.records import Record
 from pf_stream.engine.lanes import Lanes
@@ -320,6 +320,8 @@ class Simulation:
         dice = random.Random(self.seed + 3)  # noqa: S311
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Link, "connect", connect)
+            patch.setattr(store, "_LIVE", 0)
+            patch.setattr(store, "_LIVE_IN_LANE", dice.choice([0, 1, 64]))
             patch.setattr(secrets, "token_hex", lambda count: f"{dice.getrandbits(8 * count):0{2 * count}x}")
             structlog.configure(processors=[self._log])
             try:

@@ -1,0 +1,58 @@
+"""Where the acknowledged states of a lane lie.
+
+A lane asks its shelf for a state when it needs it, and puts there what became durable. That a shelf on disk is read within
+the step leaves the step pure: what a shelf says of a key follows from the changelog alone, and the changelog of a lane does
+not change but by its own units.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+__all__ = ["MemoryShelf", "Shelf"]
+
+
+class Shelf(Protocol):
+    """What a lane has at hand of its changelog: at least the states, by the keys that they have there."""
+
+    @property
+    def position(self) -> int:
+        """Changelog offset before which it holds everything: reading from there on makes it complete.
+
+        It may hold some of what comes behind that. Reading that again changes nothing, since the last value of a key counts.
+        """
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Value of a state, by its changelog key."""
+
+    def put(self, entries: Sequence[tuple[bytes, bytes | None]], position: int, /) -> None:
+        """Take acknowledged records of the changelog, in its order, ``None`` for a deletion; *position* is the new
+        :attr:`position`. All of it or nothing survives the end of the process."""
+
+    def rest(self) -> Iterable[tuple[bytes, bytes]]:
+        """All that it holds beside states: positions, timers, marks, outputs, the header."""
+
+
+class MemoryShelf:
+    """States in memory, as bytes. It ends with the process and is made again from the whole changelog."""
+
+    __slots__ = ("_prefixes", "_values", "get")
+
+    position = 0
+
+    def __init__(self, prefixes: Iterable[bytes]) -> None:
+        """*prefixes* are the beginnings of the keys that are asked for; others are not kept."""
+        self._prefixes = tuple(prefixes)
+        self._values: dict[bytes, bytes] = {}
+        self.get = self._values.get
+
+    def put(self, entries: Sequence[tuple[bytes, bytes | None]], position: int, /) -> None:
+        values, prefixes = self._values, self._prefixes
+        for key, value in entries:
+            if key.startswith(prefixes):
+                if value is not None:
+                    values[key] = value
+                else:
+                    values.pop(key, None)
+
+    def rest(self) -> Iterable[tuple[bytes, bytes]]:
+        return ()
