@@ -82,7 +82,8 @@ def _rows(worker: "WorkerStatus", now_ms: int) -> list[dict[str, Any]]:
 
 def _state(lane: "LaneStatus") -> str:
     if lane.progress is not None:
-        return f"{lane.state.value} {lane.progress:.0%}".replace("%", " %")
+        how = f"{lane.state.value} {lane.progress:.0%}".replace("%", " %")
+        return how if lane.left_s is None else f"{how}, {lane.recovery_rate or 0:,.0f}/s, {lane.left_s:.0f} s left"
     if lane.until_ms is not None:
         return f"{lane.state.value} until {utc(lane.until_ms)}"
     because = " ".join(filter(None, (lane.code and f"{lane.code}:", lane.reason)))

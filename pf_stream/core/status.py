@@ -46,6 +46,10 @@ class LaneStatus:
     """What it does."""
     progress: float | None = None
     """Share of the changelog that is read, 0 to 1, while it is recovering."""
+    recovery_rate: float | None = None
+    """Changelog records that it reads a second, while it is recovering."""
+    left_s: float | None = None
+    """Seconds until it has recovered, if it goes on like that."""
     until_ms: int | None = None
     """When it tries again, milliseconds since the epoch, while it is paused."""
     code: str | None = None

@@ -322,7 +322,7 @@ class Lanes:
 
     def _note_stopped(self, runner: LaneRunner, code: str, reason: str) -> None:
         self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
-            runner.status, state=LaneState.stopped, progress=None, code=code, reason=reason
+            runner.status, state=LaneState.stopped, code=code, reason=reason
         )
 
     async def _report_location(self, runner: LaneRunner, error: StateUndecodableError) -> None:

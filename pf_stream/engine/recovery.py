@@ -1,37 +1,69 @@
 """Reading a lane's changelog back, up to a fence."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from pf_stream.kafka.link import Link, Partition, refusal
 
-__all__ = ["recover"]
+__all__ = ["Progress", "recover"]
+
+CHUNK_BYTES: Final = 4 << 20
+
+
+class Progress(NamedTuple):
+    """How far a recovery is."""
+
+    part: float
+    """Share of the changelog that is read, 0 to 1."""
+    records: int
+    """Records that were read."""
+    rate: float
+    """Records a second."""
+    left_s: float
+    """Seconds that the rest will take if it goes on like that."""
 
 
 async def recover(
     link: Link,
     changelog: Partition,
     fence: int,
-    take: Callable[[Iterable[tuple[bytes, bytes | None]]], None],
-    progress: Callable[[float], None] = lambda _: None,
+    take: Callable[[list[tuple[bytes, bytes | None]], int], None],
+    progress: Callable[[Progress], None] = lambda _: None,
+    start: int = 0,
 ) -> int:
-    """Hand every record below *fence* to *take*, key and value, in the order of the log; returns how many there were.
+    """Hand every record of ``[start, fence)`` to *take*, in the order of the log: keys and values, and the offset behind
+    them. Returns how many there were.
 
-    *progress* is told how much of it is read, from 0 to 1. Everything before the fence, and nothing else: on a compacted
-    topic only the whole is consistent.
+    *progress* is told how far it is. Everything before the fence, and nothing else: on a compacted topic only the whole
+    is consistent.
     """
+    time = asyncio.get_running_loop().time
+    began = time()
     count = 0
-    begin = position = (await link.offsets([changelog], end=False))[changelog]
-    while position < fence:
-        progress((position - begin) / (fence - begin))
-        result = await link.fetch_one(changelog, position)
-        if result.error is not None:
-            raise refusal(f"read {changelog[0]}", result.error)
-        if result.chunk is None:
-            continue
-        records = [record for record in result.chunk if position <= record.offset < fence]
-        take((record.key or b"", record.value) for record in records)
-        count += len(records)
-        position = result.chunk.next_offset
-        await asyncio.sleep(0)
+    begin = position = max(start, (await link.offsets([changelog], end=False))[changelog])
+    fetching = asyncio.create_task(link.fetch_one(changelog, position, CHUNK_BYTES)) if position < fence else None
+    try:
+        while fetching is not None:
+            result = await fetching
+            if result.error is not None:
+                raise refusal(f"read {changelog[0]}", result.error)
+            following = position if result.chunk is None else result.chunk.next_offset
+            # The broker sends the next chunk while this one is worked on.
+            fetching = (
+                asyncio.create_task(link.fetch_one(changelog, following, CHUNK_BYTES)) if following < fence else None
+            )
+            if result.chunk is None:
+                continue
+            for entries, end in result.chunk.entries(position, fence):
+                take(entries, end)
+                count += len(entries)
+                part, seconds = (end - begin) / (fence - begin), time() - began
+                progress(Progress(part, count, count / max(seconds, 1e-3), seconds * (1 - part) / part))
+                await asyncio.sleep(0)
+            position = following
+    finally:
+        if fetching is not None:
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
     return count

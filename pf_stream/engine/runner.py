@@ -22,7 +22,7 @@ from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
-from pf_stream.engine.recovery import recover
+from pf_stream.engine.recovery import Progress, recover
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
@@ -45,6 +45,8 @@ MARK_S: Final = 0.1
 """How long an idle lane waits until it marks its outputs as sent."""
 KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
+TELL_S: Final = 5.0
+"""How often the log is told how far a recovery is; one that is quicker is told of at its end."""
 LOOK_S: Final = 10.0
 """How often a lane that waits for a time looks at the clock, which may have been set."""
 
@@ -89,7 +91,9 @@ class LaneRunner:
         self.recovered = 0
         """Changelog records read at the last recovery."""
         self._state = LaneState.opening
-        self._progress: float | None = None
+        self._progress: Progress | None = None
+        self._told = 0.0
+        """When the log was last told of it."""
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -120,12 +124,7 @@ class LaneRunner:
         self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
         if committer.fence != known + 1:
-            self.lane = self._new_lane()
-            self._state = LaneState.recovering
-            self.recovered = await recover(
-                shared.control, self._changelog, committer.fence, self.lane.restore, self._recovering
-            )
-            self._state, self._progress = LaneState.opening, None
+            await self._recover(committer.fence)
             if self.lane.is_new:
                 await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
@@ -149,8 +148,32 @@ class LaneRunner:
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
-    def _recovering(self, part: float) -> None:
-        self._progress = part
+    async def _recover(self, fence: int) -> None:
+        shared = self._shared
+        self.lane = self._new_lane()
+        async with shared.recoveries:
+            self._state = LaneState.recovering
+            self._told = asyncio.get_running_loop().time()
+            try:
+                self.recovered = await recover(
+                    shared.control, self._changelog, fence, self.lane.restore, self._recovering
+                )
+            finally:
+                self._state, self._progress = LaneState.opening, None
+
+    def _recovering(self, progress: Progress) -> None:
+        self._progress = progress
+        now = asyncio.get_running_loop().time()
+        if now - self._told >= TELL_S:
+            self._told = now
+            log.info(
+                "lane recovers",
+                lane=repr(self),
+                percent=round(100 * progress.part),
+                records=progress.records,
+                per_s=round(progress.rate),
+                left_s=round(progress.left_s, 1),
+            )
 
     async def _check_partitions(self) -> None:
         """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
@@ -418,7 +441,9 @@ class LaneRunner:
             changelog=self.plan.changelog,
             partition=self.partition,
             state=state,
-            progress=self._progress,
+            progress=None if self._progress is None else round(self._progress.part, 4),
+            recovery_rate=None if self._progress is None else round(self._progress.rate),
+            left_s=None if self._progress is None else round(self._progress.left_s, 1),
             until_ms=until_ms if state is LaneState.paused else None,
             reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
             positions=dict(lane.positions) if state.is_open else None,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
@@ -15,6 +16,10 @@ from pf_stream.kafka.link import Link, Partition
 from pf_stream.model.topology import Guarantee
 
 __all__ = ["Shared"]
+
+RECOVERIES: Final = 4
+"""Lanes that read their changelogs at once. While one works on what it got, the broker sends to another; more would take
+memory and be no faster."""
 
 
 @dataclass(slots=True)
@@ -47,5 +52,7 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    recoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECOVERIES))
+    """Held by a lane while it recovers."""
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     """The step that is being done."""

@@ -296,7 +296,7 @@ class Link:
             position = result.chunk.next_offset
         return records
 
-    async def fetch_one(self, partition: Partition, position: int) -> FetchResult:
+    async def fetch_one(self, partition: Partition, position: int, partition_bytes: int = 8 << 20) -> FetchResult:
         """Read one partition from *position* on; waits out what may pass, for the rest see the result's *error*."""
         pause = Pause(self)
         while True:
@@ -307,7 +307,7 @@ class Link:
                     {partition: position},
                     max_wait_ms=100,
                     min_bytes=1,
-                    partition_bytes=8 << 20,
+                    partition_bytes=partition_bytes,
                     max_bytes=64 << 20,
                 )
             except kafka_errors.KafkaError as error:

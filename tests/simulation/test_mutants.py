@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import pytest
@@ -89,28 +89,25 @@ def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
         patch,
         runner,
         "recover",
-        (
-            "        records = [record for record in result.chunk if position <= record.offset < fence]\n",
-            "        records = believed(changelog, position, fence, result.chunk.next_offset)\n",
-        ),
+        ("result.chunk.entries(position, fence)", "believed(changelog, position, min(fence, following))"),
         believed=believed,
     )
 
 
-def believed(at: tuple[str, int], start: int, fence: int, end: int) -> list[Any]:
+def believed(at: tuple[str, int], start: int, end: int) -> list[tuple[list[tuple[bytes, bytes | None]], int]]:
     """The records of a changelog whose writer's fence was the last one before them."""
     partition = Running.simulation.broker.partition(*at)
     assert partition is not None
     writer = -1
-    records = []
+    records: list[tuple[bytes, bytes | None]] = []
     for batch in partition.log:
         header = Header.of(batch)
         for record in partition.records(header.base, header.base + header.last_delta + 1):
             if record.key == changelog.FENCE:
                 writer = orjson.loads(record.value or b"")["producer_id"]
-            if header.producer_id == writer and start <= record.offset < min(fence, end):
-                records.append(record)
-    return records
+            if header.producer_id == writer and start <= record.offset < end:
+                records.append((record.key or b"", record.value))
+    return [(records, end)]
 
 
 def unordered_appends(patch: pytest.MonkeyPatch) -> None:
