@@ -65,7 +65,7 @@ def show_topology(
         if output is not Output.table:
             show(_plain(description), output)
             return
-        about = ("name", "namespace", "app", "partitions", "guarantee")
+        about = ("name", "namespace", "app", "partitions", "guarantee", "store", "standby")
         show({name: getattr(description, name) for name in about}, output)
         typer.echo()
         rows: list[dict[str, Any]] = [

@@ -61,6 +61,14 @@ def run(
     latency: Annotated[
         Latency, typer.Option(help="low: handle what is there at once, with a busy core; balanced: gather for 8 ms.")
     ] = Latency.balanced,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PF_STATE_DIR",
+            metavar="FOLDER",
+            help="Where to keep state if the topology says store: rocksdb; each worker has a folder of its own in it.",
+        ),
+    ] = None,
     processes: Annotated[
         int, typer.Option(min=1, help="Workers, each a process, started again when it dies; named ID-0, ID-1, ...")
     ] = 1,
@@ -100,7 +108,7 @@ def run(
     """
     hang_after_s = seconds(hang_after, "--hang-after")
     with exit_on_error():
-        from pf_stream.engine import WorkerSettings, check_service_keys
+        from pf_stream.engine import WorkerSettings, check_service_keys, check_state_dir
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import SigningKey, TrustRoots
@@ -114,9 +122,11 @@ def run(
             service_keys=tuple(SigningKey.load(file) for file in service_key or ()),
             worker_id=id_ or f"{loaded.name}-{socket.gethostname()}",
             latency=latency.value,
+            state_dir=state_dir,
             session_s=session,
         )
         check_service_keys(loaded, settings)
+        check_state_dir(loaded, settings)
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
             code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
@@ -124,6 +134,7 @@ def run(
             options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
             options += ["--namespace", namespace] if namespace is not None else []
+            options += ["--state-dir", str(state_dir)] if state_dir is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]
             options += [word for file in service_key or () for word in ("--service-key", str(file))]
             command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-P", "-m", "pf_stream"]

@@ -43,9 +43,9 @@ _STATE: Final = changelog.FORMAT_BYTE + b"s"
 class Lane(Generic[O]):
     """One partition of one group.
 
-    Life: :meth:`restore` with the records of its changelog partition, :meth:`begin`, then :meth:`fire`, :meth:`step`,
-    :meth:`seal` and :meth:`acknowledged` in turn; :meth:`sent` tells which outputs need not be kept. After any failed
-    append the object is thrown away.
+    Life: :meth:`restore` with the records of its changelog partition, :meth:`restored`, :meth:`begin`, then :meth:`fire`,
+    :meth:`step`, :meth:`seal` and :meth:`acknowledged` in turn; :meth:`sent` tells which outputs need not be kept. After
+    any failed append the object is thrown away.
     """
 
     def __init__(
@@ -103,17 +103,22 @@ class Lane(Generic[O]):
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
-    def restore(self, records: Iterable[tuple[bytes, bytes | None]], end: int = 0) -> None:
-        """Take changelog records, key and value, in the order of the log; the next ones begin at offset *end*.
+    def restore(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take changelog records, key and value, in the order of the log, from the shelf's position on.
 
-        The first ones are those at the shelf's position. Raises :class:`ChangelogFormatError`.
+        Raises :class:`ChangelogFormatError`.
         """
         taken = list(records)
         for key, value in taken:
             if not key.startswith(_STATE):
                 self._restore(key, value)
+        self.shelf.put(taken, self.shelf.position)
+
+    def restored(self, end: int) -> None:
+        """Note that all records before offset *end* were taken, and none lies behind it yet."""
         # Fences that no unit has followed are counted by every life, so no shelf may get past them.
-        self.shelf.put(taken, self.shelf.position if self.suspects.idle_opens else end)
+        if not self.suspects.idle_opens:
+            self.shelf.put((), end)
 
     def _restore(self, key: bytes, value: bytes | None) -> None:
         if key[:1] != changelog.FORMAT_BYTE:

@@ -1,15 +1,17 @@
 """The engine: a Faust app for each topology, with lanes in place of Faust's data path."""
 
-from pf_stream.engine.errors import LaneError, ServiceKeyError, TopicReplacedError, WatermarkRangeError
+from pf_stream.engine.errors import LaneError, ServiceKeyError, StoreError, TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.settings import WorkerSettings
-from pf_stream.engine.worker import Worker, check_service_keys
+from pf_stream.engine.worker import Worker, check_service_keys, check_state_dir
 
 __all__ = [
     "LaneError",
     "ServiceKeyError",
+    "StoreError",
     "TopicReplacedError",
     "WatermarkRangeError",
     "Worker",
     "WorkerSettings",
     "check_service_keys",
+    "check_state_dir",
 ]

@@ -2,16 +2,25 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.encode import OutboxBuilder
 
-__all__ = ["Committer", "Events", "Unsent"]
+__all__ = ["Committed", "Committer", "Events", "Unsent"]
 
 Unsent = Sequence[tuple[int, Mapping[int, OutboxEntry]]]
 """Outputs of earlier lives of a lane that are committed and not known to be sent: unit sequence and entries, in order."""
+
+
+class Committed(NamedTuple):
+    """A unit that is durable."""
+
+    last_offset: int
+    """The last changelog offset that is taken by it."""
+    outbox: Sequence[tuple[bytes, bytes | None]] = ()
+    """Changelog records of its outputs, which follow those of the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +60,8 @@ class Committer(Protocol):
     async def run(self) -> None:
         """Send what is committed, until cancelled; returns at once if that is part of the commit."""
 
-    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
-        """Make a unit durable; returns the last changelog offset that is taken by it.
+    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> Committed:
+        """Make a unit durable.
 
         Raises one of :mod:`pf_stream.kafka.errors`.
         """

@@ -50,7 +50,7 @@ class Custody:
     async def take(self, changelog: Partition, recovered: Callable[[Iterable[Entry]], None], now_ms: int) -> Lease:
         """Take the lease of a changelog partition, and hand all its records to *recovered*."""
         lease = await acquire(self._link, self._appender, changelog, self._who, now_ms)
-        await recover(self._link, changelog, lease.fence, lambda entries, _: recovered(entries))
+        await recover(self._link, changelog, lease.fence, recovered)
         return lease
 
     async def append(self, lease: Lease, changelog: Partition, entries: Iterable[Entry], now_ms: int) -> None:

@@ -1,6 +1,6 @@
 """From what a unit decides to the bytes that Kafka takes."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from pf_stream.core import changelog
@@ -10,7 +10,7 @@ from pf_stream.core.unit import CommitUnit, Copy, Narrowing, Output
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.kafka.link import Partition
 
-__all__ = ["OutboxBuilder", "encode_unit"]
+__all__ = ["OutboxBuilder", "encode_unit", "outbox_records"]
 
 OUTPUT_BYTES: Final = 900_000
 """Most bytes of an output batch before compression: below the ``max.message.bytes`` that Kafka has by default."""
@@ -113,12 +113,15 @@ class OutboxBuilder:
         self._entries[number] = BatchEntry(*target, builder.build())
 
 
-def encode_unit(unit: CommitUnit[OutboxBuilder], outbox: Mapping[int, OutboxEntry], now_ms: int) -> bytes:
+def outbox_records(sequence: int, outbox: Mapping[int, OutboxEntry]) -> list[tuple[bytes, bytes | None]]:
+    """Changelog records of the outputs of a unit."""
+    return [(changelog.outbox_key(sequence, number), encode_entry(entry)) for number, entry in outbox.items()]
+
+
+def encode_unit(unit: CommitUnit[OutboxBuilder], outbox: Sequence[tuple[bytes, bytes | None]], now_ms: int) -> bytes:
     """The record batch whose append is the commit."""
     builder = BatchBuilder(UNIT_BYTES, compress=False)
-    records = [*unit.entries]
-    records += ((changelog.outbox_key(unit.sequence, number), encode_entry(entry)) for number, entry in outbox.items())
-    for key, value in records:
+    for key, value in (*unit.entries, *outbox):
         if not builder.append(now_ms, key, value, []):
             # The lane's limits are there to make this impossible; half a unit would be lost records.
             raise OverflowError(f"a unit of {unit.count} records does not fit into {UNIT_BYTES} bytes")

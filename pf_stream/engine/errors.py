@@ -4,14 +4,17 @@
 
     ServiceKeyError              a reactor is a service, and its key is missing
     GroupLostError               the worker is no member of its group any more
+    StoreError                   a store on disk cannot be used
     LaneError
     ├── TopicReplacedError       a source topic was deleted and made anew
     └── WatermarkRangeError      the lane's position lies outside the source topic
 """
 
+from pathlib import Path
+
 from pf_stream.errors import PFError
 
-__all__ = ["GroupLostError", "LaneError", "ServiceKeyError", "TopicReplacedError", "WatermarkRangeError"]
+__all__ = ["GroupLostError", "LaneError", "ServiceKeyError", "StoreError", "TopicReplacedError", "WatermarkRangeError"]
 
 
 class GroupLostError(PFError):
@@ -30,6 +33,20 @@ class ServiceKeyError(PFError):
 
     def __init__(self, reactor: str, kid: int, fault: str) -> None:
         super().__init__(f"reactor {reactor!r} emits as a service under key {kid}, and {fault}")
+
+
+class StoreError(PFError):
+    """Raised when the store of a lane, or of a worker, cannot be opened, read or written."""
+
+    code = "store_failed"
+
+    def __init__(self, path: Path, reason: object) -> None:
+        self.is_damage = str(reason).startswith(("Corruption", "Invalid argument"))
+        """Whether it is the content that is not as it was written, and not the disk that is full or away."""
+        super().__init__(
+            f"the store in {path} cannot be used: {reason}. It may be deleted while no worker uses it, and is built anew from "
+            f"the changelog then"
+        )
 
 
 class LaneError(PFError):

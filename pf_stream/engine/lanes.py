@@ -15,6 +15,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.depot import Depot
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
@@ -118,8 +119,9 @@ class Lanes:
         limits: Limits,
         clock: Clock,
         rejoin: Callable[[], None],
+        depot: Depot | None = None,
     ) -> "Lanes":
-        """Connect; raises :class:`KafkaUnavailableError`.
+        """Connect; raises :class:`KafkaUnavailableError`. A *depot* is closed when the lanes are stopped.
 
         Sees first whether leases hold on this cluster; where they do not, lanes commit in transactions whatever the
         topology says.
@@ -162,6 +164,7 @@ class Lanes:
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
+            depot=depot,
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
@@ -387,3 +390,5 @@ class Lanes:
         await self._shared.outputs.close()
         for link in self._links:
             await link.close()
+        if self._shared.depot is not None:
+            await self._shared.depot.close()

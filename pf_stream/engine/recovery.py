@@ -8,7 +8,7 @@ from pf_stream.kafka.link import Link, Partition, refusal
 
 __all__ = ["Progress", "recover"]
 
-CHUNK_BYTES: Final = 4 << 20
+CHUNK_BYTES: Final = 2 << 20
 
 
 class Progress(NamedTuple):
@@ -28,12 +28,11 @@ async def recover(
     link: Link,
     changelog: Partition,
     fence: int,
-    take: Callable[[list[tuple[bytes, bytes | None]], int], None],
+    take: Callable[[list[tuple[bytes, bytes | None]]], None],
     progress: Callable[[Progress], None] = lambda _: None,
     start: int = 0,
 ) -> int:
-    """Hand every record of ``[start, fence)`` to *take*, in the order of the log: keys and values, and the offset behind
-    them. Returns how many there were.
+    """Hand every record of ``[start, fence)`` to *take*, key and value, in the order of the log; returns how many there were.
 
     *progress* is told how far it is. Everything before the fence, and nothing else: on a compacted topic only the whole
     is consistent.
@@ -56,7 +55,7 @@ async def recover(
             if result.chunk is None:
                 continue
             for entries, end in result.chunk.entries(position, fence):
-                take(entries, end)
+                take(entries)
                 count += len(entries)
                 part, seconds = (end - begin) / (fence - begin), time() - began
                 progress(Progress(part, count, count / max(seconds, 1e-3), seconds * (1 - part) / part))

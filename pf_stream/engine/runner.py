@@ -14,10 +14,12 @@ from pf_stream.core.changelog import HEADER
 from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.shelf import Shelf
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import Rewind
+from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.commit import Committer, Events
+from pf_stream.engine.depot import LastingShelf, doubt
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
@@ -71,7 +73,9 @@ class LaneRunner:
         self.partition = partition
         self._shared = shared
         self._targets = Targets(plan, shared.control)
-        self.lane = self._new_lane()
+        self._shelf: LastingShelf | None = None
+        """The lane's shelf on disk, once it is in use."""
+        self.lane = self._new_lane(None)
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
@@ -98,7 +102,7 @@ class LaneRunner:
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
 
-    def _new_lane(self) -> Lane[OutboxBuilder]:
+    def _new_lane(self, shelf: Shelf | None) -> Lane[OutboxBuilder]:
         shared = self._shared
         return Lane(
             self.plan,
@@ -108,6 +112,7 @@ class LaneRunner:
             lambda incarnation, sequence: OutboxBuilder(
                 incarnation, sequence, self._targets.partitions, shared.contexts
             ),
+            shelf,
         )
 
     # -- opening -------------------------------------------------------------------------------------------------------
@@ -120,11 +125,12 @@ class LaneRunner:
         self.stopped = False
         self._state = LaneState.opening
         events = Events(sent=self._sent, failed=self._fail)
+        before_ms = shared.clock.now_ms()
         committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
         self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
         if committer.fence != known + 1:
-            await self._recover(committer.fence)
+            await self._recover(committer.fence, before_ms)
             if self.lane.is_new:
                 await self._check_partitions()
             positions = self.lane.begin(secrets.token_hex(4))
@@ -148,18 +154,44 @@ class LaneRunner:
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
-    async def _recover(self, fence: int) -> None:
+    async def _recover(self, fence: int, before_ms: int) -> None:
+        """Make the lane's memory from what is on its shelf and in its changelog; *before_ms* is a time before the fence."""
         shared = self._shared
-        self.lane = self._new_lane()
+        self._shelf = shelf = await self._open_shelf(fence)
+        if shelf is not None:
+            shelf.at_ms = before_ms
+        self.lane = lane = self._new_lane(shelf)
         async with shared.recoveries:
             self._state = LaneState.recovering
             self._told = asyncio.get_running_loop().time()
             try:
                 self.recovered = await recover(
-                    shared.control, self._changelog, fence, self.lane.restore, self._recovering
+                    shared.control, self._changelog, fence, lane.restore, self._recovering, lane.shelf.position
                 )
             finally:
                 self._state, self._progress = LaneState.opening, None
+        lane.restored(fence)
+
+    async def _open_shelf(self, end: int) -> LastingShelf | None:
+        """What earlier lives of the lane have left on disk, emptied if it may not be believed; None in memory."""
+        depot, control, topic = self._shared.depot, self._shared.control, self.plan.changelog
+        if depot is None:
+            return None
+        shelf = await depot.shelf(self._changelog)
+        described = await control.describe([topic])
+        if topic not in described:
+            raise await control.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
+        topic_id = described[topic].id
+        why = None
+        if shelf.note is not None:
+            begin = (await control.offsets([self._changelog], end=False))[self._changelog]
+            retention_ms = int(await control.topic_setting(topic, "delete.retention.ms") or 0)
+            why = doubt(shelf.note, topic_id, begin, end, retention_ms, self._shared.clock.now_ms())
+            if why is not None:
+                log.warning("a store is built anew", lane=repr(self), reason=why)
+        if shelf.note is None or why is not None:
+            await shelf.clear(topic_id)
+        return shelf
 
     def _recovering(self, progress: Progress) -> None:
         self._progress = progress
@@ -315,13 +347,20 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            self._last_offset = await committer.commit(unit)
-            lane.acknowledged()
+            await self._append(committer, unit)
             self._committing = False
             if self._on_trial:
                 if unit.count:
                     self._end_trial()
                 self._room.set()
+
+    async def _append(self, committer: Committer, unit: CommitUnit[OutboxBuilder]) -> None:
+        """Make a unit durable that was sealed just now."""
+        if self._shelf is not None:
+            self._shelf.at_ms = self._shared.clock.now_ms()
+        committed = await committer.commit(unit)
+        self._last_offset = committed.last_offset
+        self.lane.acknowledged(committed.last_offset + 1, committed.outbox)
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
@@ -361,8 +400,7 @@ class LaneRunner:
                     # Who opens it next shall not take us for one that ended at an intent.
                     unit = self.lane.seal()
                     assert not isinstance(unit, Rewind)
-                    self._last_offset = await committer.commit(unit)
-                    self.lane.acknowledged()
+                    await self._append(committer, unit)
         except TimeoutError:
             return False
         except (PFError, AnyKafkaError) as error:

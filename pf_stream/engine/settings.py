@@ -1,6 +1,7 @@
 """What a worker is told."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from pf_stream.kafka.link import ConnectionSettings
@@ -26,6 +27,8 @@ class WorkerSettings:
     """Sign for the reactors that emit as services; their public halves are among the trust roots."""
     latency: Literal["low", "balanced"] = "balanced"
     """``low`` fetches what is there at once, at the price of a busy core; ``balanced`` lets the broker gather for 8 ms."""
+    state_dir: Path | None = None
+    """Folder for state that a topology keeps on disk; the worker has a folder of its own in it."""
     drain_s: float = 20.0
     """How long a stop waits for what is under way."""
     session_s: float = SESSION_S

@@ -9,6 +9,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.depot import Depot
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.kafka.appender import Appender
@@ -52,6 +53,8 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    depot: Depot | None = None
+    """Shelves of the lanes on disk; without one they are in memory."""
     recoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECOVERIES))
     """Held by a lane while it recovers."""
     whereabouts: Whereabouts = field(default_factory=Whereabouts)

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.unit import CommitUnit
-from pf_stream.engine.commit import Events, Unsent
+from pf_stream.engine.commit import Committed, Events, Unsent
 from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.shared import Shared
@@ -65,11 +65,11 @@ class TransactionalCommitter:
     async def run(self) -> None:
         """Outputs are part of the commit."""
 
-    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
+    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> Committed:
         outputs: dict[Partition, list[bytes]] = {}
         for entry in (*self._left, *(await self._targets.entries(unit)).values()):
             outputs.setdefault((entry.topic, entry.partition), []).append(await self._targets.batch(entry))
-        batch = encode_unit(unit, {}, self._shared.clock.now_ms())
+        batch = encode_unit(unit, (), self._shared.clock.now_ms())
         transactions = self._transactions
         try:
             writable = await transactions.add({self._lane, *outputs}, self._targets.is_optional)
@@ -85,7 +85,7 @@ class TransactionalCommitter:
             raise
         self._left.clear()
         # Behind the batch comes the marker of the transaction.
-        return offset + record_count(batch)
+        return Committed(offset + record_count(batch))
 
     async def _write(self, batch: bytes, outputs: Mapping[Partition, Sequence[bytes]]) -> int:
         """Append the changelog's batch and all outputs; returns the offset of the former."""

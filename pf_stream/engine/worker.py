@@ -14,8 +14,9 @@ from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
 from pf_stream.engine.errors import GroupLostError, ServiceKeyError
 from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.rocks import RocksDepot
 from pf_stream.engine.settings import WorkerSettings
-from pf_stream.errors import PFError
+from pf_stream.errors import ConfigurationError, PFError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import check_topics
@@ -42,6 +43,15 @@ def check_service_keys(topology: Topology, settings: WorkerSettings) -> None:
             raise ServiceKeyError(id_, service.key, "it is not among the trust roots: add its .pub file with --trust")
 
 
+def check_state_dir(topology: Topology, settings: WorkerSettings) -> None:
+    """That the worker knows where to keep state, if the topology wants it on disk; raises :class:`ConfigurationError`."""
+    if topology.store == "rocksdb" and settings.state_dir is None:
+        raise ConfigurationError(
+            f"topology {topology.name!r} keeps its state in RocksDB, and this worker was not told where: name a folder with "
+            f"--state-dir"
+        )
+
+
 class Worker:
     """A topology's share of work in this process, for those who bring their own event loop."""
 
@@ -57,20 +67,26 @@ class Worker:
     async def start(cls, topology: Topology, settings: WorkerSettings, limits: Limits | None = None) -> "Worker":
         """Check the topics, connect, and join the group; lanes open as the group assigns them.
 
-        Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError` and the errors of the topic checks.
+        Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError`, the errors of the topic checks, and
+        :class:`StoreError` if another process has the worker's folder.
         """
         check_service_keys(topology, settings)
+        check_state_dir(topology, settings)
         admin = Admin(settings.connection)
         partitions = await asyncio.to_thread(check_topics, admin, topology)
         plans = plan(topology, partitions)
         app: Any = build_app(topology, partitions, settings)
-        lanes = await Lanes.start(
-            plans,
-            settings,
-            limits or Limits(),
-            WallClock(),
-            rejoin=app.consumer.rejoin,
-        )
+        depot = None
+        if topology.store == "rocksdb" and settings.state_dir is not None:
+            depot = RocksDepot.open(settings.state_dir, topology.app_id, settings.worker_id)
+        try:
+            lanes = await Lanes.start(
+                plans, settings, limits or Limits(), WallClock(), rejoin=app.consumer.rejoin, depot=depot
+            )
+        except BaseException:
+            if depot is not None:
+                await depot.close()
+            raise
         app.consumer.lanes = lanes
         app.in_worker = True
         try:

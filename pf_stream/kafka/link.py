@@ -14,6 +14,7 @@ import aiokafka.errors as kafka_errors
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.protocol.produce import ProduceRequest
@@ -44,6 +45,8 @@ Partition = tuple[str, int]
 READ_COMMITTED: Final = 1
 BACKOFF_S: Final = 0.1
 MAX_BACKOFF_S: Final = 1.0
+TOPIC: Final = 2
+"""A topic, among the things that have settings."""
 EARLIEST: Final = -2
 LATEST: Final = -1
 
@@ -196,6 +199,22 @@ class Link:
                 else:
                     found: Sequence[Any] = response.topics
                     return found
+            await pause()
+
+    async def topic_setting(self, topic: str, name: str) -> str | None:
+        """A setting of a topic; None if it is not told to this principal. Raises aiokafka's ``KafkaError``."""
+        pause = Pause(self)
+        while True:
+            node = self._client.get_random_node()
+            if node is not None:
+                try:
+                    response = await self._client.send(node, DescribeConfigsRequest([(TOPIC, topic, [name])]))
+                except kafka_errors.KafkaError as error:
+                    if not is_transient(error):
+                        raise
+                else:
+                    ((code, _, _, _, entries),) = response.resources
+                    return next((value for found, value, *_ in entries if code == 0 and found == name), None)
             await pause()
 
     def leader(self, partition: Partition) -> int | None:

@@ -14,12 +14,17 @@ from pf_stream.model.requirement import During, Requirement, leaves, read_requir
 from pf_stream.model.service import Service
 from pf_stream.model.when import Calendar, is_calendar_name
 
-__all__ = ["Group", "Guarantee", "Topology"]
+__all__ = ["Group", "Guarantee", "Store", "Topology"]
 
 Guarantee: TypeAlias = Literal["effectively_once", "transactional"]
 """How a micro-batch is committed. ``effectively_once``: state first and whole, then the outputs, which after a crash may be
 written again with an equal ``pf-source``. ``transactional``: state, outputs and group offsets in one Kafka transaction, for
 readers that use ``read_committed``; several times slower for each batch."""
+
+Store: TypeAlias = Literal["memory", "rocksdb"]
+"""Where workers keep the states of their lanes. ``memory``: all of them, made anew from the changelogs at each start.
+``rocksdb``: on a disk of each worker's own, for more state than memory holds and for a start that reads little; the changelog is
+what counts all the same."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
@@ -63,6 +68,10 @@ class Topology:
     """Ids of reactors that it had before: their state is kept in the changelogs, and nobody reads it."""
     guarantee: Guarantee
     """How micro-batches are committed."""
+    store: Store
+    """Where workers keep the states of their lanes."""
+    standby: int
+    """How many further workers follow the changelog of each lane, so as to take over where its own worker ended."""
     requires: Mapping[str, tuple[Requirement, ...]] = field(hash=False)
     """By name of an intent, what this topology requires beside what the type and its handlers require."""
     calendars: Mapping[str, Calendar] = field(hash=False)
@@ -83,6 +92,8 @@ class Topology:
         version: int = 1,
         retired: Iterable[str] = (),
         guarantee: Guarantee = "effectively_once",
+        store: Store = "memory",
+        standby: int = 0,
         requires: Mapping[str, Requirement | Sequence[Requirement]] = MappingProxyType({}),
         calendars: Mapping[str, Calendar] = MappingProxyType({}),
         services: Mapping[str, Service] = MappingProxyType({}),
@@ -98,6 +109,8 @@ class Topology:
         set_(self, "version", version)
         set_(self, "retired", frozenset(retired))
         set_(self, "guarantee", guarantee)
+        set_(self, "store", store)
+        set_(self, "standby", standby)
         read = {name: read_requirements(required) for name, required in requires.items()}
         set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
         set_(self, "calendars", MappingProxyType(dict(calendars)))
@@ -123,6 +136,10 @@ class Topology:
             yield f"version must be 1 or more, not {self.version}"
         if self.guarantee not in get_args(Guarantee):
             yield f"guarantee must be {' or '.join(get_args(Guarantee))}, not {self.guarantee!r}"
+        if self.store not in get_args(Store):
+            yield f"store must be {' or '.join(get_args(Store))}, not {self.store!r}"
+        if self.standby < 0:
+            yield f"standby must be 0 or more, not {self.standby}"
         seen: dict[str, str] = {}
         types: dict[str, type[Intent]] = {}
         strangers = [reactor for reactor in self.reactors if not hasattr(reactor, "__reactor__")]

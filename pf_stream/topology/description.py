@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
 from pf_stream.model.requirement import CallerIs, grants_of, leaves
-from pf_stream.model.topology import Guarantee
+from pf_stream.model.topology import Guarantee, Store
 
 __all__ = [
     "CalendarDescription",
@@ -151,6 +151,10 @@ class TopologyDescription:
     """Partitions of the topics that ``pf topics create`` makes."""
     guarantee: Guarantee
     """How micro-batches are committed."""
+    store: Store
+    """Where workers keep states."""
+    standby: int
+    """How many further workers follow each lane."""
     replies: tuple[str, ...]
     """Patterns of topics that replies may go to."""
     retired: tuple[str, ...]
@@ -180,6 +184,8 @@ def describe(topology: Topology) -> TopologyDescription:
         app=topology.app_id,
         partitions=topology.partitions,
         guarantee=topology.guarantee,
+        store=topology.store,
+        standby=topology.standby,
         replies=topology.reply_patterns,
         retired=tuple(sorted(topology.retired)),
         groups=tuple(

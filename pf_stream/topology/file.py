@@ -172,6 +172,8 @@ class _Reading:
             "namespace": file.namespace,
             "partitions": file.partitions,
             "guarantee": file.guarantee,
+            "store": file.store,
+            "standby": file.standby,
             "internal": file.internal,
             "emits": emits,
             "replies": file.replies,
@@ -301,7 +303,9 @@ class _Reading:
         sound = {"namespace": "unnamed", "calendars": fields["calendars"]}
         base = _faults_of("unnamed", reactors, **sound)
         trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
-        trials += [((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version")]
+        trials += [
+            ((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version", "standby")
+        ]
         if complete:
             emits = {"emits": fields["emits"]}
             trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails
 
 from pf_stream.model._names import nearest
 from pf_stream.model.service import MAX_KID
-from pf_stream.model.topology import Guarantee
+from pf_stream.model.topology import Guarantee, Store
 
 __all__ = ["CalendarForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
 
@@ -95,6 +95,10 @@ class TopologyFile(_Form):
     """Ids of reactors that it had before, whose state is kept."""
     guarantee: Guarantee = "effectively_once"
     """How micro-batches are committed: effectively_once, or transactional for readers that use read_committed."""
+    store: Store = "memory"
+    """Where workers keep states: in memory, or in rocksdb, on a disk of each worker's own."""
+    standby: int = 0
+    """How many further workers follow each lane, to take over where its own worker ended."""
 
 
 _ALLOWED: Final = {
@@ -126,6 +130,8 @@ _ALLOWED: Final = {
     "version": "a whole number, 1 or more",
     "retired": "a list of reactor ids",
     "guarantee": "effectively_once or transactional",
+    "store": "memory or rocksdb",
+    "standby": "a whole number, 0 or more",
 }
 """By place, in which ``*`` stands for any name or index; what is not there is what a list of the place above holds."""
 

@@ -43,7 +43,7 @@ from pf_stream.core import (
     plan,
 )
 from pf_stream.core.records import APPEND_TIME, CREATE_TIME, Header
-from pf_stream.engine.encode import OutboxBuilder, encode_unit
+from pf_stream.engine.encode import OutboxBuilder, encode_unit, outbox_records
 from pf_stream.model.capability import parse_grant
 from pf_stream.security import Claims, TokenError, Verifier, mint
 from pf_stream.security.envelope import Envelope, to_base64url
@@ -433,7 +433,7 @@ class Checker:
     ) -> list[tuple[Output | Copy, tuple[Header, ...]]]:
         unit = lane.seal()
         assert not isinstance(unit, Rewind), "one small record makes a unit that cannot be sealed"
-        encode_unit(unit, unit.outputs.entries(), now_ms)
+        encode_unit(unit, outbox_records(unit.sequence, unit.outputs.entries()), now_ms)
         log += unit.entries
         lane.acknowledged()
         return unit.outputs.outputs

@@ -238,6 +238,7 @@ class Topic:
         self.compact = compact
         self.append_time = append_time
         self.max_bytes = max_bytes
+        self.delete_retention_ms = 86_400_000
         first = zlib.crc32(name.encode())
         self.partitions = [Partition(self, number, (first + number) % nodes) for number in range(partitions)]
 

@@ -29,8 +29,16 @@ PRODUCE: Final = 0
 FETCH: Final = 1
 OFFSETS: Final = 2
 METADATA: Final = 3
+SETTINGS: Final = 32
 INIT_PRODUCER_ID: Final = 22
-VERSIONS: Final = {PRODUCE: (7, 7), FETCH: (4, 4), OFFSETS: (3, 3), METADATA: (11, 11), INIT_PRODUCER_ID: (0, 0)}
+VERSIONS: Final = {
+    PRODUCE: (7, 7),
+    FETCH: (4, 4),
+    OFFSETS: (3, 3),
+    METADATA: (11, 11),
+    SETTINGS: (2, 2),
+    INIT_PRODUCER_ID: (0, 0),
+}
 """Versions that the model speaks, the plainest that have what the link needs."""
 
 EARLIEST: Final = -2
@@ -205,6 +213,8 @@ class Network:
                 done(self._metadata(request))
             case 22:
                 done(self._init_producer_id(request))
+            case 32:
+                done(self._settings(request))
             case unknown:
                 raise NotImplementedError(f"the model has no answer to api key {unknown}")
 
@@ -281,6 +291,16 @@ class Network:
                 ]
                 topics.append((Code.none, name, topic.id, False, rows, 0, {}))
         return request.RESPONSE_TYPE(0, [], "model", 0, topics, {})
+
+    def _settings(self, request: Any) -> Any:
+        resources: list[Any] = []
+        for kind, name, settings in request.resources:
+            topic = self.broker.topics.get(name)
+            found = {} if topic is None else {"delete.retention.ms": str(topic.delete_retention_ms)}
+            code = Code.none if topic is not None else Code.unknown_topic_or_partition
+            rows: list[Any] = [(one, found[one], False, 5, False, []) for one in settings if one in found]
+            resources.append((code, "", kind, name, rows))
+        return request.RESPONSE_TYPE(0, resources)
 
     def _init_producer_id(self, request: Any) -> Any:
         if self._dice.random() < self.trouble.refused:

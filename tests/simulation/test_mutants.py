@@ -19,7 +19,7 @@ from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
 from pf_stream.core.store import Store
 from pf_stream.core.timers import Timers
-from pf_stream.engine import leased, runner
+from pf_stream.engine import depot, leased, runner
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.runner import LaneRunner
@@ -138,9 +138,9 @@ def watermark_without_state(patch: pytest.MonkeyPatch) -> None:
         "    rest = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] != b'w'])\n"
         "    first = replace(unit, entries=[entry for entry in unit.entries if entry[0][1:2] == b'w'])\n"
         "    if first.entries:\n"
-        "        batch = encode_unit(first, {}, shared.clock.now_ms())\n"
+        "        batch = encode_unit(first, (), shared.clock.now_ms())\n"
         "        await shared.changelog.submit(self, self._lane, self._lease.stamp(self._lane, batch))\n"
-        "    batch = encode_unit(rest, outbox, shared.clock.now_ms())\n"
+        "    batch = encode_unit(rest, records, shared.clock.now_ms())\n"
     )
     rewrite(patch, LeasedCommitter, "commit", (APPEND, apart + APPEND), replace=replace)
 
@@ -168,6 +168,47 @@ def timer_removed_in_another_unit(patch: pytest.MonkeyPatch) -> None:
 def objects_forgotten_in_use(patch: pytest.MonkeyPatch) -> None:
     """At an acknowledgement, also those that the open unit has changed."""
     rewrite(patch, Store, "age", ("self._idle, self.live = self.live, {}", "self.live = {}"))
+
+
+def shelf_before_the_acknowledgement(patch: pytest.MonkeyPatch) -> None:
+    early = "    self.lane.shelf.put(unit.entries, self.lane.shelf.position)\n"
+    commit = "    committed = await committer.commit(unit)\n"
+    rewrite(patch, LaneRunner, "_append", (commit, early + commit))
+
+
+def outbox_left_off_the_shelf(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, LaneRunner, "_append", ("committed.last_offset + 1, committed.outbox", "committed.last_offset + 1"))
+
+
+def old_shelf_believed(patch: pytest.MonkeyPatch) -> None:
+    """What was deleted since then is gone from the changelog, and is on the shelf still."""
+    rewrite(patch, depot, "doubt", ("not 0 <= age_ms < retention_ms", "False"))
+    patch.setattr(runner, "doubt", depot.doubt)
+
+
+def shelf_is_not_cleared(patch: pytest.MonkeyPatch) -> None:
+    """It is said to be old, and filled over what it holds."""
+    rewrite(
+        patch,
+        LaneRunner,
+        "_open_shelf",
+        ("await shelf.clear(topic_id)", "shelf._topic_id, shelf.note = topic_id, None"),
+    )
+
+
+def shelf_complete_too_early(patch: pytest.MonkeyPatch) -> None:
+    """Its position is that of the fence before what lies before the fence is read."""
+    done = "    lane.restored(fence)\n"
+    begin = "    async with shared.recoveries:\n"
+    start = "    start = lane.shelf.position\n"
+    rewrite(
+        patch,
+        LaneRunner,
+        "_recover",
+        (done, ""),
+        ("self._recovering, lane.shelf.position", "self._recovering, start"),
+        (begin, start + done + begin),
+    )
 
 
 @dataclass
@@ -209,6 +250,19 @@ MUTANTS: Final = [
     Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
     Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
     Mutant(objects_forgotten_in_use, frozenset({"wrong state", "wrong outputs"})),
+    Mutant(shelf_before_the_acknowledgement, frozenset({"uncommitted read", "wrong shelf", "wrong state"})),
+    Mutant(outbox_left_off_the_shelf, frozenset({"wrong outputs", "wrong shelf"}), ("kill",)),
+    Mutant(
+        old_shelf_believed, frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}), ("kill", "compact")
+    ),
+    Mutant(
+        shelf_is_not_cleared, frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}), ("kill", "compact")
+    ),
+    Mutant(
+        shelf_complete_too_early,
+        frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}),
+        ("kill", "rebalance"),
+    ),
 ]
 
 

@@ -21,12 +21,14 @@ import structlog
 from pf_stream.core import changelog, store
 from pf_stream.core.plan import GroupPlan, plan
 from pf_stream.core.records import Record
+from pf_stream.engine import recovery
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.link import ConnectionSettings, Link
 from pf_stream.kafka.topics import Purpose, required_topics
 from tests.simulation.broker import Broker, Partition
+from tests.simulation.disk import Disk
 from tests.simulation.network import INIT_PRODUCER_ID, PRODUCE, Client, Network, Trouble
 from tests.simulation.virtual import Process, VirtualLoop
 from tests.simulation.workload import LIMITS, PARTITIONS, ROOTS, START_MS, Sender, topology
@@ -40,6 +42,8 @@ SETTLE_S: Final = 120.0
 
 LATER_MS: Final = 7_200_000
 """How far clocks are put forward at the end, so that every timer is due, also one that was set by a clock that was ahead."""
+
+DAY_MS: Final = 86_400_000
 
 LaneKey = tuple[str, int]
 
@@ -66,8 +70,10 @@ class _Clock:
 class Worker:
     """A worker process."""
 
-    def __init__(self, name: str, loop: VirtualLoop) -> None:
+    def __init__(self, name: str, loop: VirtualLoop, disk: Disk | None) -> None:
         self.name = name
+        self.disk = disk
+        """Of its machine, if it keeps state there."""
         self.process: Process = loop.process(name)
         self.clock = _Clock(loop)
         self.gone: asyncio.Future[None] = loop.create_future()
@@ -91,12 +97,19 @@ class Worker:
         assert self._lanes is not None
         return self._lanes
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether no lane of it is being opened."""
+        return self._lanes is not None and self._lanes.ready.is_set()
+
     async def start(self, plans: list[GroupPlan], simulation: "Simulation", limits: Any) -> None:
         """Connect; runs in the worker."""
         settings = WorkerSettings(
             ConnectionSettings("model"), ROOTS, self.name, latency=simulation.dice.choice(["low", "balanced"])
         )
-        self._lanes = await Lanes.start(plans, settings, limits, self.clock, rejoin=simulation.group.ask)
+        self._lanes = await Lanes.start(
+            plans, settings, limits, self.clock, rejoin=simulation.group.ask, depot=self.disk
+        )
 
 
 class Group:
@@ -234,6 +247,11 @@ class Simulation:
         """Batches that are yet to be sent."""
         self._calm = False
         """Whether misfortune is over."""
+        self._machines = random.Random(seed + 5)  # noqa: S311
+        self.lasting = self._machines.random() < 0.5
+        """Whether states are on disks."""
+        self._disks: list[Disk] = []
+        """Of machines on which no worker runs any more."""
         self._on_commit: dict[Process | None, Callable[[], object]] = {}
         """What happens when a process next sends a commit."""
         self._on_output: dict[Process | None, Callable[[], object]] = {}
@@ -302,9 +320,11 @@ class Simulation:
         reading.cancel()
         self.check_outputs()
         self.check_states("at the end")
+        self.check_shelves()
         ends = self._ends()
         await self._start_afresh()
         self.check_states("after a recovery from compacted changelogs")
+        self.check_shelves()
         if ends != self._ends():
             self.fail("sent again", f"what was marked as sent was sent again: {ends} became {self._ends()}")
         group.cancel()
@@ -320,6 +340,7 @@ class Simulation:
         dice = random.Random(self.seed + 3)  # noqa: S311
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Link, "connect", connect)
+            patch.setattr(recovery, "CHUNK_BYTES", dice.choice([1, 1_000, recovery.CHUNK_BYTES]))
             patch.setattr(store, "_LIVE", 0)
             patch.setattr(store, "_LIVE_IN_LANE", dice.choice([0, 1, 64]))
             patch.setattr(secrets, "token_hex", lambda count: f"{dice.getrandbits(8 * count):0{2 * count}x}")
@@ -362,7 +383,10 @@ class Simulation:
 
     def begin_worker(self) -> None:
         """Start a process; when it is connected it joins the group."""
-        worker = Worker(f"w{self._started}", self.loop)
+        disk = None
+        if self.lasting:
+            disk = self._disks.pop() if self._disks else Disk(self._machines)
+        worker = Worker(f"w{self._started}", self.loop, disk)
         self._started += 1
         self.workers.append(worker)
         worker.clock.skew_ms = LATER_MS if self._calm else 0
@@ -383,6 +407,9 @@ class Simulation:
     def _kill(self, worker: Worker) -> None:
         self.workers.remove(worker)
         self._dead += self.loop.kill(worker.process)
+        if worker.disk is not None:
+            worker.disk.crash()
+            self._disks.append(worker.disk)
         worker.gone.set_result(None)
 
     def _alive(self) -> list[Worker]:
@@ -547,7 +574,16 @@ class Simulation:
     def _compact(self) -> None:
         for name in self.changelogs:
             for partition in self.broker.topics[name].partitions:
-                partition.compact(tombstones=self.dice.random() < 0.5)
+                partition.compact(tombstones=self.dice.random() < 0.5 and self._pass_a_day())
+
+    def _pass_a_day(self) -> bool:
+        """Deletions are kept for a day. Whether it may be over: not while a lane is opened, which takes seconds."""
+        if self.lasting and not all(worker.is_ready for worker in self.workers):
+            return False
+        for disk in (*self._disks, *(worker.disk for worker in self.workers)):
+            for shelf in () if disk is None else disk.shelves.values():
+                shelf.grow_older(DAY_MS)
+        return True
 
     def _act_move_leaders(self, _: Worker) -> None:
         self.note("leaders move")
@@ -739,6 +775,18 @@ class Simulation:
                 came = [number for number in numbers if number in set(wanted)]
                 if came != [number for number in wanted if number in set(came)]:
                     self.fail("wrong order", f"in room {room} from box {box}: {came}")
+
+    def check_shelves(self) -> None:
+        """What is on the disk of a worker is what the changelogs of its lanes say, and nothing else."""
+        for worker in self.workers:
+            shelves = {} if worker.disk is None else worker.disk.shelves
+            for runner in worker.lanes.runners if shelves else ():
+                at = runner.plan.changelog, runner.partition
+                last = {key: value for key, value in self._logs.get(at, _Log()).last.items() if value is not None}
+                found = {**shelves[at].values}
+                for values in (last, found):
+                    values.pop(changelog.FENCE, None)  # of which the last one may be from after its recovery
+                self._same("wrong shelf", f"the shelf of {at}", found, last)
 
     def check_outputs(self) -> None:
         """Every output is there, once by its ``pf-source``; a repeat is equal to the first."""

@@ -189,6 +189,8 @@ class TestShow:
             "app",
             "partitions",
             "guarantee",
+            "store",
+            "standby",
             "replies",
             "retired",
             "groups",

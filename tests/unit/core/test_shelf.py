@@ -85,7 +85,7 @@ class TestWarm:
         cold = Bench(changelog=bench.changelog)
         for cut in range(len(bench.changelog) + 1):
             warm = Lane(bench.plan, 0, bench.authority, bench.lane.limits, shelf=WholeShelf(bench.changelog[:cut]))
-            warm.restore(bench.changelog[cut:], len(bench.changelog))
+            warm.restore(bench.changelog[cut:])
             assert warm.begin("another") == cold.positions
             assert (warm.incarnation, warm.sequence) == (bench.lane.incarnation, bench.lane.sequence)
             assert warm.stored("boxes", b"b1") == bench.lane.stored("boxes", b"b1")
@@ -111,12 +111,16 @@ class TestWarm:
         bench = Bench()
         bench.commit_all(record(0, Put(box="b")))
         shelf = WholeShelf()
+        Lane(bench.plan, 0, bench.authority, bench.lane.limits, shelf=shelf).restore(bench.changelog)
+        assert shelf.position == 0, "more may lie behind it"
+        lane = Lane(bench.plan, 0, bench.authority, bench.lane.limits, shelf=shelf)
+        lane.restored(len(bench.changelog))
         records = [*bench.changelog, (changelog.FENCE, b"{}")]
         end = len(records)
         for life in range(3):
             lane = Lane(bench.plan, 0, bench.authority, bench.lane.limits, shelf=shelf)
-            lane.restore(records[shelf.position : end - 1], end - 1)
-            lane.restore(records[end - 1 :], end)
+            lane.restore(records[shelf.position :])
+            lane.restored(end)
             assert lane.suspects.idle_opens == life + 1
             assert shelf.position == len(bench.changelog)
             lane.begin("another")

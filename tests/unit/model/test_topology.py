@@ -102,7 +102,7 @@ class TestNames:
 
 def test_within_another_namespace() -> None:
     options: dict[str, Any] = {"internal": ["bs"], "emits": [C], "replies": ["r"], "partitions": 7}
-    options |= {"guarantee": "transactional", "version": 3, "retired": ["old"]}
+    options |= {"guarantee": "transactional", "version": 3, "retired": ["old"], "store": "rocksdb", "standby": 2}
     topology = Topology("t", [FIRST], **options)
     moved = topology.within("elsewhere")
     assert moved == Topology("t", [FIRST], namespace="elsewhere", **options)
@@ -174,6 +174,15 @@ class TestFaults:
             "guarantee must be effectively_once or transactional, not 'exactly_once'"
         ]
         assert Topology("t", [FIRST]).guarantee == "effectively_once"
+
+    def test_store(self) -> None:
+        wrong: Any = "disk"
+        assert faults("t", [FIRST], store=wrong) == ["store must be memory or rocksdb, not 'disk'"]
+        assert Topology("t", [FIRST]).store == "memory"
+
+    def test_standby(self) -> None:
+        assert faults("t", [FIRST], standby=-1) == ["standby must be 0 or more, not -1"]
+        assert Topology("t", [FIRST]).standby == 0
 
     def test_an_internal_topic_that_carries_nothing(self) -> None:
         assert faults("t", [FIRST], internal=["b"]) == ["internal topic 'b' carries no intent type; did you mean 'bs'?"]

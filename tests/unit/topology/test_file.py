@@ -29,7 +29,7 @@ class TestMeaning:
             folder.write(
                 "name: pings\nnamespace: net.pings\nreactors: [MODULE:Watcher, MODULE:Echo]\ninternal: [pongs]\n"
                 "emits: [MODULE:Pong]\nreplies: [answers.*]\npartitions: 12\n"
-                "guarantee: transactional\nversion: 3\nretired: [old, older]\n"
+                "guarantee: transactional\nversion: 3\nretired: [old, older]\nstore: rocksdb\nstandby: 1\n"
             )
         )
         module = sys.modules[folder.module]
@@ -37,6 +37,7 @@ class TestMeaning:
         assert topology.emits == (module.Pong,)
         assert (topology.name, topology.namespace, topology.partitions) == ("pings", "net.pings", 12)
         assert topology.guarantee == "transactional"
+        assert (topology.store, topology.standby) == ("rocksdb", 1)
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
         assert (topology.version, topology.retired) == (3, frozenset({"old", "older"}))
 
@@ -121,6 +122,9 @@ SHAPES = {
         GOOD + "guarantee: exactly_once\n",
         (4, "guarantee", "found 'exactly_once', a text; allowed: effectively_once or transactional"),
     ),
+    "store": (GOOD + "store: disk\n", (4, "store", "found 'disk', a text; allowed: memory or rocksdb")),
+    "standby": (GOOD + "standby: one\n", (4, "standby", "found 'one', a text; allowed: a whole number, 0 or more")),
+    "less than no standby": (GOOD + "standby: -1\n", (4, "standby", "standby must be 0 or more, not -1")),
     "families in a list": (
         GOOD + "capabilities: [FileCap]\n",
         (4, "capabilities", "found a list; allowed: families such as FileCap, each with its operations"),
