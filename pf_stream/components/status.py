@@ -62,5 +62,6 @@ def judge(found: Iterable[Component], app: str | None, expected: Iterable[str], 
     workers = [
         WorkerStatus(one, one.is_lost(now_ms)) for one in found if one.kind == "worker" and app in {None, one.app}
     ]
-    assigned = {lane.name for worker in workers if not worker.lost for lane in worker.component.lanes}
+    lanes = (lane for worker in workers if not worker.lost for lane in worker.component.lanes)
+    assigned = {lane.name for lane in lanes if lane.state is not LaneState.standby}
     return ClusterStatus(workers, [lane for lane in expected if lane not in assigned])

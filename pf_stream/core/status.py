@@ -23,6 +23,8 @@ class LaneState(enum.StrEnum):
     """It is open, and Kafka gives it nothing to read: a broker or a topic is away. It goes on by itself."""
     paused = "paused"
     """It is open, and a record waits for its next try; what lies behind it waits too."""
+    standby = "standby"
+    """It follows its changelog, in case that the worker which has it ends."""
     stopped = "stopped"
     """It has given up until the group assigns it anew."""
 
@@ -59,7 +61,8 @@ class LaneStatus:
     positions: Mapping[str, int] | None = None
     """Next offset of each source topic; None until it is recovered."""
     lag: int | None = None
-    """Records that wait in its source topics, as of the last fetch of each; None if none has answered yet."""
+    """Records that wait in its source topics, as of the last fetch of each; of a standby, in its changelog. None if none has
+    answered yet."""
     handled: int = 0
     """Intents handled since it was opened."""
     refused: int = 0

@@ -133,7 +133,10 @@ class LaneConsumer(driver.Consumer):
         return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self.lanes.assign([(tp.topic, tp.partition) for tp in assigned])
+        # Which lanes of others it is to follow the group's leader has said beside the assignment.
+        app: Any = self.app
+        standbys = [(tp.topic, tp.partition) for tp in app.assignor.assigned_standbys()]
+        self.lanes.assign([(tp.topic, tp.partition) for tp in assigned], standbys)
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -202,7 +205,7 @@ def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> 
         topic_partitions=partitions,
         topic_allow_declare=False,  # `pf topics create` makes them, with the settings that exactness needs
         topic_disable_leader=True,
-        table_standby_replicas=0,
+        table_standby_replicas=topology.standby,
         web_enabled=False,
         key_serializer="raw",
         value_serializer="raw",

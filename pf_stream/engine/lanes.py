@@ -96,6 +96,9 @@ class Lanes:
         self._parked: dict[LaneKey, LaneRunner] = {}
         self._opening: dict[LaneKey, asyncio.Task[None]] = {}
         self._starting: dict[LaneKey, LaneRunner] = {}
+        self._standbys: dict[LaneKey, LaneRunner] = {}
+        self._wanted: list[LaneKey] = []
+        """Lanes of others that this worker is to follow, once its own are open."""
         self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
@@ -103,7 +106,7 @@ class Lanes:
         """Lanes that wait until Kafka allows them something, and what."""
         self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
         self._gone: tuple[int, Counter[str]] = (0, Counter())
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: list[asyncio.Task[None]] = []
         self.hints = hints
         """How far each source partition is durable, to be committed to the group."""
         self.ready = asyncio.Event()
@@ -127,25 +130,27 @@ class Lanes:
         topology says.
 
         Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
-        hold up a commit, and an output the next lane's commit.
+        hold up a commit, and an output the next lane's commit. A fifth one follows the lanes of others.
         """
         links: list[Link] = []
         try:
-            while len(links) < 4:
+            topology = plans[0].topology
+            while len(links) < (5 if topology.standby else 4):
                 links.append(await Link.connect(settings.connection))
-            control, reading, committing, sending = links
+            control, reading, committing, sending, *following = links
             changelog = Appender(committing)
-            guarantee = await _guarantee(plans[0].topology, settings, control, changelog, clock)
+            guarantee = await _guarantee(topology, settings, control, changelog, clock)
         except BaseException:
             for link in links:
                 await link.close()
             raise
-        topology = plans[0].topology
         topics = [source.topic for plan in plans for source in plan.sources]
         changelogs = [plan.changelog for plan in plans]
         await control.watch([*topics, *changelogs])
         await reading.watch(topics)
         await committing.watch(changelogs)
+        for link in following:
+            await link.watch(changelogs)
         hints: dict[Partition, int] = {}
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
         shared = Shared(
@@ -164,11 +169,15 @@ class Lanes:
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
+            follower=Reader(following[0], gather=True) if following else None,
             depot=depot,
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
-        self._reading = asyncio.create_task(shared.reader.run(), name="reader")
-        self._reading.add_done_callback(self._reading_ended)
+        for reader in (shared.reader, shared.follower):
+            if reader is not None:
+                task = asyncio.create_task(reader.run(), name="reader")
+                task.add_done_callback(self._reading_ended)
+                self._reading.append(task)
         return self
 
     def _reading_ended(self, task: "asyncio.Task[None]") -> None:
@@ -177,8 +186,11 @@ class Lanes:
 
     # -- the group's decisions -----------------------------------------------------------------------------------------
 
-    def assign(self, partitions: Collection[Partition]) -> None:
-        """Open the lanes of an assignment; those that were open before it are opened anew, under a new lease."""
+    def assign(self, partitions: Collection[Partition], standbys: Collection[Partition] = ()) -> None:
+        """Open the lanes of an assignment; those that were open before it are opened anew, under a new lease.
+
+        *standbys* are partitions of changelogs, of lanes that others have and this worker is to follow.
+        """
         assigned = set(partitions)
         keys = [
             (plan.name, number)
@@ -186,15 +198,23 @@ class Lanes:
             for number in range(plan.partitions)
             if all((source.topic, number) in assigned for source in plan.sources)
         ]
+        self._wanted = [
+            (plan.name, number)
+            for plan in self._plans.values()
+            for number in range(plan.partitions)
+            if (plan.changelog, number) in standbys and (plan.name, number) not in keys
+        ]
         for key in [key for key in self._parked if key not in keys]:
             self._forget(self._parked.pop(key))
+        for key in [key for key in self._standbys if key not in keys and key not in self._wanted]:
+            self._standbys.pop(key).abandon()
         self.hints.clear()
         self.ready.clear()
         self._stopped.clear()
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
-            self.ready.set()
+            self._all_open()
 
     async def revoke(self, seconds: float | None = None) -> None:
         """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
@@ -224,11 +244,11 @@ class Lanes:
                 raise PartitionsDisagreeError({**counts, "(this worker)": plan.partitions})
 
     async def _open_lane(self, key: LaneKey) -> None:
-        runner = self._parked.pop(key, None)
+        runner = self._parked.pop(key, None) or self._standbys.pop(key, None)
         if runner is not None:
             self._forget(runner)  # its lane may be made anew
         else:
-            runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+            runner = self._new_runner(key)
         self._starting[key] = runner
         try:
             while True:
@@ -254,6 +274,7 @@ class Lanes:
                 "lane open",
                 lane=repr(runner),
                 recovered=runner.recovered,
+                since=runner.recovered_from,
                 seconds=round(runner.open_time, 3),
                 position=dict(runner.lane.positions),
             )
@@ -261,12 +282,30 @@ class Lanes:
             self._starting.pop(key, None)
         self._opening.pop(key, None)
         if not self._opening:
-            self.ready.set()
+            self._all_open()
+
+    def _new_runner(self, key: LaneKey) -> LaneRunner:
+        return LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+
+    def _all_open(self) -> None:
+        self.ready.set()
+        for key in self._wanted:
+            if key not in self._standbys:
+                self._standbys[key] = self._new_runner(key)
+                self._standbys[key].follow()
 
     # -- failures ------------------------------------------------------------------------------------------------------
 
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
-        self._open.pop((runner.plan.name, runner.partition), None)
+        key = runner.plan.name, runner.partition
+        if self._standbys.get(key) is runner:
+            del self._standbys[key]
+            code = error.code if isinstance(error, PFError) else type(error).__name__
+            log.warning(
+                "this worker does not stand by for a lane any more", lane=repr(runner), code=code, reason=str(error)
+            )
+            return
+        self._open.pop(key, None)
         self._lost(runner, error)
 
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
@@ -358,14 +397,14 @@ class Lanes:
     @property
     def statuses(self) -> list[LaneStatus]:
         """Every lane that the group has assigned, by group and partition; one that has stopped stays until it is anew."""
-        runners = {**self._starting, **self._open}
+        runners = {**self._standbys, **self._starting, **self._open}
         found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
         return [found[key] for key in sorted(found)]
 
     @property
     def all_run(self) -> bool:
         """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
-        well = {LaneState.running, LaneState.paused}
+        well = {LaneState.running, LaneState.paused, LaneState.standby}
         return self.ready.is_set() and all(status.state in well for status in self.statuses)
 
     @property
@@ -383,9 +422,11 @@ class Lanes:
         for handle in self._rejoins:
             handle.cancel()
         await self.revoke(seconds)
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        following = [task for runner in self._standbys.values() for task in runner.abandon()]
+        self._standbys.clear()
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*following, *self._reading, return_exceptions=True)
         await self._shared.changelog.close()
         await self._shared.outputs.close()
         for link in self._links:

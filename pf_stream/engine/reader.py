@@ -47,6 +47,8 @@ class Feed:
     """Whether there was trouble, and it must be seen first that the topic is still the same."""
     high_watermark: int = -1
     """Offset behind the partition's last record, as of the last fetch."""
+    asked: float = 0.0
+    """When that was sent, on the event loop's clock."""
 
 
 class Reader:
@@ -113,6 +115,7 @@ class Reader:
             if not wanted:
                 return  # run() starts this again when a lane becomes ready
             waits = idle and len(wanted) == len(led)
+            asked = asyncio.get_running_loop().time()
             try:
                 results = await self._link.fetch(
                     node,
@@ -148,7 +151,7 @@ class Reader:
             for partition, result in results.items():
                 feed = wanted[partition]
                 if result.error is None:
-                    feed.high_watermark = result.high_watermark
+                    feed.high_watermark, feed.asked = result.high_watermark, asked
                 if result.chunk is None or feed.doubtful or self._feeds.get(partition) is not feed:
                     continue
                 idle = False

@@ -1,7 +1,7 @@
 """Shelves in RocksDB, by rocksdict: one database for each lane of a worker.
 
-Nothing is written ahead: a write reaches the disk when a table in memory is full, at the latest when the database is closed.
-What a crash takes away is taken from the end, whole units with the position behind them, and is in the changelog.
+Nothing is written ahead: a write reaches the disk with a table in memory, when that is full, or ten minutes old, or the database
+is closed. What a crash takes away is taken from the end, whole units with the position behind them, and is in the changelog.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ BEHIND_STATES: Final = b"\x01t"
 
 TABLE_BYTES: Final = 8 << 20
 """Size of the table in memory at which a lane's is written to disk."""
+TABLE_MS: Final = 600_000
+"""Age at which it is written too: a lane that does little must not be found to be a day old after a crash."""
 TABLES_BYTES: Final = 32 << 20
 """Size of those of all lanes together from which on more of them are written."""
 CACHE_BYTES: Final = 16 << 20
@@ -50,6 +52,8 @@ class RocksShelf:
         self.at_ms = 0
         self.note: Note | None = None
         self._topic_id = bytes(16)
+        self._saved_ms = 0
+        """The time that is noted on disk, about."""
         self._open()
 
     def _open(self) -> None:
@@ -97,6 +101,10 @@ class RocksShelf:
             self._db.write(batch, self._write)
         except Exception as error:
             raise StoreError(self._path, error) from error
+        if note is not self.note and self.at_ms - self._saved_ms >= TABLE_MS:
+            # So it is too when a changelog has been read, which may have taken long.
+            self._db.flush(wait=False)
+            self._saved_ms = self.at_ms
         self.note = note
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:

@@ -19,12 +19,13 @@ from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.commit import Committer, Events
-from pf_stream.engine.depot import LastingShelf, doubt
+from pf_stream.engine.depot import LastingShelf
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
-from pf_stream.engine.recovery import Progress, recover
+from pf_stream.engine.recovery import Progress
+from pf_stream.engine.replica import Replica
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
@@ -60,10 +61,10 @@ _ACQUIRE: "Final[Mapping[Guarantee, Callable[[Partition, Shared, Targets, Events
 
 
 class LaneRunner:
-    """One partition of one group, while it is assigned to this worker.
+    """One partition of one group, while it is assigned to this worker, or while this worker stands by for it.
 
-    :meth:`open` takes the lease and recovers, :meth:`close` stops; after a failure *failed* is called, once, and the lane's
-    memory is void.
+    :meth:`follow` stands by. :meth:`open` takes the lease and recovers, :meth:`close` stops; after a failure *failed* is
+    called, once, and the lane's memory is void.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class LaneRunner:
         self._shared = shared
         self._targets = Targets(plan, shared.control)
         self._shelf: LastingShelf | None = None
-        """The lane's shelf on disk, once it is in use."""
+        """The lane's shelf, if it is on disk."""
         self.lane = self._new_lane(None)
         self._failed = failed
         self._changelog: Partition = (plan.changelog, partition)
@@ -94,6 +95,10 @@ class LaneRunner:
         self.open_time = 0.0
         self.recovered = 0
         """Changelog records read at the last recovery."""
+        self.recovered_from = 0
+        """Changelog offset at which it began; what lay before was on disk, or was followed."""
+        self._replica: Replica | None = None
+        """What was read while it stood by."""
         self._state = LaneState.opening
         self._progress: Progress | None = None
         self._told = 0.0
@@ -121,6 +126,8 @@ class LaneRunner:
         """Take the lease, recover what is not in memory, send what was left unsent, and start to read."""
         shared = self._shared
         started = asyncio.get_running_loop().time()
+        if self._state is LaneState.standby:
+            await self._halt()
         known = self._last_offset
         self.stopped = False
         self._state = LaneState.opening
@@ -155,43 +162,18 @@ class LaneRunner:
         self.open_time = asyncio.get_running_loop().time() - started
 
     async def _recover(self, fence: int, before_ms: int) -> None:
-        """Make the lane's memory from what is on its shelf and in its changelog; *before_ms* is a time before the fence."""
-        shared = self._shared
-        self._shelf = shelf = await self._open_shelf(fence)
-        if shelf is not None:
-            shelf.at_ms = before_ms
-        self.lane = lane = self._new_lane(shelf)
-        async with shared.recoveries:
+        """Make the lane's memory of what is there and of its changelog; *before_ms* is a time before the *fence*."""
+        replica, self._replica = self._replica, None
+        if replica is None or replica.is_stale:
+            replica = await Replica.open(self._new_lane, self._changelog, fence, self._shared)
+        self.lane, self._shelf, self.recovered_from = replica.lane, replica.shelf, replica.position
+        async with self._shared.recoveries:
             self._state = LaneState.recovering
             self._told = asyncio.get_running_loop().time()
             try:
-                self.recovered = await recover(
-                    shared.control, self._changelog, fence, lane.restore, self._recovering, lane.shelf.position
-                )
+                self.recovered = await replica.catch_up(fence, before_ms, self._recovering)
             finally:
                 self._state, self._progress = LaneState.opening, None
-        lane.restored(fence)
-
-    async def _open_shelf(self, end: int) -> LastingShelf | None:
-        """What earlier lives of the lane have left on disk, emptied if it may not be believed; None in memory."""
-        depot, control, topic = self._shared.depot, self._shared.control, self.plan.changelog
-        if depot is None:
-            return None
-        shelf = await depot.shelf(self._changelog)
-        described = await control.describe([topic])
-        if topic not in described:
-            raise await control.why_absent(topic) or TopicMissingError([topic], "It was away for a moment.")
-        topic_id = described[topic].id
-        why = None
-        if shelf.note is not None:
-            begin = (await control.offsets([self._changelog], end=False))[self._changelog]
-            retention_ms = int(await control.topic_setting(topic, "delete.retention.ms") or 0)
-            why = doubt(shelf.note, topic_id, begin, end, retention_ms, self._shared.clock.now_ms())
-            if why is not None:
-                log.warning("a store is built anew", lane=repr(self), reason=why)
-        if shelf.note is None or why is not None:
-            await shelf.clear(topic_id)
-        return shelf
 
     def _recovering(self, progress: Progress) -> None:
         self._progress = progress
@@ -253,6 +235,22 @@ class LaneRunner:
             if not is_new_reactor and not begins[at] <= position <= ends[at]:
                 raise WatermarkRangeError(topic, self.partition, position, begins[at], ends[at])
             self.lane.start_at(topic, max(position, begins[at]), topic_id)
+
+    # -- standing by ---------------------------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Read the changelog as it grows, while another worker has the lane: then :meth:`open` has little left to read."""
+        self.stopped = False
+        self._state = LaneState.standby
+        self._tasks = [asyncio.create_task(self._guard(self._follow), name=f"{self.plan.changelog}-{self.partition}")]
+
+    async def _follow(self) -> None:
+        while True:
+            end = (await self._shared.control.offsets([self._changelog], end=True))[self._changelog]
+            self._replica = await Replica.open(self._new_lane, self._changelog, end, self._shared)
+            await self._replica.follow(self._fail)
+            log.warning("standby begins anew: for too long it has not heard of its changelog", lane=repr(self))
+            await asyncio.sleep(LOOK_S)
 
     # -- at work -------------------------------------------------------------------------------------------------------
 
@@ -419,11 +417,12 @@ class LaneRunner:
     def void(self) -> None:
         """Forget what is in memory: the next :meth:`open` recovers."""
         self._last_offset = -2
+        self._replica = None
 
     async def _halt(self) -> None:
-        await asyncio.gather(*self._abandon(), return_exceptions=True)
+        await asyncio.gather(*self.abandon(), return_exceptions=True)
 
-    def _abandon(self) -> list[asyncio.Task[None]]:
+    def abandon(self) -> list[asyncio.Task[None]]:
         """Read, decide, commit and send nothing more, from this moment on. Returns the tasks that end now."""
         self.stopped = True
         self._state = LaneState.stopped
@@ -455,7 +454,7 @@ class LaneRunner:
         if self.stopped:
             return
         # At once: the open unit may have taken half of what failed, and must not be sealed any more.
-        self._abandon()
+        self.abandon()
         self.void()
         self._failed(self, error)
 
@@ -474,6 +473,7 @@ class LaneRunner:
         elif state is LaneState.running and until_ms > self._shared.clock.now_ms():
             state = LaneState.paused
         ends = {feed.partition[0]: feed.high_watermark for feed in feeds if feed.high_watermark >= 0}
+        lag = sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None
         return LaneStatus(
             group=self.plan.name,
             changelog=self.plan.changelog,
@@ -485,7 +485,7 @@ class LaneRunner:
             until_ms=until_ms if state is LaneState.paused else None,
             reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
             positions=dict(lane.positions) if state.is_open else None,
-            lag=sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None,
+            lag=lag if self._replica is None else self._replica.lag,
             handled=lane.handled,
             refused=sum(lane.refused.values()),
         )

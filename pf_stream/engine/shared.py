@@ -53,6 +53,8 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    follower: Reader | None = None
+    """Changelogs of lanes that others have, if this worker is to follow some."""
     depot: Depot | None = None
     """Shelves of the lanes on disk; without one they are in memory."""
     recoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECOVERIES))

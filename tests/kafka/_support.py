@@ -127,6 +127,43 @@ exact = Topology(
 )
 """The same, with a Kafka transaction for each unit."""
 
+lasting = Topology(
+    "lasting",
+    [Counts, Totals],
+    internal=["totals"],
+    replies=["replies", "answers.*"],
+    partitions=2,
+    store="rocksdb",
+)
+"""The same, with its state on disk."""
+
+followed = Topology(
+    "followed", [Counts, Totals], internal=["totals"], replies=["replies", "answers.*"], partitions=2, standby=1
+)
+"""The same, with another worker that follows each lane."""
+
+followed_on_disk = Topology(
+    "followed_on_disk",
+    [Counts, Totals],
+    internal=["totals"],
+    replies=["replies", "answers.*"],
+    partitions=2,
+    standby=1,
+    store="rocksdb",
+)
+"""Both."""
+
+exact_on_disk = Topology(
+    "exact_on_disk",
+    [Counts, Totals],
+    internal=["totals"],
+    replies=["replies", "answers.*"],
+    partitions=2,
+    guarantee="transactional",
+    store="rocksdb",
+)
+"""With its state on disk, and a Kafka transaction for each unit."""
+
 
 class SpitefulError(Exception):
     """It cannot even be shown."""
@@ -515,10 +552,16 @@ def in_thread(
     session_s: float = SESSION_S,
     service_keys: tuple[SigningKey, ...] = (),
     roots: TrustRoots = ROOTS,
+    state_dir: Path | None = None,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
     settings = WorkerSettings(
-        connection(at) if isinstance(at, str) else at, roots, worker_id, service_keys, session_s=session_s
+        connection(at) if isinstance(at, str) else at,
+        roots,
+        worker_id,
+        service_keys,
+        state_dir=state_dir,
+        session_s=session_s,
     )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")

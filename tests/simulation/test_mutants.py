@@ -19,9 +19,10 @@ from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
 from pf_stream.core.store import Store
 from pf_stream.core.timers import Timers
-from pf_stream.engine import depot, leased, runner
+from pf_stream.engine import depot, leased, replica
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.replica import Replica
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.sender import OutputSender
 from pf_stream.kafka.appender import Appender
@@ -87,7 +88,7 @@ def fence_by_readers(patch: pytest.MonkeyPatch) -> None:
     )
     rewrite(
         patch,
-        runner,
+        replica,
         "recover",
         ("result.chunk.entries(position, fence)", "believed(changelog, position, min(fence, following))"),
         believed=believed,
@@ -183,32 +184,25 @@ def outbox_left_off_the_shelf(patch: pytest.MonkeyPatch) -> None:
 def old_shelf_believed(patch: pytest.MonkeyPatch) -> None:
     """What was deleted since then is gone from the changelog, and is on the shelf still."""
     rewrite(patch, depot, "doubt", ("not 0 <= age_ms < retention_ms", "False"))
-    patch.setattr(runner, "doubt", depot.doubt)
+    patch.setattr(replica, "doubt", depot.doubt)
 
 
 def shelf_is_not_cleared(patch: pytest.MonkeyPatch) -> None:
     """It is said to be old, and filled over what it holds."""
-    rewrite(
-        patch,
-        LaneRunner,
-        "_open_shelf",
-        ("await shelf.clear(topic_id)", "shelf._topic_id, shelf.note = topic_id, None"),
-    )
+    rewrite(patch, Replica, "open", ("await shelf.clear(topic_id)", "shelf._topic_id, shelf.note = topic_id, None"))
 
 
 def shelf_complete_too_early(patch: pytest.MonkeyPatch) -> None:
     """Its position is that of the fence before what lies before the fence is read."""
-    done = "    lane.restored(fence)\n"
-    begin = "    async with shared.recoveries:\n"
-    start = "    start = lane.shelf.position\n"
-    rewrite(
-        patch,
-        LaneRunner,
-        "_recover",
-        (done, ""),
-        ("self._recovering, lane.shelf.position", "self._recovering, start"),
-        (begin, start + done + begin),
-    )
+    done = "    self._completed(before_ms)\n"
+    read = "    count = await recover"
+    rewrite(patch, Replica, "catch_up", (done, ""), (read, done + read))
+
+
+def standby_thought_complete(patch: pytest.MonkeyPatch) -> None:
+    """Who takes over does not read what was appended since the last look."""
+    start = "start, self.position = self.position, fence"
+    rewrite(patch, Replica, "catch_up", (start, "start, self.position = fence if self.position else 0, fence"))
 
 
 @dataclass
@@ -258,10 +252,11 @@ MUTANTS: Final = [
     Mutant(
         shelf_is_not_cleared, frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}), ("kill", "compact")
     ),
+    Mutant(standby_thought_complete, frozenset({"wrong state", "wrong outputs", "stuck", "changed repeat"})),
     Mutant(
         shelf_complete_too_early,
-        frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}),
-        ("kill", "rebalance"),
+        frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck", "changed repeat"}),
+        ("kill",),
     ),
 ]
 

@@ -31,7 +31,7 @@ from pf_stream.core.records import Header
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.security import SigningKey, TrustRoots, mint
 
-__all__ = ["LIMITS", "PARTITIONS", "ROOTS", "START_MS", "Expected", "Sender", "topology"]
+__all__ = ["LIMITS", "PARTITIONS", "ROOTS", "START_MS", "Expected", "Sender", "followed", "topology"]
 
 PARTITIONS: Final = 2
 START_MS: Final = 1_767_225_600_000
@@ -149,13 +149,17 @@ class Rooms(Reactor[Room], id="rooms"):
         return Emit(Heard(number=intent.number))
 
 
-topology = Topology(
-    "sim",
-    [Boxes, Rooms],
-    internal=["moves"],
-    replies=["replies", "answers.*"],
-    emits=[Told, Heard, Rung],
-    partitions=PARTITIONS,
+topology, followed = (
+    Topology(
+        "sim",
+        [Boxes, Rooms],
+        internal=["moves"],
+        replies=["replies", "answers.*"],
+        emits=[Told, Heard, Rung],
+        partitions=PARTITIONS,
+        standby=standby,
+    )
+    for standby in (0, 1)
 )
 
 TOKEN = mint(

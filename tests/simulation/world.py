@@ -31,7 +31,7 @@ from tests.simulation.broker import Broker, Partition
 from tests.simulation.disk import Disk
 from tests.simulation.network import INIT_PRODUCER_ID, PRODUCE, Client, Network, Trouble
 from tests.simulation.virtual import Process, VirtualLoop
-from tests.simulation.workload import LIMITS, PARTITIONS, ROOTS, START_MS, Sender, topology
+from tests.simulation.workload import LIMITS, PARTITIONS, ROOTS, START_MS, Sender, followed, topology
 
 __all__ = ["BrokenError", "Simulation"]
 
@@ -175,7 +175,9 @@ class Group:
                 shares[simulation.dice.choice(before if sticky else joined).name].add(lane)
         for worker in joined:
             worker.assigned = frozenset(shares[worker.name])
-            simulation.loop.call_soon(self._assign, worker, worker.assigned, context=worker.process.context)
+            others = [lane for lane in simulation.lanes if lane not in worker.assigned]
+            follows = others if simulation.standby else []
+            simulation.loop.call_soon(self._assign, worker, worker.assigned, follows, context=worker.process.context)
 
     async def _revoke(self, worker: Worker) -> None:
         """As the consumer does when a rebalance begins: let go, then commit the hints."""
@@ -192,7 +194,7 @@ class Group:
             return
         simulation.check_hints(worker)
 
-    def _assign(self, worker: Worker, share: frozenset[LaneKey]) -> None:
+    def _assign(self, worker: Worker, share: frozenset[LaneKey], follows: list[LaneKey]) -> None:
         """What a member is told, when it gets to hear it. Runs in the worker."""
         simulation = self._simulation
         if worker.gone.done():
@@ -200,7 +202,8 @@ class Group:
         simulation.note(f"{worker.name} has {sorted(share)}")
         worker.assignments.update(share)
         worker.lanes.assign(
-            [(source.topic, number) for name, number in sorted(share) for source in simulation.plans[name].sources]
+            [(source.topic, number) for name, number in sorted(share) for source in simulation.plans[name].sources],
+            [(simulation.plans[name].changelog, number) for name, number in follows],
         )
 
 
@@ -226,7 +229,10 @@ class Simulation:
         self.loop = VirtualLoop(random.Random(seed + 1))  # noqa: S311
         self.broker = Broker(self.dice.choice([1, 2]))
         self.network = Network(self.loop, self.broker, random.Random(seed + 2), self.now_ms)  # noqa: S311
-        self.plans = {group.name: group for group in plan(topology, PARTITIONS)}
+        self._machines = random.Random(seed + 5)  # noqa: S311
+        self.standby = self._machines.random() < 0.5
+        """Whether other workers follow each lane."""
+        self.plans = {group.name: group for group in plan(followed if self.standby else topology, PARTITIONS)}
         self.lanes = [(name, number) for name in self.plans for number in range(PARTITIONS)]
         self.limits = self.dice.choice(LIMITS)
         self.sender = Sender(self.dice)
@@ -247,7 +253,6 @@ class Simulation:
         """Batches that are yet to be sent."""
         self._calm = False
         """Whether misfortune is over."""
-        self._machines = random.Random(seed + 5)  # noqa: S311
         self.lasting = self._machines.random() < 0.5
         """Whether states are on disks."""
         self._disks: list[Disk] = []
@@ -256,6 +261,8 @@ class Simulation:
         """What happens when a process next sends a commit."""
         self._on_output: dict[Process | None, Callable[[], object]] = {}
         """What happens when a process next sends outputs."""
+        self._on_fence: Callable[[Worker], object] | None = None
+        """What happens to the next one that takes a lane."""
         self._on_taking: dict[Worker, Callable[[], object]] = {}
         """What happens when somebody takes a lane of a worker."""
         self.network.sending = self._sending
@@ -454,19 +461,23 @@ class Simulation:
         worker.process.fuse = self.dice.choice([0, 3, 30, 150]), what
 
     def _act_kill(self, worker: Worker) -> None:
-        def die() -> None:
-            if worker.gone.done() or self._calm:
+        def die(victim: Worker = worker) -> None:
+            if victim.gone.done() or self._calm:
                 return
-            self.note(f"{worker.name} is killed")
-            self._kill(worker)
-            self.network.at(self.dice.choice([0.1, SESSION_S]), self.group.expel, worker)
+            self.note(f"{victim.name} is killed")
+            self._kill(victim)
+            self.network.at(self.dice.choice([0.1, SESSION_S]), self.group.expel, victim)
             self.network.at(self.dice.choice([0.05, 1.0, 15.0]), self._begin_successor)
 
-        match self.dice.randrange(3):
+        match self.dice.randrange(4):
             case 0:
                 self._later(worker, die)
             case 1:
                 self._on_commit[worker.process] = lambda: self.network.at(0.01 * self.dice.random(), die)
+            case 2:
+                # Whoever takes a lane next, while it recovers.
+                self._on_fence = lambda taker: self.network.at(0.02 * self.dice.random(), die, taker)
+                self.group.ask()
             case _:
                 # They may or may not arrive, and nothing says that they were sent.
                 self._on_output[worker.process] = lambda: self.network.at(0.02 * self.dice.random(), die)
@@ -578,11 +589,17 @@ class Simulation:
 
     def _pass_a_day(self) -> bool:
         """Deletions are kept for a day. Whether it may be over: not while a lane is opened, which takes seconds."""
-        if self.lasting and not all(worker.is_ready for worker in self.workers):
+        if not all(worker.is_ready for worker in self.workers):
             return False
         for disk in (*self._disks, *(worker.disk for worker in self.workers)):
             for shelf in () if disk is None else disk.shelves.values():
                 shelf.grow_older(DAY_MS)
+        for worker in self.workers:
+            for runner in worker.lanes._standbys.values():
+                replica = runner._replica
+                end = self.broker.topics[runner.plan.changelog].partitions[runner.partition].end
+                if replica is not None and (worker.silent or replica.position < end):
+                    replica._complete_ms -= DAY_MS  # it has not heard of its changelog all day
         return True
 
     def _act_move_leaders(self, _: Worker) -> None:
@@ -715,6 +732,9 @@ class Simulation:
     def _watch_fence(self, lane: LaneKey, name: str) -> None:
         for worker in self.workers:
             if worker.name == name:
+                if self._on_fence is not None:
+                    happens, self._on_fence = self._on_fence, None
+                    happens(worker)
                 worker.fences[lane] += 1
                 if worker.fences[lane] > worker.assignments[lane]:
                     self.fail("unassigned lease", f"{name} took {lane} although the group did not give it")

@@ -14,7 +14,7 @@ from pf_stream.components.registry import Component
 from pf_stream.core.status import LaneState, LaneStatus
 
 RUNNING = LaneStatus("intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5)
-RECOVERING = LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.4)
+RECOVERING = LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.4, recovery_rate=210_000, left_s=3.4)
 PAUSED = LaneStatus("totals", "log", 0, LaneState.paused, until_ms=1_767_225_600_000)
 STOPPED = LaneStatus(
     "totals", "log", 1, LaneState.stopped, code="state_undecodable", reason="reactor 'fleet' has a state under [bold]N1"
@@ -40,7 +40,7 @@ def test_every_state_is_told_in_sixty_columns(monkeypatch: pytest.MonkeyPatch) -
     words = " ".join(done.stdout.split())
     assert "flights-0 - - running" in words
     assert "intents-0 3 running" in words
-    assert "intents-1 - recovering 40 %" in words
+    assert "intents-1 - recovering 40 %, 210,000/s, 3 s left" in words
     assert "paused until 2026-01-01T00:00:00.000Z" in words
     assert "stopped: state_undecodable:" in words
     assert "[bold]N1" in words

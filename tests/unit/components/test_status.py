@@ -36,6 +36,7 @@ def test_all_is_well_if_every_lane_has_a_worker(flights: Topology) -> None:
         (LaneState.recovering, True),
         (LaneState.running, True),
         (LaneState.paused, True),
+        (LaneState.standby, True),
         (LaneState.waiting, False),
         (LaneState.stopped, False),
     ],
@@ -46,6 +47,11 @@ def test_a_lane_that_does_not_get_on_is_not_healthy(flights: Topology, state: La
 
 def test_a_lane_that_nobody_has(flights: Topology) -> None:
     status = judge([worker(flights, "w0", lane(1))], flights.app_id, ["intents-0", "intents-1"], NOW_MS)
+    assert (status.healthy, status.unassigned) == (False, ["intents-0"])
+
+
+def test_who_follows_a_lane_does_not_have_it(flights: Topology) -> None:
+    status = judge([worker(flights, "w0", lane(0, LaneState.standby))], flights.app_id, ["intents-0"], NOW_MS)
     assert (status.healthy, status.unassigned) == (False, ["intents-0"])
 
 
