@@ -19,12 +19,14 @@ from pf_stream.security._spelling import Check, OtherwiseError, Statements, mill
 from pf_stream.security.envelope import SealedBlock
 from pf_stream.security.profile import DATES, FOREVER_MS, MOST_ATTRIBUTES, NAMES, During, Profile, are_names
 
-__all__ = ["read_shorthand", "unread_bytes"]
+__all__ = ["read_shorthand", "unread"]
 
 _LONGEST: Final = 127
 """Longest symbol that is read here, in bytes."""
 _FEW: Final = 4
 """Most texts of one statement whose meaning is kept. What is kept is bounded, though whoever holds a token chooses the texts."""
+_STATEMENTS: Final = frozenset({4, 5, 6})
+"""Numbers of a block's fields: facts, rules, checks."""
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
 _NOTHING: Final = Rights.of(())
 _UNREAD: Final = (OtherwiseError, LookupError, UnicodeDecodeError, BadScopeError, BadGrantError, BadWhenError)
@@ -45,14 +47,14 @@ def read_shorthand(sealed: Sequence[SealedBlock]) -> Profile | None:
         return None
 
 
-def unread_bytes(sealed: Sequence[SealedBlock]) -> int:
-    """How many bytes those blocks have together that holders added and that cannot be read at sight.
+def unread(sealed: Sequence[SealedBlock]) -> tuple[int, int]:
+    """How many bytes, and how many statements, those blocks have that holders added and that cannot be read at sight.
 
     Raises:
         Fault: such a block is no message.
     """
     reader = _Reader()
-    unread = 0
+    size = statements = 0
     for index, block in enumerate(sealed):
         known = len(reader.symbols)
         try:
@@ -60,10 +62,13 @@ def unread_bytes(sealed: Sequence[SealedBlock]) -> int:
                 raise OtherwiseError
             reader.read(block.data, authority=index == 0)
         except _UNREAD:
-            unread += len(block.data) if index else 0
+            found = fields(block.data)
+            if index:
+                size += len(block.data)
+                statements += sum(number in _STATEMENTS for number, _ in found)
             if not block.third_party:
-                reader.skip(block.data, known)
-    return unread
+                reader.skip(found, known)
+    return size, statements
 
 
 class _Reader:
@@ -113,9 +118,9 @@ class _Reader:
         for check in said.checks:
             self._check(check)
 
-    def skip(self, data: bytes, known: int) -> None:
-        """Take the symbols in of a block that cannot be read; *known* came before it."""
-        own = [text(value) for number, value in fields(data) if number == 1]
+    def skip(self, found: Sequence[tuple[int, int | bytes]], known: int) -> None:
+        """Take the symbols in of a block that cannot be read, out of its fields; *known* came before it."""
+        own = [text(value) for number, value in found if number == 1]
         # Whatever says a longer one cannot be read either, nor what says nothing.
         self.symbols[known:] = [symbol if len(symbol) <= _LONGEST else "" for symbol in own]
 

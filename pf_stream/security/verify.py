@@ -23,8 +23,8 @@ from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
 from pf_stream.security._rights import Rights
-from pf_stream.security._shorthand import read_shorthand, unread_bytes
-from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
+from pf_stream.security._shorthand import read_shorthand, unread
+from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, SealedBlock
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import FOREVER_MS, During, Profile, during_texts, read_profile
 from pf_stream.security.refusal import Refusal
@@ -310,12 +310,17 @@ _BAD_SIGNATURE: Final = Refusal(
 )
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
-_LONGEST_UNREAD: Final = 1024
+_LONGEST_UNREAD: Final = 512
 """In bytes, of all blocks that holders added and that say something outside the profile. Reading them takes far longer than
 checking their signatures; what our tools write is read at sight, however long."""
+_MOST_UNREAD: Final = 16
+"""Facts, rules and checks in those blocks."""
+_LONGEST_OPEN: Final = 2048
+"""In bytes, of all blocks that holders added to a token of which any says something outside the profile."""
 _LONG_BLOCKS: Final = Refusal(
     "limits_reached",
-    f"its holders added blocks that say something outside the profile, longer than {_LONGEST_UNREAD} bytes together",
+    "its holders added more outside the profile than is read: blocks that say such have at most "
+    f"{_LONGEST_UNREAD} bytes and {_MOST_UNREAD} statements together, and all that were added {_LONGEST_OPEN} bytes",
 )
 _LONG_RESOURCE: Final = Refusal(
     "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
@@ -418,12 +423,16 @@ class Verifier:
             root = self._roots.key(envelope.kid)
             if root is None:
                 return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
+            added = sum([len(block.data) for block in envelope.blocks]) - len(envelope.blocks[0].data)
+            # What is too long is cheaper to find out than whether it is signed.
+            profile = read_shorthand(envelope.blocks) if added > _LONGEST_UNREAD else None
+            if added > _LONGEST_UNREAD and profile is None and _is_too_long(envelope.blocks, added):
+                return _LONG_BLOCKS
             biscuit = Biscuit.from_bytes(envelope.data, root)
-            profile = read_shorthand(envelope.blocks)
+            profile = profile or read_shorthand(envelope.blocks)
             blocks: tuple[Block, ...] = ()
             if profile is None:
-                added = sum(len(block.data) for block in envelope.blocks[1:])
-                if added > _LONGEST_UNREAD and unread_bytes(envelope.blocks) > _LONGEST_UNREAD:
+                if added and _is_too_long(envelope.blocks, added):
                     return _LONG_BLOCKS
                 blocks = read_blocks(envelope.blocks)
                 profile = read_profile(blocks)
@@ -445,6 +454,13 @@ class Verifier:
             return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self.audience!r}")
         open_ = None if profile.closed else (biscuit, tuple(map(During.read, sorted(during_texts(blocks)))))
         return Claims(token, profile, envelope.signatures, self.calendars, open_)
+
+
+def _is_too_long(blocks: Sequence[SealedBlock], added: int) -> bool:
+    if added > _LONGEST_OPEN:
+        return True
+    size, statements = unread(blocks)
+    return size > _LONGEST_UNREAD or statements > _MOST_UNREAD
 
 
 def _root(claims: Claims) -> bytes:

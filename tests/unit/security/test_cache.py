@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.model.capability import parse_grant
-from pf_stream.security import Claims, Refusal, Verifier, attenuate, mint
+from pf_stream.security import Claims, Refusal, SigningKey, TrustRoots, Verifier, attenuate, mint
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security.narrowing import Bounds, Narrower
 from tests.unit.security.cases import AUDIENCE, KEY, NOW_MS, ROOTS, append, code
@@ -171,16 +171,34 @@ class TestTokens:
         assert seen.size == before + 300
 
     def test_what_holders_add_outside_the_profile_is_short(self) -> None:
-        """Reading a kilobyte of Datalog takes longer than its signatures; what is read at sight may be longer."""
-        topics = [f"topic {number}" for number in range(60)]
-        for size, expected in ((900, None), (1100, "limits_reached")):
+        """Reading half a kilobyte of Datalog takes longer than its signatures; what is read at sight may be longer."""
+        topics = [f"topic {number}" for number in range(30)]
+        for size, expected in ((450, None), (550, "limits_reached")):
             odd = append(token().decode(), f'check if "{"x" * size}" != ""')
             for text in (odd, attenuate(odd, ROOTS, topics=topics)):
                 assert code(Verifier(ROOTS, AUDIENCE).verify(text.encode())) == expected
         twice = token().decode()
         for letter in "xy":
-            twice = append(attenuate(twice, ROOTS, topics=topics), f'check if "{letter * 600}" != ""')
+            twice = append(attenuate(twice, ROOTS, topics=topics), f'check if "{letter * 300}" != ""')
         assert code(Verifier(ROOTS, AUDIENCE).verify(twice.encode())) == "limits_reached"
+
+    def test_what_holders_add_outside_the_profile_is_little(self) -> None:
+        for number, expected in ((16, None), (17, "limits_reached")):
+            odd = append(token().decode(), ";".join(f"f({at})" for at in range(number)))
+            assert code(Verifier(ROOTS, AUDIENCE).verify(odd.encode())) == expected
+
+    def test_a_token_with_anything_outside_the_profile_is_short(self) -> None:
+        for number, expected in ((40, None), (90, "limits_reached")):
+            long = attenuate(token().decode(), ROOTS, topics=[f"topic {at}" for at in range(number)])
+            assert code(Verifier(ROOTS, AUDIENCE).verify(long.encode())) is None
+            odd = append(long, 'check if "" == ""')
+            assert code(Verifier(ROOTS, AUDIENCE).verify(odd.encode())) == expected
+
+    def test_what_is_too_long_is_found_before_its_signature_is_checked(self) -> None:
+        odd = append(token().decode(), f'check if "{"x" * 600}" != ""')
+        foreign = Verifier(TrustRoots.of(SigningKey.generate(KEY.kid)), AUDIENCE)
+        assert code(foreign.verify(odd.encode())) == "limits_reached"
+        assert code(foreign.verify(token())) == "bad_signature"
 
     def test_a_refused_token_has_no_notes(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE)
