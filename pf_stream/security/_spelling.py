@@ -6,6 +6,7 @@ Source: as for ``_block``; the first 15,360 symbols of a token's own are written
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from operator import itemgetter
@@ -14,7 +15,7 @@ from typing import Final, NamedTuple
 from pf_stream.security._block import DEFAULT_SYMBOLS, FIRST_OWN_SYMBOL
 from pf_stream.security._protobuf import varint
 
-__all__ = ["Check", "OtherwiseError", "Statements", "milliseconds", "read_statements"]
+__all__ = ["Check", "OtherwiseError", "Statements", "milliseconds", "read_statements", "split_dates"]
 
 # Terms, and the head that every query of a check has.
 _TEXT: Final = rb"\x12\x03\x18(..)"
@@ -50,7 +51,8 @@ _CHECK: Final = rb"\x32([\x00-\x7f]|[\x80-\xff][\x01-\x7f])((?:" + _ANY + rb")+)
 # The last group of each is all that follows, if it begins with none of these.
 _statements: Final = re.compile(rb"|".join((*_FACTS, _TIME, _FALSE, _CHECK, rb"(.+)")), re.DOTALL).findall
 _alternatives: Final = re.compile(rb"|".join((*_ALTERNATIVES, rb"(.+)")), re.DOTALL).findall
-_split_dates: Final = re.compile(_DATE).split
+split_dates: Final = re.compile(_DATE).split
+"""The bytes between what looks like a date, and those dates, in turn."""
 
 _COMMON: Final = len(DEFAULT_SYMBOLS)
 _LESS: Final = b"\0"
@@ -76,8 +78,10 @@ class Check(NamedTuple):
 class Statements(NamedTuple):
     """What a block says, with the numbers of symbols (those that every token knows, then its own) and of dates."""
 
+    uses: Counter[int]
+    """How often each symbol is used, and the names of variables, which must exist, at least once."""
     highest: int
-    """The highest number of a symbol among variables, which must exist."""
+    """The highest of them."""
     facts: tuple[tuple[int, int], ...]
     """Name and text of facts of one text."""
     tenants: tuple[int, ...]
@@ -109,7 +113,7 @@ def read_statements(data: bytes) -> tuple[Statements, list[bytes]]:
     Raises:
         OtherwiseError: something in it is spelled in another way, or is something else.
     """
-    parts = _split_dates(data)
+    parts = split_dates(data)
     apart = tuple(parts[::2])
     return (_kept_read if len(data) <= _LONGEST_KEPT else _read)(apart), parts[1::2]
 
@@ -133,7 +137,15 @@ def _read(apart: tuple[bytes, ...]) -> Statements:
     starts: list[int] = []
     ends: list[int] = []
     checks: list[Check] = []
-    variables = [0]
+    uses: Counter[int] = Counter((0,))
+
+    def symbol(index: bytes, common: bytes = b"") -> int:
+        number = _number(index) if index else common[0]
+        if common and number >= _COMMON:
+            raise OtherwiseError
+        uses[number] += 1
+        return number
+
     for (
         name, said, tenant, _, right, scope, limit, sizes, pair, key, common_key, value, common_value, dated, moment, one,
         var, date, relation, nothing, size, check, rest,
@@ -143,31 +155,32 @@ def _read(apart: tuple[bytes, ...]) -> Statements:
         if check:
             if size != varint(len(check)):
                 raise OtherwiseError
-            checks.append(_read_check(check, variables))
+            checks.append(_read_check(check, symbol))
         elif date:
-            variables.append(_symbol(var))
+            symbol(var)
             (ends if relation == _LESS else starts).append(numbers.pop(date))
         elif nothing:
             checks.append(Check((), (), ()))
         elif right:
-            rights.append(itemgetter(*map(_symbol, (right, scope, limit) if limit else (right, scope))))
+            rights.append(itemgetter(*map(symbol, (right, scope, limit) if limit else (right, scope))))
         elif pair:
             width = 8 - len(common_key) - len(common_value)
             if sizes != bytes((width + 7, 0x0A, width + 5)):
                 raise OtherwiseError
-            attributes.append((_symbol(pair), _any_symbol(key, common_key), _any_symbol(value, common_value)))
+            attributes.append((symbol(pair), symbol(key, common_key), symbol(value, common_value)))
         elif dated:
-            dates.append((_symbol(dated), numbers.pop(moment)))
+            dates.append((symbol(dated), numbers.pop(moment)))
         elif one:
-            versions.append(_symbol(one))
+            versions.append(symbol(one))
         elif tenant:
-            tenants.append(_symbol(tenant))
+            tenants.append(symbol(tenant))
         else:
-            facts.append((_symbol(name), _symbol(said)))
+            facts.append((symbol(name), symbol(said)))
     if numbers:
         raise OtherwiseError
     return Statements(
-        max(variables),
+        uses,
+        max(uses),
         tuple(facts),
         tuple(tenants),
         tuple(dates),
@@ -183,35 +196,27 @@ def _read(apart: tuple[bytes, ...]) -> Statements:
 _kept_read: Final = lru_cache(maxsize=1024)(_read)
 
 
-def _read_check(check: bytes, variables: list[int]) -> Check:
+def _read_check(check: bytes, symbol: Callable[[bytes], int]) -> Check:
     kinds: dict[int, None] = {}
     values: list[int] = []
     requests: list[tuple[bool, int, int]] = []
     for name, value, exact, its, resource, matching, whose, var, regex, rest in _alternatives(check):
         if rest:
             raise OtherwiseError
-        kinds[_symbol(name or exact or matching)] = None
+        kinds[symbol(name or exact or matching)] = None
         if name:
-            values.append(_symbol(value))
+            values.append(symbol(value))
         elif exact:
-            requests.append((False, _symbol(its), _symbol(resource)))
+            requests.append((False, symbol(its), symbol(resource)))
         else:
-            requests.append((True, _symbol(whose), _symbol(regex)))
-            variables.append(_symbol(var))
+            requests.append((True, symbol(whose), symbol(regex)))
+            symbol(var)
     return Check(tuple(kinds), tuple(values), tuple(requests))
 
 
-def _symbol(index: bytes) -> int:
+def _number(index: bytes) -> int:
     low, high = index
     number = low & 0x7F | high << 7
     if low < 0x80 or high > 0x7F or number < FIRST_OWN_SYMBOL:
         raise OtherwiseError
     return number - FIRST_OWN_SYMBOL + _COMMON
-
-
-def _any_symbol(index: bytes, common: bytes) -> int:
-    if index:
-        return _symbol(index)
-    if common[0] >= _COMMON:
-        raise OtherwiseError
-    return common[0]

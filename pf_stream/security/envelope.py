@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pf_stream.security._protobuf import Fault, fields
 
-__all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock"]
+__all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock", "from_base64url", "to_base64url"]
 
 MAX_TOKEN_BYTES: Final = 8192
 """Longest token in bytes of base64url; longer ones are refused unread."""
@@ -71,7 +71,11 @@ class Envelope(NamedTuple):
         Raises:
             Fault: it is not written as above.
         """
-        data = _from_base64url(token)
+        return cls.of(from_base64url(token))
+
+    @classmethod
+    def of(cls, data: bytes) -> "Envelope":
+        """Take the outer message *data* apart; raises as :meth:`read` does."""
         try:
             usual = cls._read_usual(data)
         except IndexError:
@@ -152,7 +156,8 @@ def to_base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _from_base64url(token: bytes) -> bytes:
+def from_base64url(token: bytes) -> bytes:
+    """The outer message of *token*; raises Fault unless that is its one spelling."""
     try:
         data = a2b_base64(token.translate(_translation) + b"=" * (-len(token) % 4), strict_mode=True)
     except ValueError:

@@ -17,14 +17,15 @@ from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import check_resource
 from pf_stream.model.when import Calendar, When
+from pf_stream.security._alike import Alike
 from pf_stream.security._authoriser import authorise, is_library_failure
-from pf_stream.security._block import Block, read_blocks
+from pf_stream.security._block import read_blocks
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
 from pf_stream.security._rights import Rights
 from pf_stream.security._shorthand import read_shorthand, unread
-from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, SealedBlock
+from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, SealedBlock, from_base64url
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import FOREVER_MS, During, Profile, during_texts, read_profile
 from pf_stream.security.refusal import Refusal
@@ -120,15 +121,12 @@ class Claims:
         grants = len(profile.rights.grants)
         for rights in self._narrowed:
             grants += len(rights.grants)
-        self.size = (
-            600
-            + 250 * len(signatures)
-            + 300 * grants
-            + 150 * len(profile.attributes)
-            + 1200 * sum(map(len, profile.during))
-            + len(token)
-            + (0 if open_ is None else 16 * len(token) + 1200 * len(open_[1]))
-        )
+        size = 600 + 250 * len(signatures) + 300 * grants + 150 * len(profile.attributes) + len(token)
+        if profile.during:
+            size += 1200 * sum(map(len, profile.during))
+        if open_ is not None:
+            size += 16 * len(token) + 1200 * len(open_[1])
+        self.size = size
         """About how much memory it takes with its notes, in bytes."""
 
     @classmethod
@@ -339,6 +337,7 @@ class Verifier:
 
     __slots__ = (
         "_accepted",
+        "_alike",
         "_max_blocks",
         "_max_token_bytes",
         "_refused",
@@ -360,6 +359,7 @@ class Verifier:
         refused_cache_bytes: int = 4 * 1024 * 1024,
     ) -> None:
         self._roots = roots
+        self._alike = Alike()
         self.audience = audience
         """The namespace for which tokens must be."""
         self.calendars = calendars
@@ -414,28 +414,14 @@ class Verifier:
 
     def _verify(self, token: bytes) -> Claims | Refusal:
         try:
-            envelope = Envelope.read(token)
-            if len(envelope.blocks) > self._max_blocks:
-                return Refusal(
-                    "too_many_blocks",
-                    f"the token has {len(envelope.blocks)} blocks; at most {self._max_blocks} are verified",
-                )
-            root = self._roots.key(envelope.kid)
-            if root is None:
-                return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
-            added = sum([len(block.data) for block in envelope.blocks]) - len(envelope.blocks[0].data)
-            # What is too long is cheaper to find out than whether it is signed.
-            profile = read_shorthand(envelope.blocks) if added > _LONGEST_UNREAD else None
-            if added > _LONGEST_UNREAD and profile is None and _is_too_long(envelope.blocks, added):
-                return _LONG_BLOCKS
-            biscuit = Biscuit.from_bytes(envelope.data, root)
-            profile = profile or read_shorthand(envelope.blocks)
-            blocks: tuple[Block, ...] = ()
-            if profile is None:
-                if added and _is_too_long(envelope.blocks, added):
-                    return _LONG_BLOCKS
-                blocks = read_blocks(envelope.blocks)
-                profile = read_profile(blocks)
+            data = from_base64url(token)
+            seen = self._alike.read(data)
+            if seen is not None:
+                root = self._roots.key(seen.kid)
+                assert root is not None, "a pattern is made of tokens that one of these roots has signed"
+                Biscuit.from_bytes(data, root)
+                return self._claims(token, seen.profile, seen.signatures)
+            return self._verify_new(token, Envelope.of(data))
         except Fault as fault:
             return Refusal("malformed_token", f"the token cannot be read: {fault}")
         except biscuit_auth.BiscuitValidationError:
@@ -444,16 +430,46 @@ class Verifier:
             if is_library_failure(error):
                 return Refusal("undecidable", f"verifying failed: {type(error).__name__}")
             raise
-        if not profile.closed:
-            cost = decision_cost_us(blocks)
-            if cost > MAX_DECISION_US:
-                return Refusal(
-                    "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
-                )
+
+    def _verify_new(self, token: bytes, envelope: Envelope) -> Claims | Refusal:
+        if len(envelope.blocks) > self._max_blocks:
+            return Refusal(
+                "too_many_blocks",
+                f"the token has {len(envelope.blocks)} blocks; at most {self._max_blocks} are verified",
+            )
+        root = self._roots.key(envelope.kid)
+        if root is None:
+            return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
+        added = sum(len(block.data) for block in envelope.blocks[1:])
+        profile = None
+        if added > _LONGEST_UNREAD:
+            # That it is too long is cheaper to find out than whether it is signed.
+            profile = read_shorthand(envelope.blocks)
+            if profile is None and _is_too_long(envelope.blocks, added):
+                return _LONG_BLOCKS
+        biscuit = Biscuit.from_bytes(envelope.data, root)
+        profile = profile or read_shorthand(envelope.blocks)
+        if profile is not None:
+            self._alike.learn(envelope, profile)
+            return self._claims(token, profile, envelope.signatures)
+        if added and _is_too_long(envelope.blocks, added):
+            return _LONG_BLOCKS
+        blocks = read_blocks(envelope.blocks)
+        profile = read_profile(blocks)
+        cost = 0 if profile.closed else decision_cost_us(blocks)
+        if cost > MAX_DECISION_US:
+            return Refusal(
+                "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
+            )
+        open_ = None if profile.closed else (biscuit, tuple(map(During.read, sorted(during_texts(blocks)))))
+        return self._claims(token, profile, envelope.signatures, open_)
+
+    def _claims(
+        self, token: bytes, profile: Profile, signatures: tuple[bytes, ...], open_: _Open | None = None
+    ) -> Claims | Refusal:
         if profile.audience != self.audience:
             return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self.audience!r}")
-        open_ = None if profile.closed else (biscuit, tuple(map(During.read, sorted(during_texts(blocks)))))
-        return Claims(token, profile, envelope.signatures, self.calendars, open_)
+        return Claims(token, profile, signatures, self.calendars, open_)
 
 
 def _is_too_long(blocks: Sequence[SealedBlock], added: int) -> bool:
