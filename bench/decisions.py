@@ -141,7 +141,8 @@ def _appended(token: bytes, source: str) -> bytes:
 def _bomb(token: bytes, facts: int, number: int) -> bytes:
     """Datalog that would take hours."""
     return _appended(
-        token, "".join(f"f({number}, {at});" for at in range(facts)) + "check if f($a, $b), f($c, $d), f($e, $g);"
+        token,
+        "".join(f"f({number}, {at});" for at in range(facts)) + "check if f($a, $b), f($c, $d), f($e, $g), f($h, $i);",
     )
 
 
@@ -278,7 +279,9 @@ def _hostile(number: int) -> Iterator[Measured]:
     """One second of valid traffic alone, then with a thousand refused tokens for each kind that a client can make."""
     old = _token(("old", number))
     mine = _token(("mine", number))
-    long = attenuate(old, ROOTS, topics=[f"topic {at}" for at in range(100)]).encode()
+    long, most = (
+        attenuate(old, ROOTS, topics=[f"topic {at}" for at in range(number)]).encode() for number in (100, 60)
+    )
 
     def of(at: int) -> tuple[object, int, int]:
         return "refused", number, at
@@ -287,10 +290,12 @@ def _hostile(number: int) -> Iterator[Measured]:
         "forged": (">= 0.5", lambda at: _token(of(at), key=FORGED)),
         "expired": (">= 0.5", lambda at: _expired(of(at))),
         "insufficient": (">= 0.5", lambda at: _token(of(at), carrier="XX")),
+        "too costly, 12 statements": (">= 0.5", lambda at: _bomb(old, 11, at)),
         "too costly, a block of 500 bytes": (">= 0.5", lambda at: _bomb(old, 28, at)),
         "too costly, a block of 1,000 bytes": (">= 0.5", lambda at: _bomb(old, 52, at)),
         "too costly, a block of 4,000 bytes": (">= 0.5", lambda at: _bomb(old, 250, at)),
-        "too costly, behind 3,000 bytes of the profile": ("", lambda at: _bomb(long, 28, at)),
+        "too costly, behind 3,000 bytes of the profile": (">= 0.5", lambda at: _bomb(long, 11, at)),
+        "too costly, behind 1,600 bytes of the profile": ("", lambda at: _bomb(most, 11, at)),
         "valid, one token narrowed 1,000 times": (
             "",
             lambda at: _appended(mine, f'check if topic("{TOPIC}") or topic("{at}")'),
@@ -298,22 +303,22 @@ def _hostile(number: int) -> Iterator[Measured]:
     }
     valid = [_token(("valid", number, at)) for at in range(CARRIERS)]
     for kind, (target, make) in kinds.items():
-        traffic = _Traffic()
-        traffic.run(traffic.records(valid, 6000))
-        traffic.verifier.verified.clear()
-        alone = 6000 / traffic.run(traffic.records(valid, 6000))
+        traffic, undisturbed = _Traffic(), _Traffic()
+        for one in (traffic, undisturbed):
+            one.run(one.records(valid, 6000))
+            one.verifier.verified.clear()
         junk = [make(at) for at in range(REFUSED_PER_S)]
-        spent = 0.0
-        done = at = 0
+        spent = alone = 0.0
+        at = 0
         while at < len(junk):
+            alone += undisturbed.run(undisturbed.records(valid, 200))
             spent += traffic.run(traffic.records(valid, 200))
-            done += 200
             due = min(int(spent * REFUSED_PER_S) - at, len(junk) - at)
             if due > 0:
                 spent += traffic.run(traffic.records(junk[at : at + due], due))
                 at += due
         again = sum(token in set(valid) for token in traffic.verifier.verified)
-        yield f"valid traffic among 1,000/s: {kind}", "of its rate alone", target, done / spent / alone
+        yield f"valid traffic among 1,000/s: {kind}", "of its rate alone", target, alone / spent
         yield f"valid tokens verified again: {kind}", "", "<= 0", float(again)
 
 

@@ -147,9 +147,7 @@ class _Pattern:
             fields[place] = milliseconds(groups[group])
         end = FOREVER_MS
         for group in self._ends:
-            moment = milliseconds(groups[group])
-            if moment < end:
-                end = moment
+            end = min(end, milliseconds(groups[group]))
         fields[_END] = end
         for group in self._starts:
             fields[_START] = max(fields[_START], milliseconds(groups[group]))

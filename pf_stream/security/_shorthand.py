@@ -19,7 +19,7 @@ from pf_stream.security._spelling import Check, OtherwiseError, Statements, mill
 from pf_stream.security.envelope import SealedBlock
 from pf_stream.security.profile import DATES, FOREVER_MS, MOST_ATTRIBUTES, NAMES, During, Profile, are_names
 
-__all__ = ["read_shorthand", "unread"]
+__all__ = ["read_shorthand", "statements_in", "unread"]
 
 _LONGEST: Final = 127
 """Longest symbol that is read here, in bytes."""
@@ -62,13 +62,21 @@ def unread(sealed: Sequence[SealedBlock]) -> tuple[int, int]:
                 raise OtherwiseError
             reader.read(block.data, authority=index == 0)
         except _UNREAD:
-            found = fields(block.data)
             if index:
                 size += len(block.data)
-                statements += sum(number in _STATEMENTS for number, _ in found)
+                statements += statements_in(block.data)
             if not block.third_party:
-                reader.skip(found, known)
+                reader.skip(block.data, known)
     return size, statements
+
+
+def statements_in(data: bytes) -> int:
+    """How many facts, rules and checks a block has.
+
+    Raises:
+        Fault: it is no message.
+    """
+    return sum([number in _STATEMENTS for number, _ in fields(data)])
 
 
 class _Reader:
@@ -118,9 +126,9 @@ class _Reader:
         for check in said.checks:
             self._check(check)
 
-    def skip(self, found: Sequence[tuple[int, int | bytes]], known: int) -> None:
-        """Take the symbols in of a block that cannot be read, out of its fields; *known* came before it."""
-        own = [text(value) for number, value in found if number == 1]
+    def skip(self, data: bytes, known: int) -> None:
+        """Take the symbols in of a block that cannot be read; *known* came before it."""
+        own = [text(value) for number, value in fields(data) if number == 1]
         # Whatever says a longer one cannot be read either, nor what says nothing.
         self.symbols[known:] = [symbol if len(symbol) <= _LONGEST else "" for symbol in own]
 

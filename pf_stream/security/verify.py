@@ -24,7 +24,7 @@ from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
 from pf_stream.security._rights import Rights
-from pf_stream.security._shorthand import read_shorthand, unread
+from pf_stream.security._shorthand import read_shorthand, statements_in, unread
 from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, SealedBlock, from_base64url
 from pf_stream.security.keys import TrustRoots
 from pf_stream.security.profile import FOREVER_MS, During, Profile, during_texts, read_profile
@@ -311,7 +311,7 @@ _LONGEST_OPEN_RESOURCE: Final = 4096
 _LONGEST_UNREAD: Final = 512
 """In bytes, of all blocks that holders added and that say something outside the profile. Reading them takes far longer than
 checking their signatures; what our tools write is read at sight, however long."""
-_MOST_UNREAD: Final = 16
+_MOST_UNREAD: Final = 12
 """Facts, rules and checks in those blocks."""
 _LONGEST_OPEN: Final = 2048
 """In bytes, of all blocks that holders added to a token of which any says something outside the profile."""
@@ -448,12 +448,13 @@ class Verifier:
             if profile is None and _is_too_long(envelope.blocks, added):
                 return _LONG_BLOCKS
         biscuit = Biscuit.from_bytes(envelope.data, root)
-        profile = profile or read_shorthand(envelope.blocks)
+        if added <= _LONGEST_UNREAD:
+            profile = read_shorthand(envelope.blocks)
+            if profile is None and added and _is_too_long(envelope.blocks, added):
+                return _LONG_BLOCKS
         if profile is not None:
             self._alike.learn(envelope, profile)
             return self._claims(token, profile, envelope.signatures)
-        if added and _is_too_long(envelope.blocks, added):
-            return _LONG_BLOCKS
         blocks = read_blocks(envelope.blocks)
         profile = read_profile(blocks)
         cost = 0 if profile.closed else decision_cost_us(blocks)
@@ -475,6 +476,8 @@ class Verifier:
 def _is_too_long(blocks: Sequence[SealedBlock], added: int) -> bool:
     if added > _LONGEST_OPEN:
         return True
+    if added <= _LONGEST_UNREAD and sum(statements_in(block.data) for block in blocks[1:]) <= _MOST_UNREAD:
+        return False
     size, statements = unread(blocks)
     return size > _LONGEST_UNREAD or statements > _MOST_UNREAD
 

@@ -182,7 +182,7 @@ class TestDuring:
         right = claims(minted(capabilities=[parse_grant("A.read:/a during not ../..")]))
         refusal = right.refusal(READ, "/a", "t", "q", NOW_MS)
         assert refusal == Refusal("not_now", "the token allows it only during 'not ../..'")
-        long = claims(append(TOKEN, "check if during({text})", {"text": "x\n" * 160}))
+        long = claims(append(TOKEN, "check if during({text})", {"text": "x\n" * 150}))
         refusal = long.refusal(READ, "/a", "t", "q", NOW_MS)
         assert refusal is not None
         assert len(refusal.reason) < 500
