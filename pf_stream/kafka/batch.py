@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crc32c import crc as _crc_python
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -25,6 +26,9 @@ __all__ = ["BatchBuilder", "Chunk", "crc32c", "record_count", "split", "stamp"]
 
 _NO_PRODUCER: Final = -1
 _ZSTD: Final = 4
+_ZSTD_LEVEL: Final = 1
+"""What repeats are tokens and header names; higher levels take twice as long and find no more of that."""
+_LENGTH_AT: Final = 8
 _CRC_AT: Final = 17
 _ATTRIBUTES_AT: Final = 21
 _TRANSACTIONAL: Final = 0x10
@@ -48,7 +52,7 @@ class BatchBuilder:
 
     def __init__(self, max_bytes: int, *, compress: bool) -> None:
         """*max_bytes* bounds the size before compression; zstd, since tokens repeat and shrink to a fiftieth."""
-        self._builder: Any = DefaultRecordBatchBuilder(2, _ZSTD if compress else 0, 0, -1, -1, -1, max_bytes)
+        self._builder: Any = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, max_bytes)
         self._append: Any = self._builder.append
         self._max_bytes = max_bytes
         self._compress = compress
@@ -62,15 +66,24 @@ class BatchBuilder:
         except UnicodeEncodeError:  # a header name that was no UTF-8 when it was read
             if self.count:
                 return False  # such a record begins a batch of its own
-            self._builder = LenientBuilder(self._max_bytes, compress=self._compress)
+            self._builder = LenientBuilder(self._max_bytes)
             self._append = self._builder.append
             self._append(0, timestamp_ms, key, value, headers)
         self.count += 1
         return True
 
     def build(self) -> bytes:
-        """The batch."""
-        return bytes(self._builder.build())
+        """The batch, without a checksum: :func:`stamp` makes that."""
+        plain = bytes(self._builder.build())
+        if not self._compress:
+            return plain
+        packed: bytes = codec.zstd_encode(memoryview(plain)[_HEADER:], _ZSTD_LEVEL)
+        if len(packed) >= len(plain) - _HEADER:
+            return plain
+        head = bytearray(plain[:_HEADER])
+        head[_ATTRIBUTES_AT + 1] |= _ZSTD
+        _I32.pack_into(head, _LENGTH_AT, _HEADER - _BASE.size + len(packed))
+        return bytes(head) + packed
 
 
 def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int, *, transactional: bool = False) -> bytes:
