@@ -39,6 +39,8 @@ DEFAULT_SYMBOLS: Final = (
 """The symbols that every token knows."""
 FIRST_OWN_SYMBOL: Final = 1024
 """Where a token's own begin."""
+_KINDS_FROM: Final = 4
+"""The Datalog version from which on checks say their kind: that of Biscuit 3.1."""
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
 
@@ -156,10 +158,12 @@ def _read_authority(data: bytes) -> tuple[tuple[str, ...], Block]:
 
 
 class _Reader:
-    __slots__ = ("_symbols",)
+    __slots__ = ("_says_kind", "_symbols")
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self._symbols = symbols
+        self._says_kind = False
+        """Whether a check says of which kind it is."""
 
     def block(self, found: list[tuple[int, int | bytes]], *, third_party: bool) -> Block:
         facts: list[Predicate] = []
@@ -184,6 +188,9 @@ class _Reader:
                 raise Fault("a block has an unknown part")
         if not 3 <= version <= 6:
             raise Fault("a block's Datalog version is unknown")
+        if version < _KINDS_FROM and self._says_kind:
+            # The library believes such a token and cannot evaluate it.
+            raise Fault("a check says of which kind it is, which its block's Datalog version does not know")
         return Block(tuple(facts), tuple(rules), tuple(checks), plain)
 
     def _fact(self, value: int | bytes) -> Predicate:
@@ -234,6 +241,7 @@ class _Reader:
                 queries.append(self._query(part))
             elif number == 2 and kind is None and isinstance(part, int) and part <= 2:
                 kind = part
+                self._says_kind = True
             else:
                 raise Fault("a check has an unknown part")
         return Check(kind or 0, tuple(queries))
