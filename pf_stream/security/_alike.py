@@ -16,7 +16,7 @@ from pf_stream.security._block import DEFAULT_SYMBOLS
 from pf_stream.security._protobuf import varint
 from pf_stream.security._spelling import Statements, milliseconds, read_statements, split_dates
 from pf_stream.security.envelope import Envelope
-from pf_stream.security.profile import FOREVER_MS, Profile, are_names
+from pf_stream.security.profile import FOREVER_MS, Profile
 
 __all__ = ["Alike", "Seen"]
 
@@ -30,7 +30,8 @@ _COMMON: Final = len(DEFAULT_SYMBOLS)
 _AFTER: Final = rb"\x12\x24\x08\x00\x12\x20.{32}\x1a\x40(.{64})"  # the next key, and the signature
 _PROOF: Final = rb"\x22\x22\x0a\x20.{32}"
 _DATE: Final = rb"\x20([\x80-\xff]{4}[\x01-\x7f])"
-_TEXT: Final = rb"\x0a([\x00-\x7f])(.*?)"
+_TEXT: Final = rb"\x0a([\x00-\x7f])([\x20-\x7e]+?)"
+"""Only of ASCII that prints, so that it is a name: others are for the readers."""
 
 
 class Seen(NamedTuple):
@@ -130,19 +131,11 @@ class _Pattern:
             if groups[size] != varint(beside + total):
                 return None
         fields = self._fields.copy()
-        names = []
-        try:
-            for place, group in self._names:
-                fields[place] = name = groups[group].decode()
-                names.append(name)
-            if self._attributes:
-                told = {key: groups[group].decode() for key, group in self._attributes}
-                names.extend(told.values())
-                fields[_ATTRIBUTES] = MappingProxyType({**fields[_ATTRIBUTES], **told})
-        except UnicodeDecodeError:
-            return None
-        if not are_names(names):
-            return None
+        for place, group in self._names:
+            fields[place] = groups[group].decode()
+        if self._attributes:
+            told = {key: groups[group].decode() for key, group in self._attributes}
+            fields[_ATTRIBUTES] = MappingProxyType({**fields[_ATTRIBUTES], **told})
         for place, group in self._dates:
             fields[place] = milliseconds(groups[group])
         end = FOREVER_MS
@@ -151,7 +144,7 @@ class _Pattern:
         fields[_END] = end
         for group in self._starts:
             fields[_START] = max(fields[_START], milliseconds(groups[group]))
-        return Seen(self._kid, tuple([groups[group] for group in self._signatures]), Profile._make(fields))
+        return Seen(self._kid, tuple([groups[group] for group in self._signatures]), tuple.__new__(Profile, fields))
 
 
 _START, _END, _ATTRIBUTES = map(Profile._fields.index, ("not_before_ms", "expires_ms", "attributes"))

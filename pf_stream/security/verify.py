@@ -69,6 +69,31 @@ class Claims:
         "token",
     )
 
+    token: bytes
+    """The token as it was received."""
+    subject: str
+    """Who asks."""
+    tenant: str | None
+    """On whose behalf."""
+    audience: str
+    """The namespace that it is for, which is the verifier's."""
+    session: str | None
+    """The issuer's session in which it was made."""
+    attributes: Mapping[str, str]
+    """What the issuer knows about the subject."""
+    issued_ms: int | None
+    """When it was made, milliseconds since the epoch."""
+    authenticated_ms: int | None
+    """When the subject proved who it is; likewise."""
+    not_before_ms: int
+    """First millisecond in which it is valid; for an open token, as far as the profile reads its checks."""
+    expires_ms: int
+    """First millisecond in which it is no longer valid; likewise."""
+    closed: bool
+    """Whether it is inside the closed profile, so that :meth:`refusal` doesn't depend on the time unless it is :attr:`timed`."""
+    timed: bool
+    """Whether it, or a right in it, is limited to times such as business hours."""
+
     def __init__(
         self,
         token: bytes,
@@ -79,49 +104,40 @@ class Claims:
         identity: "Identity | None" = None,
     ) -> None:
         self.token = token
-        """The token as it was received."""
-        self.subject = profile.subject
-        """Who asks."""
-        self.tenant = profile.tenant
-        """On whose behalf."""
-        self.audience = profile.audience
-        """The namespace that it is for, which is the verifier's."""
-        self.session = profile.session
-        """The issuer's session in which it was made."""
-        self.attributes = profile.attributes
-        """What the issuer knows about the subject."""
-        self.issued_ms = profile.issued_ms
-        """When it was made, milliseconds since the epoch."""
-        self.authenticated_ms = profile.authenticated_ms
-        """When the subject proved who it is; likewise."""
-        self.not_before_ms = profile.not_before_ms
-        """First millisecond in which it is valid; for an open token, as far as the profile reads its checks."""
-        self.expires_ms = profile.expires_ms
-        """First millisecond in which it is no longer valid; likewise."""
-        self.closed = profile.closed
-        """Whether it is inside the closed profile, so that :meth:`refusal` doesn't depend on the time unless it is :attr:`timed`."""
+        # All at once, since this is done for each token that was never seen.
+        (
+            self.subject,
+            self.audience,
+            self.tenant,
+            self.session,
+            self.attributes,
+            self.issued_ms,
+            self.authenticated_ms,
+            self._rights,
+            narrowed,
+            self._during,
+            self._intent_types,
+            self._topics,
+            self.not_before_ms,
+            self.expires_ms,
+            self.closed,
+        ) = profile
         self.timed = bool(profile.during) or profile.rights.limited
-        """Whether it, or a right in it, is limited to times such as business hours."""
         self.notes: dict[Hashable, Any] = {}
         """Answers that stay true of these very bytes, whatever the time: see :meth:`Verifier.note`. A question is a value that
         equals no other one."""
         self.identity = identity
         """The service that they are made for, if they are of no token."""
         self._signatures = signatures
-        self._rights = profile.rights
         # Each hop's block says mostly what the one before said.
-        narrowed = profile.narrowed
         self._narrowed = narrowed if len(narrowed) < 2 else tuple(rights for rights, _ in groupby(narrowed))
-        self._intent_types = profile.intent_types
-        self._topics = profile.topics
-        self._during = profile.during
         self._calendars = calendars
         self._open = open_
         # Measured, see bench/decisions.py; what an open token costs is mostly the library's copy of it.
         grants = len(profile.rights.grants)
         for rights in self._narrowed:
             grants += len(rights.grants)
-        size = 600 + 250 * len(signatures) + 300 * grants + 150 * len(profile.attributes) + len(token)
+        size = 600 + 150 * len(signatures) + 300 * grants + 150 * len(profile.attributes) + len(token)
         if profile.during:
             size += 1200 * sum(map(len, profile.during))
         if open_ is not None:
