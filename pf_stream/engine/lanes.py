@@ -15,6 +15,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
@@ -118,6 +119,7 @@ class Lanes:
         limits: Limits,
         clock: Clock,
         rejoin: Callable[[], None],
+        metrics: Metrics | None = None,
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`.
 
@@ -145,6 +147,7 @@ class Lanes:
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
+        metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
         shared = Shared(
             worker_id=settings.worker_id,
@@ -162,8 +165,10 @@ class Lanes:
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
+            metrics=metrics,
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
+        metrics.watch(settings.worker_id, guarantee, lambda: self.statuses, lambda: self.all_run, verifier)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
         self._reading.add_done_callback(self._reading_ended)
         return self

@@ -8,6 +8,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.kafka.appender import Appender
@@ -47,5 +48,7 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    metrics: Metrics
+    """What is counted and measured."""
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     """The step that is being done."""

@@ -14,6 +14,7 @@ from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
 from pf_stream.engine.errors import GroupLostError, ServiceKeyError
 from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.errors import PFError
 from pf_stream.kafka.admin import Admin
@@ -54,8 +55,16 @@ class Worker:
         self._watching = asyncio.create_task(self._watch(), name="watch")
 
     @classmethod
-    async def start(cls, topology: Topology, settings: WorkerSettings, limits: Limits | None = None) -> "Worker":
+    async def start(
+        cls,
+        topology: Topology,
+        settings: WorkerSettings,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+    ) -> "Worker":
         """Check the topics, connect, and join the group; lanes open as the group assigns them.
+
+        What it counts and measures is in *metrics*; without, nobody sees it.
 
         Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError` and the errors of the topic checks.
         """
@@ -70,6 +79,7 @@ class Worker:
             limits or Limits(),
             WallClock(),
             rejoin=app.consumer.rejoin,
+            metrics=metrics,
         )
         app.consumer.lanes = lanes
         app.in_worker = True

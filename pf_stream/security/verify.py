@@ -379,8 +379,8 @@ class Verifier:
     @property
     def cached(self) -> Mapping[str, tuple[int, int]]:
         """What is kept, for tokens that are good and others: how many, and bytes by estimate, notes included."""
-        caches = {"accepted": self._accepted, "refused": self._refused}
-        return {name: (len(cache), cache.bytes) for name, cache in caches.items()}
+        accepted, refused = self._accepted, self._refused
+        return {"accepted": (len(accepted), accepted.bytes), "refused": (len(refused), refused.bytes)}
 
     def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
         """Keep *answer* with the token, if its share has room for *size* bytes."""

@@ -7,10 +7,11 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
+from prometheus_client import ProcessCollector, disable_created_metrics
 
 from pf_stream.clock import WallClock
 from pf_stream.components.registry import HEARTBEAT_S, Registry
-from pf_stream.engine import Worker, WorkerSettings
+from pf_stream.engine import Metrics, Worker, WorkerSettings
 from pf_stream.engine.watchdog import HANG_AFTER_S, Watchdog
 from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
@@ -40,9 +41,10 @@ def run_worker(
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
     Returns the exit code: 0 after a drain, 1 if the worker could not go on. One that hangs for *hang_after_s* seconds is
-    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks are served only if a port is given.
+    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks and metrics are served only if a port is given.
     """
     configure_logging()
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
     return asyncio.run(_Process(topology, settings, hang_after_s).run(health_port))
 
 
@@ -53,18 +55,21 @@ class _Process:
         self._hang_after_s = hang_after_s
         self._asked = asyncio.Event()
         self._worker: Worker | None = None
+        self._metrics = Metrics(topology)
+        ProcessCollector(registry=self._metrics.registry)
 
     async def run(self, health_port: int | None) -> int:
         loop = asyncio.get_running_loop()
         for number in ENDING:
             loop.add_signal_handler(number, self._end)
         parent = await Parent.connect(self._orphaned)
-        health = HealthServer(self._settings.worker_id, self._health)
+        health = HealthServer(self._settings.worker_id, self._health, self._metrics.registry)
         try:
             if health_port is not None:
                 port = await health.start(health_port)
-                log.info("health checks", live=f"http://127.0.0.1:{port}/live", ready=f"http://127.0.0.1:{port}/ready")
-            self._worker = worker = await Worker.start(self._topology, self._settings)
+                at = f"http://127.0.0.1:{port}"
+                log.info("health checks", live=f"{at}/live", ready=f"{at}/ready", metrics=f"{at}/metrics")
+            self._worker = worker = await Worker.start(self._topology, self._settings, metrics=self._metrics)
         except PFError as error:
             log.error("worker cannot start", code=error.code, reason=str(error))
             if parent is not None:

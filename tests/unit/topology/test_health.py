@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.topology.health import Health, HealthPortError, HealthServer
 
 LANE = LaneStatus("intents", "log", 0, LaneState.stopped, code="fenced", reason="it belongs to another")
+
+REGISTRY = CollectorRegistry()
+SEEN = Counter("seen_total", "What was seen.", registry=REGISTRY)
 
 Ask = Callable[..., tuple[int, Any]]
 
@@ -22,7 +26,7 @@ def served(health: Health, ask: Callable[[Ask], None]) -> None:
     """Call *ask* in a thread while the health of a worker is served."""
 
     async def run() -> None:
-        server = HealthServer("w0", lambda: health)
+        server = HealthServer("w0", lambda: health, REGISTRY)
         port = await server.start(0)
 
         def get(path: str, **headers: str) -> tuple[int, Any]:
@@ -86,6 +90,6 @@ def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = HealthServer("w0", lambda: Health(live=True, ready=True, lanes=()))
+        server = HealthServer("w0", lambda: Health(live=True, ready=True, lanes=()), REGISTRY)
         with pytest.raises(HealthPortError, match=rf"127\.0\.0\.1:{port}: Address already in use"):
             asyncio.run(server.start(port))
