@@ -293,7 +293,9 @@ class _Moment(Collector):
         )
         known.add_metric([app], verifier.known)
         tokens = GaugeMetricFamily("pf_token_cache_tokens", "Tokens that are kept.", labels=["topology", "cache"])
-        size = GaugeMetricFamily("pf_token_cache_bytes", "What they and their decisions take.", labels=tokens._labelnames)
+        size = GaugeMetricFamily(
+            "pf_token_cache_bytes", "What they and their decisions take.", labels=tokens._labelnames
+        )
         for name, (count, taken) in cached.items():
             tokens.add_metric([app, name], count)
             size.add_metric([app, name], taken)

@@ -46,10 +46,13 @@ def check_service_keys(topology: Topology, settings: WorkerSettings) -> None:
 class Worker:
     """A topology's share of work in this process, for those who bring their own event loop."""
 
-    def __init__(self, topology: Topology, settings: WorkerSettings, limits: Limits, lanes: Lanes, app: Any) -> None:
+    def __init__(
+        self, topology: Topology, settings: WorkerSettings, limits: Limits, metrics: Metrics, lanes: Lanes, app: Any
+    ) -> None:
         self.topology = topology
         self.settings = settings
         self.limits = limits
+        self.metrics = metrics
         self.lanes = lanes
         self._app = app
         self._watching = asyncio.create_task(self._watch(), name="watch")
@@ -64,11 +67,12 @@ class Worker:
     ) -> "Worker":
         """Check the topics, connect, and join the group; lanes open as the group assigns them.
 
-        What it counts and measures is in *metrics*; without, nobody sees it.
+        What it counts and measures goes into *metrics*, which must be its own.
 
         Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError` and the errors of the topic checks.
         """
         check_service_keys(topology, settings)
+        metrics = metrics or Metrics(topology)
         admin = Admin(settings.connection)
         partitions = await asyncio.to_thread(check_topics, admin, topology)
         plans = plan(topology, partitions)
@@ -93,7 +97,7 @@ class Worker:
             if isinstance(error, AnyKafkaError):
                 raise KafkaUnavailableError(settings.connection.bootstrap_servers, error) from error
             raise
-        return cls(topology, settings, limits or Limits(), lanes, app)
+        return cls(topology, settings, limits or Limits(), metrics, lanes, app)
 
     async def ready(self) -> None:
         """Wait until every lane that the group gave us is open, or has stopped for good."""

@@ -2,6 +2,7 @@
 
 from pf_stream.core.records import Header
 from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, split, stamp
+from tests.unit.kafka.batches import APPEND_TIME, MARKER, batch
 
 BAD = b"bad\xff".decode(errors="surrogateescape")
 
@@ -29,20 +30,8 @@ def test_a_header_name_that_is_no_utf8_is_kept() -> None:
     assert list(record.headers) == [(BAD, b"1")]
 
 
-def batch(base: int, *times: int, attributes: int = 0) -> bytes:
-    """A batch as a broker returns it, of records with these timestamps."""
-    builder = BatchBuilder(1_000, compress=False)
-    for timestamp_ms in times:
-        assert builder.append(timestamp_ms, b"k", b"v", [])
-    raw = bytearray(builder.build())
-    raw[0:8] = base.to_bytes(8, "big")
-    raw[22] |= attributes
-    return bytes(raw)
-
-
 def test_a_chunk_knows_its_batches_without_reading_them() -> None:
-    append_time, marker = 0x08, 0x20
-    data = batch(10, 5, 9, 7) + batch(13, 1, 2, attributes=append_time) + batch(15, 3, attributes=marker)
-    chunk = Chunk(data + batch(20, 4)[:-1], (), "test")
+    data = batch(10, [5, 9, 7]) + batch(13, [1, 2], APPEND_TIME) + batch(15, [3], MARKER)
+    chunk = Chunk(data + batch(20, [4])[:-1], (), "test")
     assert chunk.extents == [(10, 13, 5), (13, 15, 2)]
     assert chunk.next_offset == 16

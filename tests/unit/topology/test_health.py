@@ -77,6 +77,19 @@ def test_a_worker_that_cannot_go_on() -> None:
     served(Health(live=False, ready=False, lanes=()), ask)
 
 
+def test_metrics_come_in_the_format_that_is_asked_for() -> None:
+    def ask(get: Ask) -> None:
+        SEEN.inc()
+        code, text = get("/metrics")
+        assert (code, b"\nseen_total 1.0\n" in text, b"# EOF" in text) == (200, True, False)
+        _, text = get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert b"\nseen_total 1.0\n" in text
+        assert text.endswith(b"# EOF\n")
+        assert get("/metrics", Host="rebound.example")[0] == 400
+
+    served(Health(live=False, ready=False, lanes=()), ask)
+
+
 def test_a_page_that_calls_itself_something_else_is_told_nothing() -> None:
     def ask(get: Ask) -> None:
         assert get("/ready", Host="rebound.example")[0] == 400
