@@ -21,6 +21,22 @@ class Latency(enum.StrEnum):
     balanced = "balanced"
 
 
+class LogFormat(enum.StrEnum):
+    """Values of ``--log-format``."""
+
+    console = "console"
+    json = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """Values of ``--log-level``."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 @app.callback()
 def _group() -> None:
     """Keep ``run`` a command of its own, since typer would merge a single one into the noun."""
@@ -91,6 +107,13 @@ def run(
             "no less than 6.",
         ),
     ] = 10.0,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="PF_LOG_FORMAT", help="console: a line of text for each event; json: an object a line."),
+    ] = LogFormat.console,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="PF_LOG_LEVEL", help="Least level of events; of libraries, warning at least.")
+    ] = LogLevel.info,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
 ) -> None:
@@ -104,6 +127,7 @@ def run(
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import SigningKey, TrustRoots
+        from pf_stream.topology.logs import configure_logging
         from pf_stream.topology.process import run_worker
         from pf_stream.topology.supervisor import Child, supervise
 
@@ -116,12 +140,14 @@ def run(
             latency=latency.value,
             session_s=session,
         )
+        configure_logging(log_format.value, log_level.value)
         check_service_keys(loaded, settings)
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
             code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
         else:
             options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
+            options += ["--log-format", log_format.value, "--log-level", log_level.value]
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
             options += ["--namespace", namespace] if namespace is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
@@ -232,6 +233,8 @@ class Lanes:
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
         self._starting[key] = runner
+        # Whatever is said from here on, by handlers and libraries too: the lane's tasks take over this one's context.
+        bind_contextvars(lane=repr(runner))
         try:
             while True:
                 try:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from pf_stream.core.changelog import HEADER
 from pf_stream.core.header import Header
@@ -238,10 +239,12 @@ class LaneRunner:
                     await self._wait(now_ms)
                     continue
                 topic, chunk = found
+                bind_contextvars(topic=topic)
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
                     exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE))
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+                unbind_contextvars("topic")
             if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)

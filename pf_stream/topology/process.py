@@ -18,7 +18,6 @@ from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.topology.health import Health, HealthServer
-from pf_stream.topology.logs import configure_logging
 from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
 
 __all__ = ["run_worker"]
@@ -43,7 +42,6 @@ def run_worker(
     Returns the exit code: 0 after a drain, 1 if the worker could not go on. One that hangs for *hang_after_s* seconds is
     ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks and metrics are served only if a port is given.
     """
-    configure_logging()
     disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
     return asyncio.run(_Process(topology, settings, hang_after_s).run(health_port))
 

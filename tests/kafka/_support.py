@@ -5,6 +5,7 @@ made on both sides.
 """
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -160,6 +161,8 @@ def misbehave(intent: Added, state: Count) -> Any:
             return Emit(Unlisted(name=intent.name))
         case "replies what has no JSON form":
             return Reply({"n": object()})
+        case "logs":
+            logging.getLogger("counts").warning("counting %s", intent.name)
         case "takes its time":
             time.sleep(0.03)
         case "leaves a wrong type":

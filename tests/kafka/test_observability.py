@@ -185,6 +185,28 @@ def test_a_timer_that_waits_and_a_lane_that_has_stopped(client: Client) -> None:
         wait_for(look, "pf_timers_waiting", 1, group="intents", partition="0")
 
 
+def test_every_line_of_all_processes_is_json_if_that_is_wanted(client: Client, tmp_path: Path) -> None:
+    options = ("--processes", "2", "--log-format", "json", "--log-level", "debug")
+    with in_process(client.bootstrap_servers, client.topology, tmp_path, *options) as worker:
+        worker.wait_for("worker ready", times=2, within=60)
+        names = [name_in(partition, client.topology) for partition in (0, 1)]
+        for name in names:
+            client.add(name, how="logs")
+        client.flush()
+        worker.wait_for("counting", times=2)
+        assert worker.end() == 0
+        lines = [json.loads(line) for line in worker.log.splitlines()]
+    assert {"worker process started", "worker started", "lane open", "worker stopped"} <= {
+        one["event"] for one in lines
+    }
+    assert all({"level", "timestamp"} <= one.keys() for one in lines)
+    said = {one["event"]: one for one in lines}
+    for partition, name in enumerate(names):
+        line = said[f"counting {name}"]
+        assert line["lane"] == f"<lane {client.topology.app_id}-intents-changelog-{partition}>"
+        assert (line["topic"], line["logger"], line["level"]) == (client.topic, "counts", "warning")
+
+
 def test_each_of_several_processes_has_a_port_of_its_own(client: Client, tmp_path: Path) -> None:
     port = free_ports(2)
     options = ("--processes", "2", "--health-port", str(port))
