@@ -107,6 +107,18 @@ def run(
             "no less than 6.",
         ),
     ] = 10.0,
+    trace: Annotated[
+        float | None,
+        typer.Option(
+            envvar="PF_TRACE",
+            metavar="RATIO",
+            min=0,
+            max=1,
+            help="Send spans to an OpenTelemetry collector (OTEL_EXPORTER_OTLP_ENDPOINT): of intents that their senders "
+            "sample, and of this share of the units without any. Needs pf-stream[otel].",
+            show_default="no spans",
+        ),
+    ] = None,
     log_format: Annotated[
         LogFormat,
         typer.Option(envvar="PF_LOG_FORMAT", help="console: a line of text for each event; json: an object a line."),
@@ -144,11 +156,12 @@ def run(
         check_service_keys(loaded, settings)
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
-            code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
+            code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port, trace=trace)
         else:
             options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
             options += ["--log-format", log_format.value, "--log-level", log_level.value]
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
+            options += ["--trace", str(trace)] if trace is not None else []
             options += ["--namespace", namespace] if namespace is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]
             options += [word for file in service_key or () for word in ("--service-key", str(file))]

@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
@@ -31,6 +33,11 @@ from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
 from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from pf_stream.engine.tracing import LaneTracing
 
 __all__ = ["Lanes"]
 
@@ -74,6 +81,12 @@ async def _guarantee(
             )
             return "transactional"
     return topology.guarantee
+
+
+def _tracing(tracer: "Tracer") -> "Callable[[GroupPlan, int], LaneTracing]":
+    from pf_stream.engine.tracing import LaneTracing  # who does not trace need not have OpenTelemetry
+
+    return partial(LaneTracing, tracer)
 
 
 class Lanes:
@@ -121,6 +134,7 @@ class Lanes:
         clock: Clock,
         rejoin: Callable[[], None],
         metrics: Metrics | None = None,
+        tracer: "Tracer | None" = None,
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`.
 
@@ -167,6 +181,7 @@ class Lanes:
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
             metrics=metrics,
+            trace=None if tracer is None else _tracing(tracer),
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
         metrics.watch(settings.worker_id, guarantee, lambda: self.statuses, lambda: self.all_run, verifier)

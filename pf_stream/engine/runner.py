@@ -78,6 +78,7 @@ class LaneRunner:
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
         self._metrics = shared.metrics.lane(plan, partition)
+        self._tracing = None if shared.trace is None else shared.trace(plan, partition)
         self._inbox = Inbox(shared.reader, partition, self._fail, self._received)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -94,6 +95,8 @@ class LaneRunner:
         """Changelog records read at the last recovery."""
         self._state = LaneState.opening
         self._progress: float | None = None
+        self._unit_opened = 0.0
+        """When the open unit took its first record, on the event loop's clock."""
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -150,15 +153,23 @@ class LaneRunner:
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
         ]
-        self._metrics.arrivals.begin(self.lane.positions)
+        self._read_from(self.lane.positions)
         for topic, source in self.lane.sources.items():
             self._inbox.read(topic, source.next, source.topic_id)
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
 
+    def _read_from(self, positions: Mapping[str, int]) -> None:
+        """What was noted of records from there on comes again."""
+        self._metrics.arrivals.begin(positions)
+        if self._tracing is not None:
+            self._tracing.forget()
+
     def _received(self, topic: str, chunk: Chunk) -> Iterable[Record]:
-        self._metrics.arrivals.add(topic, chunk, asyncio.get_running_loop().time())
-        return chunk
+        time = asyncio.get_running_loop().time
+        now_s = time()
+        self._metrics.arrivals.add(topic, chunk, now_s)
+        return chunk if self._tracing is None else self._tracing.watch(topic, chunk, now_s, time)
 
     def _recovering(self, part: float) -> None:
         self._progress = part
@@ -230,6 +241,8 @@ class LaneRunner:
                 await self._room.wait()
                 continue
             inbox.arrived.clear()
+            if not lane.has_work:
+                self._unit_opened = asyncio.get_running_loop().time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
                     self._slice(partial(lane.fire, now_ms, STRIDE))
@@ -315,16 +328,20 @@ class LaneRunner:
     async def _append(self, committer: Committer, unit: CommitUnit[OutboxBuilder]) -> None:
         """Make a unit durable that was sealed just now."""
         time = asyncio.get_running_loop().time
-        began = time()
+        opened, sealed = self._unit_opened, time()
+        sampled = () if self._tracing is None else self._tracing.sealed(unit)
         committed = await committer.commit(unit)
         self._last_offset = committed.last_offset
         self.lane.acknowledged()
-        self._metrics.committed(unit, committed.size, began, time(), self._shared.clock.now_ms())
+        ended, ended_ms = time(), self._shared.clock.now_ms()
+        self._metrics.committed(unit, committed.size, sealed, ended, ended_ms)
+        if self._tracing is not None and unit.count:
+            self._tracing.committed(unit, sampled, committed.size, (opened, sealed, ended), ended_ms)
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
         self._inbox.clear()
-        self._metrics.arrivals.begin(rewind.positions)
+        self._read_from(rewind.positions)
         for topic, position in rewind.positions.items():
             self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
         self._room.set()

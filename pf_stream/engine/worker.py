@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError as AnyKafkaError
 
@@ -21,6 +21,9 @@ from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model.topology import Topology
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 __all__ = ["Worker"]
 
@@ -64,10 +67,11 @@ class Worker:
         settings: WorkerSettings,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        tracer: "Tracer | None" = None,
     ) -> "Worker":
         """Check the topics, connect, and join the group; lanes open as the group assigns them.
 
-        What it counts and measures goes into *metrics*, which must be its own.
+        What it counts and measures goes into *metrics*, which must be its own. With a *tracer* of OpenTelemetry it makes spans.
 
         Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError` and the errors of the topic checks.
         """
@@ -84,6 +88,7 @@ class Worker:
             WallClock(),
             rejoin=app.consumer.rejoin,
             metrics=metrics,
+            tracer=tracer,
         )
         app.consumer.lanes = lanes
         app.in_worker = True

@@ -13,7 +13,9 @@ from pf_stream.components import status
 from pf_stream.components.registry import Component
 from pf_stream.core.status import LaneState, LaneStatus
 
-RUNNING = LaneStatus("intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5, rate=41.6, commit_p99_ms=7.4)
+RUNNING = LaneStatus(
+    "intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5, rate=41.6, commit_p99_ms=7.4
+)
 RECOVERING = LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.4)
 PAUSED = LaneStatus("totals", "log", 0, LaneState.paused, until_ms=1_767_225_600_000)
 STOPPED = LaneStatus(
