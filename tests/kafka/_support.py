@@ -25,6 +25,7 @@ import orjson
 import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka import KafkaError as Answer
+from opentelemetry.trace import Tracer
 from structlog.dev import plain_traceback
 
 from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, Reply, State, Topology, on, operation
@@ -518,6 +519,7 @@ def in_thread(
     session_s: float = SESSION_S,
     service_keys: tuple[SigningKey, ...] = (),
     roots: TrustRoots = ROOTS,
+    tracer: Tracer | None = None,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
     settings = WorkerSettings(
@@ -527,7 +529,7 @@ def in_thread(
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()
     try:
-        started = asyncio.run_coroutine_threadsafe(Worker.start(topology, settings, limits), loop).result(60)
+        started = asyncio.run_coroutine_threadsafe(Worker.start(topology, settings, limits, tracer=tracer), loop).result(60)
         worker = ThreadWorker(loop, started)
         try:
             worker.ready()

@@ -1,23 +1,30 @@
-"""What can be seen of a worker that is at work: its metrics, as Prometheus scrapes them."""
+"""What can be seen of a worker that is at work: its metrics, its spans and what it says."""
 
 import http.client
 import json
+import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pf_stream import Topology
 from pf_stream.core import changelog
+from pf_stream.topology.tracing import make_provider
+from tests.collector import collector
 from tests.kafka._support import (
     Client,
     counts,
     durable,
     exact,
+    headers_of,
     in_process,
     in_thread,
     make_topics,
@@ -183,6 +190,72 @@ def test_a_timer_that_waits_and_a_lane_that_has_stopped(client: Client) -> None:
         assert total(samples, "pf_lane_state", state="running") == 3
         assert total(samples, "pf_worker_ready") == 0
         wait_for(look, "pf_timers_waiting", 1, group="intents", partition="0")
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+
+
+def traceparent(flags: str) -> str:
+    return f"00-{TRACE}-{SPAN}-{flags}"
+
+
+def test_a_sampled_intent_is_traced_over_both_hops(client: Client) -> None:
+    exporter = InMemorySpanExporter()
+    provider = make_provider(0, client.topology.app_id, "w0")
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    name = name_in(0, client.topology)
+    with in_thread(client.bootstrap_servers, client.topology, tracer=provider.get_tracer("test")) as worker:
+        value = json.dumps({"name": name}).encode()
+        client.add(name, 20)
+        sampled = client.place(name, value, client.headers(traceparent=traceparent("01")))
+        client.send(name, value, client.headers(traceparent=traceparent("00")))
+        client.flush()
+        wait_until(lambda: none_left(client, 22))
+        worker.call(lambda: None)
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    totals = f"{client.topology.namespace}.totals"
+    assert sorted(spans) == sorted(["unit intents", "unit totals", f"process {client.topic}", f"process {totals}"])
+    assert len(exporter.get_finished_spans()) == 4
+    for topic in (client.topic, totals):
+        span = spans[f"process {topic}"]
+        assert span.context is not None
+        assert span.parent is not None
+        assert (f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}") == (TRACE, SPAN)
+        assert span.start_time is not None
+        assert span.end_time is not None
+        assert span.start_time <= span.events[0].timestamp <= span.events[1].timestamp <= span.end_time
+        assert abs(span.end_time / 1e9 - time.time()) < 60
+    assert dict(spans[f"process {client.topic}"].attributes or {})["messaging.kafka.offset"] == sampled.offset
+    onward = [headers_of(message).get("traceparent") for message in client.read(totals)]
+    assert sorted(filter(None, onward)) == [traceparent("00").encode(), traceparent("01").encode()]
+    text = "".join(span.to_json() for span in exporter.get_finished_spans())
+    assert client.context[:20] not in text
+
+
+def test_a_worker_process_sends_its_spans_to_a_collector(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collector() as collected:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collected.endpoint)
+        options = ("--trace", "0.0", "--processes", "2")
+        with in_process(client.bootstrap_servers, client.topology, tmp_path, *options) as worker:
+            worker.wait_for("worker ready", times=2, within=60)
+            for partition in (0, 1):
+                name = name_in(partition, client.topology)
+                client.send(name, json.dumps({"name": name}).encode(), client.headers(traceparent=traceparent("01")))
+            client.flush()
+            wait_until(lambda: none_left(client, 2))
+            assert worker.end() == 0
+    names = Counter(span.name for span in collected.spans)
+    assert names[f"process {client.topic}"] == names[f"process {client.topology.namespace}.totals"] == 2
+    workers = {
+        attribute.value.string_value
+        for one in collected.resources
+        for attribute in one.resource.attributes
+        if attribute.key == "service.instance.id"
+    }
+    assert workers == {"w0-0", "w0-1"}
 
 
 def test_every_line_of_all_processes_is_json_if_that_is_wanted(client: Client, tmp_path: Path) -> None:

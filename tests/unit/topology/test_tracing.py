@@ -2,14 +2,12 @@
 
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from pf_stream.topology.tracing import CLOSE_S, Tracing, make_provider
+from tests.collector import collector
 
 NO_OTEL = """
 import sys
@@ -24,33 +22,13 @@ except PFError as error:
 
 
 def test_the_last_spans_reach_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    bodies: list[bytes] = []
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/traces"
-            bodies.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is there
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Collector) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-            tracing = Tracing.start(1.0, "box", "w0")
-            tracing.tracer.start_span("unit intents").end()
-            tracing.close()
-        finally:
-            server.shutdown()
-            thread.join()
-    (body,) = bodies
-    (sent,) = ExportTraceServiceRequest.FromString(body).resource_spans
-    assert sent.scope_spans[0].spans[0].name == "unit intents"
-    found = {attribute.key: attribute.value.string_value for attribute in sent.resource.attributes}
+    with collector() as collected:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collected.endpoint)
+        tracing = Tracing.start(1.0, "box", "w0")
+        tracing.tracer.start_span("unit intents").end()
+        tracing.close()
+    assert [span.name for span in collected.spans] == ["unit intents"]
+    found = {attribute.key: attribute.value.string_value for attribute in collected.resources[0].resource.attributes}
     assert (found["service.name"], found["service.instance.id"]) == ("box", "w0")
 
 
