@@ -529,7 +529,9 @@ def in_thread(
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()
     try:
-        started = asyncio.run_coroutine_threadsafe(Worker.start(topology, settings, limits, tracer=tracer), loop).result(60)
+        started = asyncio.run_coroutine_threadsafe(
+            Worker.start(topology, settings, limits, tracer=tracer), loop
+        ).result(60)
         worker = ThreadWorker(loop, started)
         try:
             worker.ready()

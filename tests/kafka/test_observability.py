@@ -102,21 +102,24 @@ def test_what_was_sent_is_what_is_counted(client: Client, tmp_path: Path) -> Non
     app = client.topology.app_id
     with in_process(client.bootstrap_servers, client.topology, tmp_path, "--health-port", str(port)) as worker:
         worker.wait_for("worker ready")
+        # This one cannot be committed, so the records of its unit are read and decided more than once.
+        client.add(name_in(0, client.topology), how="leaves a wrong type")
         send(client, 300, 5, 3)
         wait_for(lambda: scrape(port), "pf_intents_handled_total", 300, type="counts.totalled.v1")
         # The dead letters left with their unit's other outputs, perhaps a moment later.
-        first = wait_for(lambda: scrape(port), "pf_outputs_sent_total", 8, kind="dead_letter")
+        first = wait_for(lambda: scrape(port), "pf_outputs_sent_total", 9, kind="dead_letter")
         assert total(first, "pf_intents_handled_total", type="counts.added.v1") == 300
-        assert total(first, "pf_records_refused_total") == 8
+        assert total(first, "pf_records_refused_total") == 9
+        assert total(first, "pf_records_refused_total", code="bad_state") == 1
         assert total(first, "pf_records_refused_total", code="missing_context") == 5
         assert total(first, "pf_records_refused_total", code="malformed_payload") == 3
         assert total(first, "pf_outputs_sent_total", kind="intent") == 300
-        assert total(first, "pf_unit_records_sum", group="intents") == 308
+        assert total(first, "pf_unit_records_sum", group="intents") == 309
         assert total(first, "pf_unit_records_sum", group="totals") == 300
         for name in ("pf_latency_from_append_seconds", "pf_latency_from_fetch_seconds"):
-            assert total(first, f"{name}_count", topic=client.topic) == 308
+            assert total(first, f"{name}_count", topic=client.topic) == 309
             assert total(first, f"{name}_count", topic=f"{client.topology.namespace}.totals") == 300
-            assert 0 < total(first, f"{name}_sum", topic=client.topic) < 308 * 20
+            assert 0 < total(first, f"{name}_sum", topic=client.topic) < 309 * 20
         assert total(first, "pf_unit_bytes_sum") > 600 * 20
         assert total(first, "pf_tokens_verified_total", outcome="accepted") >= 1
         assert total(first, "pf_token_cache_bytes", cache="accepted") > 0

@@ -1,7 +1,9 @@
 """What the metrics say of units that a real lane has sealed."""
 
 import math
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,3 +260,34 @@ class TestRecent:
         self.feed(scene, [number / 200 for number in range(1, 1001)])
         rate, _ = scene.lane.recent(5.0)
         assert math.isclose(rate, 200, rel_tol=0.01)
+
+
+def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
+    """docs/operations.md is compared with what a worker serves that has done everything once."""
+    scene = Scene()
+    statuses = [
+        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}),
+        LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
+    ]
+    scene.metrics.watch("w0", "transactional", lambda: statuses, lambda: True, Verifier(TrustRoots.of(KEY), "box"))
+    scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
+    scene.bench.feed(record(0, Put(box="a")), record(1, Put(box="a"), None))
+    scene.commit()
+    scene.lane.recovered(1, 1.0)
+    scene.lane.sent("box.moves", 1)
+    served: dict[str, tuple[str, frozenset[str]]] = {}
+    for family in text_string_to_metric_families(generate_latest(scene.metrics.registry).decode()):
+        if family.name.endswith("_created"):
+            continue
+        sample = family.samples[0]
+        name = sample.name if family.type in {"counter", "info"} else family.name
+        # The text format has no type for an info metric.
+        kind = "info" if name == "pf_worker_info" else family.type
+        served[name] = kind, frozenset(sample.labels) - {"topology", "le"}
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    table = page.partition("<!-- metrics -->")[2].partition("<!-- /metrics -->")[0]
+    told = {
+        name: (kind, frozenset(filter(None, labels.split(", "))))
+        for name, kind, labels in re.findall(r"^\| `(pf_\w+)` \| (\w+)[^|]* \| ([^|]*?) ?\|", table, re.MULTILINE)
+    }
+    assert told == served
