@@ -9,8 +9,18 @@ Attributes: OpenTelemetry's semantic conventions for messaging and Kafka, and ``
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    set_span_in_context,
+)
 
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
@@ -23,12 +33,6 @@ __all__ = ["LaneTracing"]
 INTENTS: Final = 32
 """Most intents of a unit that get a span: each costs as much as two intents that have none, and senders decide who is sampled."""
 
-_FLAGS: Final = slice(53, 55)
-"""Where the flags are in a ``traceparent`` (W3C Trace Context, section 3.2.2)."""
-_SAMPLED: Final = 1
-
-_propagator: Final = TraceContextTextMapPropagator()
-
 
 class _Sampled(NamedTuple):
     """An intent that is to have a span."""
@@ -37,8 +41,8 @@ class _Sampled(NamedTuple):
     offset: int
     kind: str | None
     """Its type, if the topology knows it."""
-    carrier: dict[str, str]
-    """``traceparent`` and ``tracestate``, as they came."""
+    parent: Context
+    """The sender's span."""
     appended_ms: int
     fetched_s: float
     taken_s: float
@@ -72,16 +76,14 @@ class LaneTracing:
         for record in chunk:
             for name, value in record.headers:
                 if name == "traceparent":
-                    if len(self._sampled) < INTENTS and is_traceparent(value) and _is_sampled(value or b""):
-                        self._sampled.append(self._note(topic, record, fetched_s, time()))
+                    parent = _sampled_parent(value) if len(self._sampled) < INTENTS else None
+                    if parent is not None:
+                        kind = self._types[topic].get(dict(record.headers).get("ce_type") or b"")
+                        self._sampled.append(
+                            _Sampled(topic, record.offset, kind, parent, record.timestamp, fetched_s, time())
+                        )
                     break
             yield record
-
-    def _note(self, topic: str, record: Record, fetched_s: float, taken_s: float) -> _Sampled:
-        headers = dict(record.headers)
-        carrier = {name: (headers.get(name) or b"").decode("latin-1") for name in ("traceparent", "tracestate")}
-        kind = self._types[topic].get(headers.get("ce_type") or b"")
-        return _Sampled(topic, record.offset, kind, carrier, record.timestamp, fetched_s, taken_s)
 
     def sealed(self, unit: CommitUnit[Any]) -> list[_Sampled]:
         """The sampled intents of a unit that was sealed just now."""
@@ -123,7 +125,7 @@ class LaneTracing:
                 attributes["cloudevents.event_type"] = one.kind
             span = self._tracer.start_span(
                 f"process {one.topic}",
-                _propagator.extract(one.carrier),
+                one.parent,
                 SpanKind.CONSUMER,
                 attributes,
                 start_time=wall_ns(one.fetched_s),
@@ -153,5 +155,13 @@ class LaneTracing:
         span.end(ended_ns)
 
 
-def _is_sampled(traceparent: bytes) -> bool:
-    return bool(int(traceparent[_FLAGS], 16) & _SAMPLED)
+def _sampled_parent(traceparent: bytes | None) -> Context | None:
+    """The span that a ``traceparent`` names (W3C Trace Context, section 3.2.2), if it is sampled.
+
+    OpenTelemetry's own parser would read ``tracestate`` too, and log what senders write there.
+    """
+    if traceparent is None or not is_traceparent(traceparent):
+        return None
+    _, trace_id, span_id, flags = (int(part, 16) for part in traceparent.split(b"-", 4)[:4])
+    parent = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
+    return set_span_in_context(NonRecordingSpan(parent)) if parent.is_valid and parent.trace_flags.sampled else None
