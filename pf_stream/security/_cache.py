@@ -20,7 +20,17 @@ class BoundedCache(Generic[K, V]):
     and nobody else loses any. So whoever can make valid entries without end fills his own share, over and over.
     """
 
-    __slots__ = ("_limit", "_old", "_owner_of", "_share", "_shares", "_size_of", "_young", "_young_bytes")
+    __slots__ = (
+        "_limit",
+        "_old",
+        "_old_bytes",
+        "_owner_of",
+        "_share",
+        "_shares",
+        "_size_of",
+        "_young",
+        "_young_bytes",
+    )
 
     def __init__(
         self, limit_bytes: int, size_of: Callable[[K, V], int], owner_of: Callable[[V], Hashable] | None = None
@@ -33,6 +43,7 @@ class BoundedCache(Generic[K, V]):
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._young_bytes = 0
+        self._old_bytes = 0
         self._shares: dict[Hashable, int] = {}
         """Bytes of the young generation by owner."""
 
@@ -44,7 +55,7 @@ class BoundedCache(Generic[K, V]):
     def get(self, key: K) -> V | None:
         value = self._young.get(key)
         if value is None and self._old:
-            value = self._old.pop(key, None)
+            value = self._take_old(key)
             if value is not None:
                 self.put(key, value)
         return value
@@ -69,10 +80,16 @@ class BoundedCache(Generic[K, V]):
 
     def drop(self, key: K) -> None:
         """Forget *key*."""
-        self._old.pop(key, None)
+        self._take_old(key)
         value = self._young.pop(key, None)
         if value is not None:
             self._discharge(self._owner_of(value), self._size_of(key, value))
+
+    def _take_old(self, key: K) -> V | None:
+        value = self._old.pop(key, None)
+        if value is not None:
+            self._old_bytes -= self._size_of(key, value)
+        return value
 
     def _charge(self, owner: Hashable, size: int) -> None:
         """Make room for *size* bytes, and count them."""
@@ -83,7 +100,7 @@ class BoundedCache(Generic[K, V]):
             self._young_bytes -= held
             held = 0
         if self._young_bytes + size > self._limit:
-            self._old = self._young.copy()
+            self._old, self._old_bytes = self._young.copy(), self._young_bytes
             self._young.clear()
             self._shares.clear()
             self._young_bytes = held = 0
@@ -97,6 +114,11 @@ class BoundedCache(Generic[K, V]):
         else:
             del self._shares[owner]
         self._young_bytes -= size
+
+    @property
+    def bytes(self) -> int:
+        """Size of all entries, as *size_of* has it."""
+        return self._young_bytes + self._old_bytes
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

@@ -358,9 +358,12 @@ class Verifier:
         "_max_token_bytes",
         "_refused",
         "_roots",
+        "accepted",
         "audience",
         "calendars",
+        "known",
         "recent",
+        "rejected",
     )
 
     def __init__(
@@ -386,6 +389,13 @@ class Verifier:
         self._refused: BoundedCache[bytes, Claims | Refusal] = BoundedCache(refused_cache_bytes, _outcome_size)
         self.recent: Mapping[bytes, Claims] = self._accepted.recent
         """Tokens that were used lately. What is here, :meth:`verify` would return."""
+        self.accepted = 0
+        """How many tokens were verified and believed; one that was forgotten meanwhile counts again."""
+        self.rejected = 0
+        """How many were verified and not believed."""
+        self.known = 0
+        """How often :meth:`verify` was asked about a token that had been verified. Most is known without asking: see
+        :attr:`recent`."""
 
     def verify(self, token: bytes) -> Claims | Refusal:
         """What *token*, base64url as in the ``pf-context`` header, says; or why it is not believed. Never raises.
@@ -394,6 +404,7 @@ class Verifier:
         """
         known = self._accepted.get(token)
         if known is not None:
+            self.known += 1
             return known
         if len(token) > self._max_token_bytes:
             return Refusal(
@@ -402,13 +413,22 @@ class Verifier:
             )
         refused = self._refused.get(token)
         if refused is not None:
+            self.known += 1
             return refused
         outcome = self._verify(token)
         if isinstance(outcome, Claims):
+            self.accepted += 1
             self._accepted.put(token, outcome)
         else:
+            self.rejected += 1
             self._refused.put(token, outcome)
         return outcome
+
+    @property
+    def cached(self) -> Mapping[str, tuple[int, int]]:
+        """What is kept, for tokens that are good and others: how many, and bytes by estimate, notes included."""
+        accepted, refused = self._accepted, self._refused
+        return {"accepted": (len(accepted), accepted.bytes), "refused": (len(refused), refused.bytes)}
 
     def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
         """Keep *answer* with the token, if its share has room for *size* bytes."""

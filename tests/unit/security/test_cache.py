@@ -98,7 +98,9 @@ class TestBoundedCache:
                 assert {name: size for name, size in kept._shares.items() if size} == held
                 assert kept._young_bytes == sum(held.values()) <= 200
                 assert all(size <= 50 for size in held.values())
-                assert sum(one.size for one in kept._old.values()) <= 200
+                old = sum(one.size for one in kept._old.values())
+                assert old <= 200
+                assert kept.bytes == kept._young_bytes + old
 
         check()
 
@@ -115,6 +117,15 @@ def verified(verifier: Verifier, text: bytes) -> Claims:
 
 
 class TestTokens:
+    def test_what_was_verified_and_what_was_known_is_counted(self) -> None:
+        verifier = Verifier(ROOTS, AUDIENCE)
+        good, bad = token(), token()[:-8]
+        for one in (good, bad, good, good, bad):
+            verifier.verify(one)
+        assert (verifier.accepted, verifier.rejected, verifier.known) == (1, 1, 3)
+        assert {name: count for name, (count, _) in verifier.cached.items()} == {"accepted": 1, "refused": 1}
+        assert verifier.cached["accepted"][1] == verified(verifier, good).size
+
     def test_who_narrows_for_ever_pushes_nobody_out(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE, cache_bytes=160_000)
         others = [token(f"user {number}") for number in range(10)]
