@@ -85,8 +85,10 @@ class LaneTracing:
                     break
             yield record
 
-    def sealed(self, unit: CommitUnit[Any]) -> list[_Sampled]:
+    def sealed(self, unit: CommitUnit[Any]) -> Sequence[_Sampled]:
         """The sampled intents of a unit that was sealed just now."""
+        if not self._sampled:
+            return ()
         found = [one for one in self._sampled if one.offset < unit.positions[one.topic]]
         self._sampled = [one for one in self._sampled if one.offset >= unit.positions[one.topic]]
         return found
@@ -111,7 +113,6 @@ class LaneTracing:
             return ended_ns - int((ended_s - time_s) * 1e9)
 
         name = f"{unit.incarnation}:{unit.sequence}"
-        refused = {(one.topic, one.offset): one.code for one in unit.refused}
         links = []
         for one in sampled:
             attributes: dict[str, str | int] = {
@@ -123,36 +124,34 @@ class LaneTracing:
             }
             if one.kind is not None:
                 attributes["cloudevents.event_type"] = one.kind
+            started_ns = wall_ns(one.fetched_s)
             span = self._tracer.start_span(
-                f"process {one.topic}",
-                one.parent,
-                SpanKind.CONSUMER,
-                attributes,
-                start_time=wall_ns(one.fetched_s),
+                f"process {one.topic}", one.parent, SpanKind.CONSUMER, attributes, start_time=started_ns
             )
             span.add_event("taken", timestamp=wall_ns(one.taken_s))
             span.add_event("sealed", timestamp=wall_ns(sealed_s))
-            code = refused.get((one.topic, one.offset))
-            if code is not None:
-                span.set_attribute("error.type", code)
-                span.set_status(Status(StatusCode.ERROR))
+            for refused in unit.refused:
+                if (refused.topic, refused.offset) == (one.topic, one.offset):
+                    span.set_attribute("error.type", refused.code)
+                    span.set_status(Status(StatusCode.ERROR))
             span.end(ended_ns)
             links.append(Link(span.get_span_context()))
+        # Of no context: a span that was open as the worker was started is no parent of all that it does.
         span = self._tracer.start_span(
-            self._name,
-            kind=SpanKind.CONSUMER,
-            attributes={
-                **self._common,
-                "messaging.batch.message_count": unit.count,
-                "pf.unit": name,
-                "pf.refused": len(unit.refused),
-                "pf.size": size,
-            },
-            links=links,
-            start_time=wall_ns(opened_s),
+            self._name, Context(), SpanKind.CONSUMER, links=links, start_time=wall_ns(opened_s)
         )
-        span.add_event("sealed", timestamp=wall_ns(sealed_s))
-        span.end(ended_ns)
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    **self._common,
+                    "messaging.batch.message_count": unit.count,
+                    "pf.unit": name,
+                    "pf.refused": len(unit.refused),
+                    "pf.size": size,
+                }
+            )
+            span.add_event("sealed", timestamp=wall_ns(sealed_s))
+            span.end(ended_ns)
 
 
 def _sampled_parent(traceparent: bytes | None) -> Context | None:

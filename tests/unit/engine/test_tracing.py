@@ -162,13 +162,21 @@ def test_the_ratio_is_that_of_units_without_a_sampled_intent(ratio: float, expec
     assert scene.intents == []
 
 
+def test_a_span_that_is_open_by_chance_is_no_parent() -> None:
+    scene = Scene(ratio=1)
+    with scene.tracing._tracer.start_as_current_span("somebody's"):
+        scene.feed(record(0, Ping(box="a")))
+        scene.commit()
+    assert [span.parent for span in scene.units] == [None]
+
+
 def test_a_commit_of_nothing_is_no_unit(scene: Scene) -> None:
     scene.feed(record(0, Put(box="a"), TOKEN, traceparent()))
     scene.commit()
     scene.bench.lane.sent(1, [0])
     unit = scene.bench.commit()
     assert unit.count == 0
-    assert scene.tracing.sealed(unit) == []
+    assert not scene.tracing.sealed(unit)
 
 
 def test_what_the_unit_does_not_decide_comes_with_a_later_one(scene: Scene) -> None:
