@@ -224,6 +224,27 @@ class Claims:
             return None
         return self._by_authoriser(operations, resource, intent_type, topic, at_ms)
 
+    def refusal_within(
+        self, operations: frozenset[str], scope: Scope, intent_type: str, topic: str, at_ms: int
+    ) -> Refusal | None:
+        """None if one right of the token grants one of *operations* on every resource of *scope*, at that time.
+
+        Rights that cover the scope only together do not count, and never does an open token: its own checks are about one
+        resource, and nobody can ask them about all.
+        """
+        if self._open is not None:
+            return _OPEN_SCOPE
+        refusal = self.misuse(intent_type, topic, at_ms) or self.valid_at(at_ms)
+        if refusal is not None:
+            return refusal
+        held = _any_includes(self._rights, operations, scope)
+        limited = [right for right in self._limited if right.operation in operations and right.scope.includes(scope)]
+        if not (held or limited) or not all(_any_includes(one, operations, scope) for one in self._narrowed):
+            return _INSUFFICIENT
+        if held or any(self._counts(right, at_ms) for right in limited):
+            return None
+        return self._not_now([During.read(str(right.during)) for right in limited])
+
     def _by_authoriser(
         self, operations: frozenset[str], resource: str, intent_type: str, topic: str, at_ms: int
     ) -> Refusal | None:
@@ -265,6 +286,7 @@ _BAD_RESOURCE: Final = Refusal("bad_resource", "the resource is not a concrete p
 _WRONG_INTENT_TYPE: Final = Refusal("wrong_intent_type", "the token is not for this type of intent")
 _WRONG_TOPIC: Final = Refusal("wrong_topic", "the token is not for this topic")
 _OPEN: Final = Refusal("undecidable", "the token's own checks cannot be asked about an intent that requires nothing")
+_OPEN_SCOPE: Final = Refusal("undecidable", "the token's own checks cannot be asked about many resources at once")
 _INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"
@@ -293,6 +315,10 @@ def _any_covers(held: _Scopes, operations: frozenset[str], resource: str) -> boo
             if scope.covers(resource):
                 return True
     return False
+
+
+def _any_includes(held: _Scopes, operations: frozenset[str], scope: Scope) -> bool:
+    return any(one.includes(scope) for operation in operations for one in held.get(operation, ()))
 
 
 class Verifier:
