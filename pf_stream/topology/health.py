@@ -27,6 +27,8 @@ __all__ = ["Health", "HealthPortError", "HealthServer"]
 
 HOST: Final = "127.0.0.1"
 STOP_S: Final = 1
+REQUEST_BYTES: Final = 65_536
+"""Most of a request before its body: a token has up to 8 KiB, and a key may be long."""
 
 
 class HealthPortError(PFError):
@@ -62,8 +64,10 @@ class _Server(uvicorn.Server):
 class HealthServer:
     """Serves the health of one worker on the loopback interface, and nowhere else."""
 
-    def __init__(self, worker: str, look: Callable[[], Health]) -> None:
+    def __init__(self, worker: str, look: Callable[[], Health], routes: Sequence[Route] = ()) -> None:
+        """*routes* are served beside."""
         self._worker = worker
+        self._routes = routes
         self._look = look
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -79,13 +83,16 @@ class HealthServer:
             listener.close()
             raise HealthPortError(port, error.strerror or str(error)) from error
         app = Starlette(
-            routes=[Route("/live", self._live), Route("/ready", self._ready)],
+            routes=[Route("/live", self._live), Route("/ready", self._ready), *self._routes],
             # A web page that has its own name point here must not read it in a browser on this machine.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
         )
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http="h11",  # which bounds what a request may be; the other one does not
+                h11_max_incomplete_event_size=REQUEST_BYTES,
+                ws="none",
                 log_config=None,
                 log_level="warning",
                 access_log=False,
