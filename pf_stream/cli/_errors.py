@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from pf_stream.cli._output import note
-from pf_stream.errors import NotFoundError, PFError
+from pf_stream.errors import DeniedError, NotFoundError, PFError, UnhealthyError
 
 __all__ = ["EXIT_ERROR", "EXIT_NOT_FOUND", "EXIT_REFUSED", "EXIT_UNHEALTHY", "exit_on_error"]
 
@@ -15,6 +15,8 @@ EXIT_ERROR = 1
 EXIT_NOT_FOUND = 3
 EXIT_REFUSED = 4
 EXIT_UNHEALTHY = 5
+
+_EXITS = ((NotFoundError, EXIT_NOT_FOUND), (DeniedError, EXIT_REFUSED), (UnhealthyError, EXIT_UNHEALTHY))
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def exit_on_error() -> Iterator[None]:
         yield
     except PFError as error:
         note(f"[red]error[/red] ({error.code}): {{}}", error)
-        raise typer.Exit(EXIT_NOT_FOUND if isinstance(error, NotFoundError) else EXIT_ERROR) from error
+        raise typer.Exit(next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_ERROR)) from error
     except KeyboardInterrupt:
         note("interrupted")
         raise typer.Exit(130) from None
