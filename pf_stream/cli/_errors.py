@@ -1,5 +1,6 @@
 """The only place where an error becomes an exit code."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,6 @@ def exit_on_error() -> Iterator[None]:
         note("interrupted")
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        # The reader of our output (head, less) left: nothing more to say, and Python must not say it at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 - lives until the process ends
+        # The reader of our output (head, less) left: nothing more to say, and Python must not try to at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_ERROR) from None

@@ -1,6 +1,7 @@
 """``pf state``: state of reactors."""
 
 import dataclasses
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -119,7 +120,7 @@ def list_keys(
         else:
             show({"keys": keys, "next": page.next}, output)
         if page.next is not None:
-            note("there may be more: --cursor {}", repr(page.next))
+            note("there may be more: --cursor {}", shlex.quote(page.next))
 
 
 @app.command(

@@ -46,6 +46,20 @@ def _refusal(claims: Claims, reactor: str, key: str | None, at_ms: int) -> Refus
         return Refusal("bad_resource", "there is no reactor of such a name")
     operations = StateCap.read.implied_by
     if key is None or bad_segment(key):
-        folder = Scope((reactor,), below=True)
-        return claims.refusal_within(operations, folder, READ_TYPE, READ_TOPIC, at_ms)
-    return claims.refusal(operations, f"/{reactor}/{key}", READ_TYPE, READ_TOPIC, at_ms)
+        scope = Scope((reactor,), below=True)
+        refusal = claims.refusal_within(operations, scope, READ_TYPE, READ_TOPIC, at_ms)
+    else:
+        scope = Scope((reactor, key), below=False)
+        refusal = claims.refusal(operations, str(scope), READ_TYPE, READ_TOPIC, at_ms)
+    if refusal is None:
+        return None
+    match refusal.code:
+        case "insufficient_capabilities":
+            what = f"reading this takes {StateCap.read.name}:{scope!s:.200}"
+        case "wrong_intent_type":
+            what = f"reading is of type {READ_TYPE!r}"
+        case "wrong_topic":
+            what = f"reading is on topic {READ_TOPIC!r}"
+        case _:
+            return refusal
+    return Refusal(refusal.code, f"{refusal.reason}; {what}")

@@ -406,6 +406,12 @@ class TestWithin:
         answer = claims(NARROW).refusal_within(READ, Scope.parse(scope), intent_type, topic, at_ms)
         assert code(answer) == expected
 
+    def test_every_capability_check_must_leave_it(self) -> None:
+        narrow = attenuate(TOKEN, ROOTS, capabilities=[parse_grant("A.read:/a/**"), parse_grant("A.read:/x")])
+        for grant, expected in (("A.admin:/a/**", None), ("A.read:/a/*", "insufficient_capabilities")):
+            seen = claims(attenuate(narrow, ROOTS, capabilities=[parse_grant(grant)]))
+            assert code(seen.refusal_within(READ, Scope.parse("/a/**"), "t", "q", NOW_MS)) == expected
+
     def test_an_open_token_is_never_asked_about_many(self) -> None:
         seen = claims(append(TOKEN, "check if true"))
         assert code(seen.refusal(READ, "/a/b", "t", "q", NOW_MS)) is None

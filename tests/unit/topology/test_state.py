@@ -145,7 +145,12 @@ class TestWhoMay:
         ]
         site.close()
         refused += [site.get("b2", B1), site.get("b3", B1), site.keys(B1), site.export(context=B1)]
-        assert {(told.status, json.dumps(told.body)) for told in refused} == {(403, json.dumps(refused[0].body))}
+        assert {(told.status, told.body["error"]) for told in refused} == {(403, "insufficient_capabilities")}
+        # What the message says of the resource is what was asked for.
+        there, not_there, several, *_ = (told.body["message"] for told in refused)
+        assert there.endswith("reading this takes StateCap.read:/boxes/b2")
+        assert {there.replace("b2", "b3")} == {not_there}
+        assert [told.body["message"] for told in refused[-4:]] == [there, not_there, several, several]
 
     def test_a_key_that_is_no_segment_is_for_who_may_read_all(self, site: Site) -> None:
         site.benches[0].commit_all(record(3, Ping(box="a/b")))
