@@ -69,3 +69,7 @@ def configure_logging() -> None:
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
         lambda record: "GroupCoordinatorNotAvailable" not in record.getMessage()
     )
+    # An export of state whose lane went elsewhere ends so on purpose.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "returned without completing response" not in record.getMessage()
+    )

@@ -13,11 +13,13 @@ worker, once; the one that is asked then does not send on. Whatever is no answer
 An export whose lane goes elsewhere in the middle ends without the last chunk of its encoding, which every client takes for an error.
 """
 
+import asyncio
 import re
 import socket
 import struct
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Set
+from contextlib import aclosing
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import chain
@@ -25,11 +27,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
 import orjson
+import structlog
 from pydantic_core import from_json
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from pf_stream.clock import Clock
 from pf_stream.components.registry import Component, Peers
@@ -45,6 +48,8 @@ from pf_stream.model._names import nearest
 from pf_stream.topology._turns import BrokenOffError, Turns
 
 __all__ = ["StateRoutes"]
+
+log = structlog.get_logger(__name__)
 
 PAGE: Final = 100
 """Keys of a page, if nothing else is said."""
@@ -260,28 +265,51 @@ class StateRoutes:
             raw = lane.raw(asked.reactor, key) if key.startswith(prefix) else None
             return None if raw is None else _line(_told(asked.reactor, key, raw))
 
-        async def lines() -> AsyncIterator[bytes]:
-            async for piece in self._turns.walk(lane.keys(asked.reactor), line, lambda: asked.has(lane, number)):
-                yield b"".join(piece)
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            walk = self._turns.walk(lane.keys(asked.reactor), line, lambda: asked.has(lane, number))
+            async with aclosing(walk) as lists:
+                async for lines in lists:
+                    yield b"".join(lines)
 
         headers = {**_PRIVATE, "pf-partitions": str(asked.plan.partitions), "pf-worker": self._worker}
-        return _Lines(lines(), media_type="application/x-ndjson", headers=headers)
+        return _Lines(pieces(), headers)
 
     def _require_turn(self) -> None:
         if self._turns.taken:
             raise _InsteadError(503, "busy", "as many lists and exports are under way as may be", RETRY)
 
 
-class _Lines(StreamingResponse):
-    async def stream_response(self, send: Send) -> None:
-        """As the base's, but what breaks off is left without an end."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+class _Lines(Response):
+    """Pieces as they come, for as long as somebody reads them. Starlette's own would go on for nobody, or load anyio's tasks."""
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers(headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reading = asyncio.create_task(_until_gone(receive))
         try:
-            async for chunk in self.body_iterator:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async with aclosing(self._pieces) as pieces:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if reading.done():
+                        return
         except BrokenOffError:
+            log.info("an export broke off, since its lane went elsewhere", path=scope["path"])
             return
+        finally:
+            reading.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _json(body: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

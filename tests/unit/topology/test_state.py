@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -365,8 +366,7 @@ class TestMany:
             worker.open()
             assert worker.export().status == 200
 
-    def test_who_does_not_read_on_keeps_it_in_no_memory(self) -> None:
-        """The walk waits for its reader."""
+    def test_a_walk_waits_for_its_reader_and_ends_when_he_leaves(self) -> None:
         worker = Site("w0")
         prefix = state_prefix("boxes")
         large = pack_state(1, b'{"items":["%s"]}' % (b"x" * 100_000))
@@ -381,20 +381,46 @@ class TestMany:
 
         bench.lane.raw = counting  # type: ignore[method-assign]
         with worker.served():
-            asking = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=10)
-            asking.request("GET", "/state/box/boxes/export?partition=0", headers={"Authorization": f"Bearer {ALL}"})
-            answer = asking.getresponse()
-            assert answer.read(1000)
-            for _ in range(20):
+            asking = exporting(worker)
+            assert asking is not None
+            for _ in range(50):
                 assert worker.get("0").status == 200  # time passes
-            assert read < 500
+            assert read < 600
             asking.close()
+            for _ in range(100):
+                assert worker.get("0").status == 200
+            assert read < 900, "it goes on for nobody"
+
+    def test_who_leaves_makes_room_for_others(self) -> None:
+        worker = Site("w0")
+        prefix = state_prefix("boxes")
+        large = pack_state(1, b'{"items":["%s"]}' % (b"x" * 1000))
+        worker.open(changelog=[(state_key(prefix, b"%d" % n), large) for n in range(50_000)])
+        with worker.served():
+            for _ in range(2 * _turns.WALKS):
+                deadline = time.monotonic() + 20
+                while (asking := exporting(worker)) is None:
+                    assert time.monotonic() < deadline, "nobody made room"
+                asking.close()
 
     def test_no_more_at_once_than_may(self, full: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_turns, "WALKS", 0)
         for told in (full.keys(), full.export()):
             assert (told.status, told.body["error"], told.headers["retry-after"]) == (503, "busy", "1")
         assert full.get("b1").status in {200, 404}
+
+
+def exporting(site: Site) -> http.client.HTTPConnection | None:
+    """A connection on which an export has begun, None if there is no room for it."""
+    asking = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+    asking.request("GET", "/state/box/boxes/export?partition=0", headers={"Authorization": f"Bearer {ALL}"})
+    answer = asking.getresponse()
+    if answer.status == 200:
+        assert answer.read(1000)
+        return asking
+    assert answer.status == 503
+    asking.close()
+    return None
 
 
 class TestElsewhere:
