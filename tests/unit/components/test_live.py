@@ -160,7 +160,7 @@ def somebody(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> It
         def log_message(self, *_: object) -> None: ...
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server.server_port, heard

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from pf_stream.clock import VirtualClock
@@ -65,23 +65,31 @@ class Site:
         plans = Bench(partitions=partitions).plan, Bench(group="moves", partitions=partitions).plan
         shared: Any = SimpleNamespace(authority=Authority(Verifier(roots, "box")))
         self.loop = asyncio.new_event_loop()
-        self.lanes: Lanes | None = self.loop.run_until_complete(self._lanes(plans, shared))
+        self._made = self.loop.run_until_complete(self._lanes(plans, shared))
+        self.lanes: Lanes | None = self._made
         self.known: list[Component] | Exception = []
         self.port = 0
 
     async def _lanes(self, plans: Any, shared: Any) -> Lanes:
         return Lanes(plans, shared, [], {}, lambda: None, 5.0)
 
+    def reset(self) -> None:
+        """Have no lanes, and know of nobody."""
+        self.lanes, self.known = self._made, []
+        for lanes in (self._made._open, self._made._starting, self._made._stopped, self.benches):
+            lanes.clear()
+        self.clock.advance((NOW_MS - self.clock.now_ms()) / 1000)
+
     def open(self, number: int = 0, **more: Any) -> Bench:
         """Give it a lane."""
         bench = self.benches[number] = Bench(partition=number, partitions=self.partitions, **more)
         runner: Any = SimpleNamespace(lane=bench.lane, status=lane_status(number))
-        cast("Lanes", self.lanes)._open["intents", number] = runner
+        self._made._open["intents", number] = runner
         return bench
 
     def close(self, number: int = 0) -> None:
         """Take it away."""
-        del cast("Lanes", self.lanes)._open["intents", number]
+        del self._made._open["intents", number]
 
     def component(self, *numbers: int, **more: Any) -> Component:
         """What the registry says of it."""

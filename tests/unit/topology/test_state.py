@@ -27,36 +27,64 @@ from tests.unit.topology.site import ALL, HERE, Site, Told, component, lane_stat
 B1 = token("StateCap.read:/boxes/b1")
 
 
-def first_boxes() -> Site:
-    """A worker with its one lane, and some boxes."""
+@pytest.fixture(scope="module")
+def alone() -> Iterator[Site]:
+    """A worker with all there is."""
     worker = Site("w0")
-    puts = Put(box="b1", item="hat"), Put(box="b2"), Put(box="b1", item="\u2028")
-    worker.open().commit_all(*(record(offset, put) for offset, put in enumerate(puts)))
-    return worker
+    with worker.served():
+        yield worker
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    """A worker to do something to."""
-    worker = first_boxes()
-    with worker.served():
-        yield worker
+def site(alone: Site) -> Site:
+    """It has one lane, and some boxes."""
+    alone.reset()
+    puts = Put(box="b1", item="hat"), Put(box="b2"), Put(box="b1", item="\u2028")
+    alone.open().commit_all(*(record(offset, put) for offset, put in enumerate(puts)))
+    return alone
 
 
 @pytest.fixture(scope="module")
-def quiet() -> Iterator[Site]:
-    """A worker to be asked only."""
-    worker = first_boxes()
+def three() -> Iterator[Site]:
+    worker = Site("w0", partitions=3)
     with worker.served():
         yield worker
+
+
+@pytest.fixture
+def full(three: Site) -> Site:
+    """A worker with three lanes, and ten boxes in each."""
+    three.reset()
+    for number in range(3):
+        three.open(number).commit_all(*(record(n, Ping(box=name_in(number, 3, n))) for n in range(10)))
+    return three
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[tuple[Site, Site]]:
+    sites = Site("w0", partitions=2), Site("w1", partitions=2)
+    with sites[0].served(), sites[1].served():
+        yield sites
+
+
+@pytest.fixture
+def pair(two: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch) -> tuple[Site, Site]:
+    """Two workers, each with one of two lanes."""
+    monkeypatch.setattr(registry, "FRESH_S", -1)
+    for number, worker in enumerate(two):
+        worker.reset()
+        worker.open(number).commit_all(record(0, Ping(box=name_in(number, 2))))
+    for worker in two:
+        worker.known = [one.component(number) for number, one in enumerate(two)]
+    return two
 
 
 BOX = {"items": ["hat", "\u2028"], "weight": 2, "anything": []}
 
 
 class TestOne:
-    def test_a_state(self, quiet: Site) -> None:
-        told = quiet.get("b1", B1)
+    def test_a_state(self, site: Site) -> None:
+        told = site.get("b1", B1)
         assert told.body == {
             "reactor": "boxes",
             "key": "b1",
@@ -68,11 +96,11 @@ class TestOne:
         assert told.status == 200
         assert told.headers["cache-control"] == "no-store"
 
-    def test_of_each_reactor_its_own(self, quiet: Site) -> None:
-        assert quiet.get("b1", reactor="watch").body["state"]["writers"] == ["ann", "ann"]
+    def test_of_each_reactor_its_own(self, site: Site) -> None:
+        assert site.get("b1", reactor="watch").body["state"]["writers"] == ["ann", "ann"]
 
-    def test_none(self, quiet: Site) -> None:
-        told = quiet.get("b3")
+    def test_none(self, site: Site) -> None:
+        told = site.get("b3")
         assert told.status == 404
         assert told.body == {"error": "no_state", "message": "reactor 'boxes' has no state under that key"}
 
@@ -98,8 +126,8 @@ class TestOne:
 
 
 class TestWhoMay:
-    def test_nobody_without_a_token(self, quiet: Site) -> None:
-        for told in (quiet.get("b1", None), quiet.keys(None), quiet.export(context=None)):
+    def test_nobody_without_a_token(self, site: Site) -> None:
+        for told in (site.get("b1", None), site.keys(None), site.export(context=None)):
             assert told.status == 401
             assert told.headers["www-authenticate"] == "Bearer"
             assert told.body == {"error": "missing_context", "message": "reading state requires a token"}
@@ -123,8 +151,8 @@ class TestWhoMay:
             (token("StateCap.read:/** during fri 00:00-24:00 UTC"), 403, "not_now"),
         ],
     )
-    def test_refusals(self, quiet: Site, context: str, status: int, code: str) -> None:
-        for told in (quiet.get("b1", context), quiet.keys(context), quiet.export(context=context)):
+    def test_refusals(self, site: Site, context: str, status: int, code: str) -> None:
+        for told in (site.get("b1", context), site.keys(context), site.export(context=context)):
             assert (told.status, told.body["error"]) == (status, code)
             assert set(told.body) == {"error", "message"}
             assert not context or context not in json.dumps(told.body)
@@ -165,12 +193,12 @@ class TestWhoMay:
         site.clock.advance(0.001)
         assert site.get("b1").body["error"] == "token_expired"
 
-    def test_the_scheme_is_written_as_one_likes_and_stands_there_once(self, quiet: Site) -> None:
+    def test_the_scheme_is_written_as_one_likes_and_stands_there_once(self, site: Site) -> None:
         path = "/state/box/boxes?key=b1"
-        assert quiet.ask(path, None, Authorization=f"bearer  {ALL}").status == 200
-        assert quiet.ask(path, None, Authorization=f"Basic {ALL}").body["error"] == "malformed_token"
-        assert quiet.ask(path, None, Authorization=ALL).body["error"] == "malformed_token"
-        asking = http.client.HTTPConnection("127.0.0.1", quiet.port, timeout=10)
+        assert site.ask(path, None, Authorization=f"bearer  {ALL}").status == 200
+        assert site.ask(path, None, Authorization=f"Basic {ALL}").body["error"] == "malformed_token"
+        assert site.ask(path, None, Authorization=ALL).body["error"] == "malformed_token"
+        asking = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
         asking.putrequest("GET", path)
         for context in (B1, ALL):
             asking.putheader("Authorization", f"Bearer {context}")
@@ -178,8 +206,8 @@ class TestWhoMay:
         assert asking.getresponse().status == 401
         asking.close()
 
-    def test_a_token_in_the_address_is_none(self, quiet: Site) -> None:
-        assert quiet.ask(f"/state/box/boxes?key=b1&token={ALL}", None).status == 400
+    def test_a_token_in_the_address_is_none(self, site: Site) -> None:
+        assert site.ask(f"/state/box/boxes?key=b1&token={ALL}", None).status == 400
 
     def test_no_token_of_the_hostile_suite_reads_anything(self) -> None:
         """They are good for a lot, and some are not well; none grants it."""
@@ -206,18 +234,18 @@ class TestWhoMay:
 class TestBrowsers:
     """A page in a browser on this machine has neither a token nor a way to read."""
 
-    def test_a_page_that_calls_itself_something_else(self, quiet: Site) -> None:
-        assert quiet.ask("/state/box/boxes?key=b1", Host="rebound.example").status == 400
+    def test_a_page_that_calls_itself_something_else(self, site: Site) -> None:
+        assert site.ask("/state/box/boxes?key=b1", Host="rebound.example").status == 400
 
     @pytest.mark.parametrize("method", ["OPTIONS", "POST", "PUT", "DELETE", "PATCH"])
-    def test_nothing_but_reading(self, quiet: Site, method: str) -> None:
+    def test_nothing_but_reading(self, site: Site, method: str) -> None:
         asked = {"Origin": "http://evil.example", "Access-Control-Request-Headers": "authorization"}
-        told = quiet.ask("/state/box/boxes?key=b1", method=method, **asked)
+        told = site.ask("/state/box/boxes?key=b1", method=method, **asked)
         assert told.status == 405
         assert not [name for name in told.headers if name.lower().startswith("access-control")]
 
-    def test_what_is_told_is_shared_with_no_page(self, quiet: Site) -> None:
-        told = quiet.ask("/state/box/boxes?key=b1", Origin="http://evil.example")
+    def test_what_is_told_is_shared_with_no_page(self, site: Site) -> None:
+        told = site.ask("/state/box/boxes?key=b1", Origin="http://evil.example")
         assert not [name for name in told.headers if name.lower().startswith("access-control")]
         assert told.headers["x-content-type-options"] == "nosniff"
 
@@ -250,27 +278,27 @@ class TestWrong:
             "/export?partition=x",
         ],
     )
-    def test_requests(self, quiet: Site, query: str) -> None:
-        told = quiet.ask(f"/state/box/boxes{query}")
+    def test_requests(self, site: Site, query: str) -> None:
+        told = site.ask(f"/state/box/boxes{query}")
         assert (told.status, told.body["error"]) == (400, "bad_request")
 
-    def test_what_is_not_there(self, quiet: Site) -> None:
-        told = quiet.get("b1", reactor="nobody")
+    def test_what_is_not_there(self, site: Site) -> None:
+        told = site.get("b1", reactor="nobody")
         assert (told.status, told.body["message"]) == (404, "topology 'box' has no reactor 'nobody'")
-        told = quiet.ask("/state/other/boxes?key=b1")
+        told = site.ask("/state/other/boxes?key=b1")
         assert (told.status, told.body["message"]) == (404, "this is a worker of 'box', and not of 'other'")
-        assert quiet.ask("/state/box").status == 404
-        assert quiet.ask("/state/box/boxes/everything").status == 404
+        assert site.ask("/state/box").status == 404
+        assert site.ask("/state/box/boxes/everything").status == 404
 
-    def test_a_reactor_of_no_possible_name(self, quiet: Site) -> None:
-        assert quiet.get("b1", reactor="..").status in {403, 404}
-        assert quiet.get("b1", reactor="%2A").body["error"] == "bad_resource"
+    def test_a_reactor_of_no_possible_name(self, site: Site) -> None:
+        assert site.get("b1", reactor="..").status in {403, 404}
+        assert site.get("b1", reactor="%2A").body["error"] == "bad_resource"
 
-    def test_a_long_key_is_asked_for_and_an_endless_request_is_not_read(self, quiet: Site) -> None:
-        assert quiet.get("k" * 40_000).status == 404
+    def test_a_long_key_is_asked_for_and_an_endless_request_is_not_read(self, site: Site) -> None:
+        assert site.get("k" * 40_000).status == 404
         # Of what is sent at once 256 KiB may be read; this is cut off in the middle.
         with pytest.raises(OSError, match=r"reset|Broken pipe"):
-            quiet.get("k" * 5_000_000)
+            site.get("k" * 5_000_000)
 
     def test_a_state_that_cannot_be_read_is_told_as_it_is(self, site: Site) -> None:
         prefix = state_prefix("boxes")
@@ -292,15 +320,6 @@ class TestWrong:
 
 
 class TestMany:
-    @pytest.fixture
-    def full(self) -> Iterator[Site]:
-        worker = Site("w0", partitions=3)
-        for number in range(3):
-            bench = worker.open(number)
-            bench.commit_all(*(record(n, Ping(box=name_in(number, 3, n))) for n in range(10)))
-        with worker.served():
-            yield worker
-
     def every(self, partition: int) -> list[dict[str, object]]:
         return [{"key": key, "partition": partition} for key in sorted(name_in(partition, 3, n) for n in range(10))]
 
@@ -424,19 +443,6 @@ def exporting(site: Site) -> http.client.HTTPConnection | None:
 
 
 class TestElsewhere:
-    @pytest.fixture
-    def pair(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, Site]]:
-        """Two workers, each with one of two lanes."""
-        monkeypatch.setattr(registry, "FRESH_S", -1)
-        sites = Site("w0", partitions=2), Site("w1", partitions=2)
-        for number, worker in enumerate(sites):
-            worker.open(number).commit_all(record(0, Ping(box=name_in(number, 2))))
-        with sites[0].served(), sites[1].served():
-            known = [worker.component(number) for number, worker in enumerate(sites)]
-            for worker in sites:
-                worker.known = known
-            yield sites
-
     def followed(self, told: Told) -> Told:
         """Where a redirect leads to, as a client that believes it would go there."""
         assert told.status == 307, told
