@@ -86,8 +86,8 @@ def run(
             envvar="PF_HEALTH_PORT",
             min=0,
             max=65535,
-            help="Answer /live and /ready on this port of 127.0.0.1; 0 takes a free one. Each further process has the "
-            "next port.",
+            help="Answer /live and /ready, and pf state, on this port of 127.0.0.1; 0 takes a free one. Each further "
+            "process has the next port.",
             show_default="no port",
         ),
     ] = None,

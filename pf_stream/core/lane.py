@@ -5,8 +5,8 @@ same unit, which is what makes a crash between any two actions harmless.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, Generic, cast
 
 from typing_extensions import TypeVar
@@ -161,6 +161,8 @@ class Lane(Generic[O]):
             )
             for topic, source in self.sources.items()
         }
+        for store in self.stores:
+            store.known.extend(store.cold)
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
@@ -340,6 +342,8 @@ class Lane(Generic[O]):
             return self._take_back("unit_too_large")
         for (store, key, entry), (_, value) in zip(dirty, entries, strict=True):
             self._replaced[store.reactor.index, key] = entry.raw
+            if entry.raw is None:
+                store.known.append(key)
             entry.raw = entry.base = value
             entry.log = None
         self.sequence += 1
@@ -425,16 +429,31 @@ class Lane(Generic[O]):
 
         Raises :class:`StateUndecodableError` if it is not to be had in that version.
         """
-        for store in self.stores:
-            if store.reactor.spec.id == reactor:
-                at = store.reactor.index, key
-                if at in self._replaced:
-                    raw = self._replaced[at]
-                else:
-                    entry = store.live.get(key)
-                    raw = store.cold.get(key) if entry is None else entry.raw
-                return None if raw is None else current_json(store.reactor.spec, key, raw)
-        return None
+        store = self._store(reactor)
+        raw = self.raw(reactor, key)
+        return None if raw is None or store is None else current_json(store.reactor.spec, key, raw)
+
+    def raw(self, reactor: str, key: bytes) -> bytes | None:
+        """The last acknowledged state of *reactor* under *key* as the changelog has it, or ``None``."""
+        store = self._store(reactor)
+        if store is None:
+            return None
+        at = store.reactor.index, key
+        if at in self._replaced:
+            return self._replaced[at]
+        entry = store.live.get(key)
+        return store.cold.get(key) if entry is None else entry.raw
+
+    def keys(self, reactor: str) -> Iterator[bytes]:
+        """The keys of *reactor*'s states, each once, in no order; of some the first state may not be acknowledged yet.
+
+        They may be taken in pieces while the lane goes on; keys that are new meanwhile are left out.
+        """
+        store = self._store(reactor)
+        return iter(()) if store is None else islice(store.known, len(store.known))
+
+    def _store(self, reactor: str) -> Store | None:
+        return next((store for store in self.stores if store.reactor.spec.id == reactor), None)
 
     @property
     def positions(self) -> Mapping[str, int]:

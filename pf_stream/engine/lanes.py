@@ -5,7 +5,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
@@ -13,6 +13,7 @@ from structlog.contextvars import bind_contextvars
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
+from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
@@ -387,6 +388,21 @@ class Lanes:
         """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
         well = {LaneState.running, LaneState.paused}
         return self.ready.is_set() and all(status.state in well for status in self.statuses)
+
+    @property
+    def plans(self) -> Sequence[GroupPlan]:
+        """The groups of the topology."""
+        return list(self._plans.values())
+
+    @property
+    def verifier(self) -> Verifier:
+        """Whose tokens are believed."""
+        return self._shared.authority.verifier
+
+    def lane(self, group: str, partition: int) -> Lane[Any] | None:
+        """A lane while it is open here: what it has acknowledged may be read."""
+        runner = self._open.get((group, partition))
+        return None if runner is None else runner.lane
 
     @property
     def whereabouts(self) -> Whereabouts:

@@ -42,3 +42,7 @@ class Rights(NamedTuple):
     def granting(self, operations: frozenset[str], resource: str) -> list[HeldGrant]:
         """Those that grant one of *operations* on *resource*, at any time or some."""
         return [right for right in self.grants if right.operation in operations and right.scope.covers(resource)]
+
+    def including(self, operations: frozenset[str], scope: Scope) -> list[HeldGrant]:
+        """Those that each grant one of *operations* on all resources of *scope*, at any time or some."""
+        return [right for right in self.grants if right.operation in operations and right.scope.includes(scope)]

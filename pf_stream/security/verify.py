@@ -15,7 +15,7 @@ from biscuit_auth import Biscuit
 from pf_stream.model.callers import Caller
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
-from pf_stream.model.scope import check_resource
+from pf_stream.model.scope import Scope, check_resource
 from pf_stream.model.when import Calendar, When
 from pf_stream.security._alike import Alike
 from pf_stream.security._authoriser import authorise, is_library_failure
@@ -277,6 +277,26 @@ class Claims:
             return None
         return self._by_authoriser(operations, resource, intent_type, topic, at_ms)
 
+    def refusal_within(
+        self, operations: frozenset[str], scope: Scope, intent_type: str, topic: str, at_ms: int
+    ) -> Refusal | None:
+        """None if one right of the token grants one of *operations* on every resource of *scope*, at that time.
+
+        Rights that cover the scope only together do not count, and never does an open token: its own checks are about one
+        resource, and nobody can ask them about all.
+        """
+        if self._open is not None:
+            return _OPEN_SCOPE
+        refusal = self.misuse(intent_type, topic, at_ms) or self.valid_at(at_ms)
+        if refusal is not None:
+            return refusal
+        held = self._rights.including(operations, scope)
+        if not held or not all(narrowed.including(operations, scope) for narrowed in self._narrowed):
+            return _INSUFFICIENT
+        if any(self._counts(right, at_ms) for right in held):
+            return None
+        return self._not_now([During.read(str(right.during)) for right in held])
+
     def _by_authoriser(
         self, operations: frozenset[str], resource: str, intent_type: str, topic: str, at_ms: int
     ) -> Refusal | None:
@@ -318,6 +338,7 @@ _BAD_RESOURCE: Final = Refusal("bad_resource", "the resource is not a concrete p
 _WRONG_INTENT_TYPE: Final = Refusal("wrong_intent_type", "the token is not for this type of intent")
 _WRONG_TOPIC: Final = Refusal("wrong_topic", "the token is not for this topic")
 _OPEN: Final = Refusal("undecidable", "the token's own checks cannot be asked about an intent that requires nothing")
+_OPEN_SCOPE: Final = Refusal("undecidable", "the token's own checks cannot be asked about many resources at once")
 _INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"

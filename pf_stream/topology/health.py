@@ -30,6 +30,8 @@ __all__ = ["Health", "HealthPortError", "HealthServer"]
 
 HOST: Final = "127.0.0.1"
 STOP_S: Final = 1
+REQUEST_BYTES: Final = 65_536
+"""Most of a request before its body: a token has up to 8 KiB, and a key may be long."""
 
 
 class HealthPortError(PFError):
@@ -65,8 +67,16 @@ class _Server(uvicorn.Server):
 class HealthServer:
     """Serves the health of one worker on the loopback interface, and nowhere else."""
 
-    def __init__(self, worker: str, look: Callable[[], Health], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        worker: str,
+        look: Callable[[], Health],
+        registry: CollectorRegistry,
+        routes: Sequence[Route] = (),
+    ) -> None:
+        """*routes* are served beside."""
         self._worker = worker
+        self._routes = routes
         self._look = look
         self._registry = registry
         self._server: _Server | None = None
@@ -87,6 +97,7 @@ class HealthServer:
                 Route("/live", self._live),
                 Route("/ready", self._ready),
                 Route("/metrics", self._metrics),
+                *self._routes,
             ],
             # A web page that has its own name point here must not read it in a browser on this machine.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
@@ -94,6 +105,9 @@ class HealthServer:
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http="h11",  # which bounds what a request may be; the other one does not
+                h11_max_incomplete_event_size=REQUEST_BYTES,
+                ws="none",
                 log_config=None,
                 log_level="warning",
                 access_log=False,

@@ -100,3 +100,7 @@ def configure_logging(form: LogFormat = "console", level: LogLevel = "info") -> 
     root.addHandler(handler)
     for name in (None, "aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    # An export of state whose lane went elsewhere ends so on purpose.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "returned without completing response" not in record.getMessage()
+    )

@@ -10,14 +10,16 @@ import structlog
 from prometheus_client import ProcessCollector, disable_created_metrics
 
 from pf_stream.clock import WallClock
-from pf_stream.components.registry import HEARTBEAT_S, Registry
+from pf_stream.components.registry import HEARTBEAT_S, Peers, Registry, components
 from pf_stream.engine import Metrics, Worker, WorkerSettings
+from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.watchdog import HANG_AFTER_S, Watchdog
 from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.topology.health import Health, HealthServer
+from pf_stream.topology.state import StateRoutes
 from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
 from pf_stream.topology.tracing import Tracing
 
@@ -74,7 +76,11 @@ class _Process:
         for number in ENDING:
             loop.add_signal_handler(number, self._end)
         parent = await Parent.connect(self._orphaned)
-        health = HealthServer(self._settings.worker_id, self._health, self._metrics.registry)
+        connection = self._settings.connection
+        peers = Peers(lambda: components(connection), self._topology.app_id, self._settings.worker_id, WallClock())
+        state = StateRoutes(self._settings.worker_id, self._lanes, peers, WallClock())
+        health = HealthServer(self._settings.worker_id, self._health, self._metrics.registry, state.routes)
+        port: int | None = None
         try:
             if health_port is not None:
                 port = await health.start(health_port)
@@ -89,18 +95,18 @@ class _Process:
                 parent.tell(failed=str(error), retryable=error.retryable)
             code = 1
         else:
-            code = await self._work(worker, parent)
+            code = await self._work(worker, parent, port)
         await health.stop()
         if parent is not None:
             await parent.close()
         return code
 
-    async def _work(self, worker: Worker, parent: Parent | None) -> int:
+    async def _work(self, worker: Worker, parent: Parent | None, port: int | None) -> int:
         topology, settings = self._topology, self._settings
         log.info("worker started", topology=topology.name, namespace=topology.namespace, worker=settings.worker_id)
         watchdog = Watchdog(self._hang_after_s, worker.lanes.whereabouts)
         watchdog.start()
-        registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock()))
+        registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock(), port))
         stop: asyncio.Future[Any] = asyncio.create_task(self._asked.wait())
         side = [asyncio.create_task(self._say_ready(worker, parent)), asyncio.create_task(registry.run(worker))]
         await asyncio.wait([stop, worker.crashed], return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +147,9 @@ class _Process:
     def _orphaned(self) -> None:
         log.warning("the supervisor of this worker is gone")
         self._asked.set()
+
+    def _lanes(self) -> Lanes | None:
+        return None if self._worker is None else self._worker.lanes
 
     def _health(self) -> Health:
         worker = self._worker

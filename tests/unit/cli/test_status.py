@@ -25,8 +25,7 @@ STOPPED = LaneStatus(
 
 def worker(*lanes: LaneStatus, silent_ms: int = 0) -> Component:
     heard_ms = WallClock().now_ms() - silent_ms
-    times = {"started_ms": heard_ms, "heartbeat_ms": heard_ms}
-    return Component("worker", "flights-0", "1", "flights", "flights", "flights-0", (), (), **times, lanes=lanes)
+    return Component("worker", "flights-0", "1", "flights", "flights", "flights-0", (), (), heard_ms, heard_ms, lanes)
 
 
 def pf_status(monkeypatch: pytest.MonkeyPatch, *found: Component, output: str = "table") -> Result:

@@ -3,14 +3,17 @@
 import re
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
+from random import Random
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from pf_stream.model.capability import parse_grant
+from pf_stream.model.scope import Scope
 from pf_stream.model.when import Calendar, When, weekly
 from pf_stream.security import (
     MAX_BLOCKS,
@@ -29,6 +32,7 @@ from tests.unit.security.cases import (
     AUDIENCE,
     CALENDARS,
     ENDS,
+    IMPLIED_BY,
     KEY,
     NOW_MS,
     OTHER_KEY,
@@ -38,10 +42,14 @@ from tests.unit.security.cases import (
     biscuit,
     claims,
     code,
+    decided,
     field,
     issue,
     joined,
     parts,
+    random_case,
+    random_scope,
+    resource_of,
     varint,
 )
 
@@ -351,6 +359,58 @@ class TestDecision:
         assert code(authorise(biscuit(NARROW), [], resource="/a", **asked)) == "insufficient_capabilities"  # type: ignore[arg-type]
         forged = [parse_grant("A.read:/**")]
         assert code(authorise(biscuit(NARROW), forged, resource="/b", **asked)) == "insufficient_capabilities"  # type: ignore[arg-type]
+
+
+class TestWithin:
+    """Decisions about all resources of a scope."""
+
+    @settings(max_examples=80)
+    @given(st.randoms(use_true_random=False))
+    def test_what_is_granted_is_granted_on_each(self, rng: Random) -> None:
+        case = random_case(rng)
+        seen = claims(case.token())
+        scope = rng.choice([random_scope(rng), *(right.scope for right in case.rights)])
+        asked = IMPLIED_BY[case.required]
+        granted = seen.refusal_within(asked, scope, case.intent_type, case.topic, case.at_ms) is None
+        event(f"granted: {granted}")
+        for _ in range(10 if granted else 0):
+            assert decided(replace(case, resource=resource_of(rng, scope)), seen) is None
+
+    @settings(max_examples=80)
+    @given(st.randoms(use_true_random=False))
+    def test_of_one_resource_it_is_the_usual_decision(self, rng: Random) -> None:
+        case = random_case(rng)
+        seen = claims(case.token())
+        exact = Scope.parse(case.resource)
+        answer = seen.refusal_within(IMPLIED_BY[case.required], exact, case.intent_type, case.topic, case.at_ms)
+        assert (answer is None) == (decided(case, seen) is None)
+
+    @pytest.mark.parametrize(
+        ("scope", "intent_type", "topic", "at_ms", "expected"),
+        [
+            ("/a/**", "t", "q", NOW_MS, None),
+            ("/a/*/**", "t", "q", NOW_MS, None),
+            ("/**", "t", "q", NOW_MS, "insufficient_capabilities"),
+            ("/*/**", "t", "q", NOW_MS, "insufficient_capabilities"),
+            ("/a/**", "T", "q", NOW_MS, "wrong_intent_type"),
+            ("/a/**", "t", "z", NOW_MS, "wrong_topic"),
+            ("/a/**", "t", "q", END_MS, "token_expired"),
+        ],
+    )
+    def test_codes(self, scope: str, intent_type: str, topic: str, at_ms: int, expected: str | None) -> None:
+        answer = claims(NARROW).refusal_within(READ, Scope.parse(scope), intent_type, topic, at_ms)
+        assert code(answer) == expected
+
+    def test_every_capability_check_must_leave_it(self) -> None:
+        narrow = attenuate(TOKEN, ROOTS, capabilities=[parse_grant("A.read:/a/**"), parse_grant("A.read:/x")])
+        for grant, expected in (("A.admin:/a/**", None), ("A.read:/a/*", "insufficient_capabilities")):
+            seen = claims(attenuate(narrow, ROOTS, capabilities=[parse_grant(grant)]))
+            assert code(seen.refusal_within(READ, Scope.parse("/a/**"), "t", "q", NOW_MS)) == expected
+
+    def test_an_open_token_is_never_asked_about_many(self) -> None:
+        seen = claims(append(TOKEN, "check if true"))
+        assert code(seen.refusal(READ, "/a/b", "t", "q", NOW_MS)) is None
+        assert code(seen.refusal_within(READ, Scope.parse("/a/b"), "t", "q", NOW_MS)) == "undecidable"
 
 
 class TestRefused:
