@@ -10,24 +10,22 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from bench.peers.engines import PARTITIONS, Engine, Job
 from bench.peers.environments import ROOT
 from bench.peers.meter import Meter
+from bench.peers.plan import Keys
 from bench.peers.processes import Cores, Process
 from bench.peers.progress import Sample, speed, steps
 from bench.peers.rig import Heard, Spec
 from bench.peers.workload import CONTEXT, HOT_KEYS, OTHER_CONTEXT, Ledger, Load, contexts, fill
-
 from pf_stream.core.records import Record
 from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.link import ConnectionSettings, Link
 from pf_stream.security import SigningKey
 
-__all__ = ["Bench", "Keys", "Outcome"]
-
-Keys = Literal["hot", "distinct"]
+__all__ = ["Bench", "Outcome"]
 
 SAMPLE_S: Final = 0.05
 START_S: Final = 120.0
@@ -57,13 +55,15 @@ class Outcome:
     rss_mb: float | None = None
     """Most resident memory."""
     broker_core_share: float | None = None
-    """How busy Kafka's core was, of 1."""
+    """See :class:`Speed`."""
+    others_share: float | None = None
+    """See :class:`Speed`."""
     p50_ms: float | None = None
     """Latency that half of the records do not exceed."""
     p99_ms: float | None = None
     """Latency that 99 of 100 do not exceed."""
-    behind: str | None = None
-    """That the engine, or the generator, did not keep up with the rate; then there are no latencies."""
+    failed: str | None = None
+    """Why what was asked cannot be told, though nothing is wrong with the result."""
 
 
 class Bench:
@@ -127,7 +127,8 @@ class Bench:
 
     def _start(self, engine: Engine, job: Job) -> Process:
         command = [*engine.command(), *engine.options(job)]
-        return Process(command, job.folder / "engine.log", self._cores.measured, engine.environment(job), ROOT)
+        log = job.folder / "engine.log"
+        return Process(engine.name, command, ROOT, log, self._cores.measured, engine.environment(job))
 
     # -- throughput ----------------------------------------------------------------------------------------------------
 
@@ -151,11 +152,11 @@ class Bench:
         if wrong is not None:
             return outcome
         if found is None:
-            return replace(outcome, wrong=f"too few commits to tell a rate: {len(steps(samples))}")
+            return replace(outcome, failed=f"too few commits to tell a rate: {len(steps(samples))}")
         return replace(outcome, **asdict(found))
 
     def _watch(self, job: Job, process: Process, records: int) -> list[Sample]:
-        meter = Meter(self._servers, job.app, job.source, PARTITIONS, self._cores, self._broker_pid)
+        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid])
         try:
             samples = [meter.sample(process)]
             deadline = time.monotonic() + START_S
@@ -221,18 +222,17 @@ class Bench:
             with (
                 self._start(engine, job) as process,
                 Process(
+                    "the generator",
                     [sys.executable, "-m", "bench.peers.rig", json.dumps(asdict(spec))],
+                    ROOT,
                     job.folder / "rig.log",
                     self._cores.rig,
                     {},
-                    ROOT,
                 ) as rig,
             ):
                 samples = self._watch_rig(job, process, rig, Path(spec.began), measure_s)
                 process.end()
             log = (job.folder / "rig.log").read_text(encoding="utf-8")
-        if not log.startswith("{"):
-            raise TimeoutError(log.strip().splitlines()[-1] if log.strip() else "the generator said nothing")
         heard = Heard(**json.loads(log))
         first, last = samples[0], samples[-1]
         seconds = last.at - first.at
@@ -243,17 +243,18 @@ class Bench:
             cpu_us_per_record=(last.cpu_s - first.cpu_s) / (rate * seconds) * 1e6,
             rss_mb=max(sample.rss for sample in samples) / 1e6,
             broker_core_share=(last.broker_s - first.broker_s) / seconds,
+            others_share=(last.others_s - first.others_s) / seconds,
             p50_ms=heard.p50_ms,
             p99_ms=heard.p99_ms,
         )
         if heard.in_time < 0.95:
-            behind = f"{heard.in_time:.0%} of the records were answered by the end"
+            failed = f"behind: {heard.in_time:.0%} of the records were answered by the end"
         elif heard.late_ms > 100:
-            behind = f"the generator was {heard.late_ms:.0f} ms late"
+            failed = f"the generator was {heard.late_ms:.0f} ms late"
         else:
-            behind = None
-        if behind is not None:
-            return replace(outcome, behind=behind, p50_ms=None, p99_ms=None)
+            failed = None
+        if failed is not None:
+            return replace(outcome, failed=failed, p50_ms=None, p99_ms=None)
         if (heard.answered, heard.repeated) != (heard.sent, 0):
             wrong = f"{heard.answered:,} of {heard.sent:,} records were answered, and {heard.repeated:,} twice"
             return Outcome(heard.sent, load_before, wrong)
@@ -261,19 +262,21 @@ class Bench:
 
     def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[Sample]:
         """Samples from the beginning of the measurement to its end."""
-        meter = Meter(self._servers, job.app, job.source, PARTITIONS, self._cores, self._broker_pid)
+        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid, rig.pid])
         try:
-            while not began.exists() and rig.runs:
+            while not began.exists():
                 process.check()
+                rig.check()
                 time.sleep(SAMPLE_S)
             samples = [meter.sample(process, ask=False)]
             ends_at = samples[0].at + measure_s
-            while time.monotonic() < ends_at:
-                time.sleep(min(0.5, max(0.0, ends_at - time.monotonic())))
+            while (left := ends_at - time.monotonic()) > 0.1:  # the rig still runs at the last one
+                time.sleep(min(0.5, left - 0.1))
                 samples.append(meter.sample(process, ask=False))
             while rig.runs:
                 process.check()
                 time.sleep(SAMPLE_S)
+            rig.check(may_end=True)
             return samples
         finally:
             meter.close()
@@ -306,5 +309,3 @@ def _is_of(app: str, topic: str) -> bool:
 def _number(record: Record) -> int:
     value = record.value or b""
     return int(value[value.rindex(b":") + 1 : -1])
-
-

@@ -1,20 +1,27 @@
 """Looking at an engine from outside, while it runs: offsets of its group, processor time, memory."""
 
+import os
+import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from bench.peers.processes import Cores, Process
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from bench.peers.processes import Process
 from bench.peers.progress import Sample
-from confluent_kafka import Consumer, TopicPartition
 
 __all__ = ["Meter", "cpu_name"]
+
+_LATER = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 
 
 class Meter:
     """Takes samples of one engine; the same for all of them."""
 
-    def __init__(self, servers: str, group: str, source: str, partitions: int, cores: Cores, broker_pid: int) -> None:
+    def __init__(self, servers: str, group: str, source: str, partitions: int, beside: Sequence[int]) -> None:
+        """*beside* are the processes on the broker's core, by id; this process is another."""
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -24,41 +31,46 @@ class Meter:
             }
         )
         self._partitions = [TopicPartition(source, number) for number in range(partitions)]
-        self._core = cores.broker
-        self._broker = psutil.Process(broker_pid)
+        self._done = 0
+        self._beside = [psutil.Process(pid) for pid in (os.getpid(), *beside)]
 
     def sample(self, process: Process, *, ask: bool = True) -> Sample:
-        """What is so now; without asking Kafka, nothing counts as done."""
-        done = 0
+        """What is so now; without asking Kafka, nothing counts as done. Raises :class:`DiedError`."""
         if ask:
-            committed = self._consumer.committed(self._partitions, timeout=10)
-            done = sum(max(0, partition.offset) for partition in committed)
+            self._ask()
         try:
-            seen = psutil.Process(process.pid)
-            with seen.oneshot():
-                used = seen.cpu_times()
-                rss = seen.memory_info().rss
+            engine = psutil.Process(process.pid)
+            cpu_s, rss = _used(engine), engine.memory_info().rss
+            broker_s = sum(map(_used, self._beside))
         except psutil.NoSuchProcess:
             process.check()
             raise
-        return Sample(time.monotonic(), done, used.user + used.system, self._busy(), rss)
+        whole = psutil.cpu_times()
+        busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
+        return Sample(time.monotonic(), self._done, cpu_s, broker_s, busy_s - cpu_s - broker_s, rss)
+
+    def _ask(self) -> None:
+        try:
+            committed = self._consumer.committed(self._partitions, timeout=10)
+        except KafkaException as error:
+            # The broker has just started, or is just making the topic for offsets.
+            if error.args[0].code() not in _LATER:
+                raise
+        else:
+            self._done = sum(max(0, partition.offset) for partition in committed)
 
     def close(self) -> None:
         """Ask no more."""
         self._consumer.close()
 
-    def _busy(self) -> float:
-        if self._core is None:
-            used = self._broker.cpu_times()
-            return used.user + used.system
-        core = psutil.cpu_times(percpu=True)[self._core]
-        return core.user + core.nice + core.system + getattr(core, "irq", 0.0) + getattr(core, "softirq", 0.0)
+
+def _used(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return used.user + used.system
 
 
 def cpu_name() -> str:
     """What the processor calls itself."""
-    import platform
-
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(encoding="utf-8").splitlines():

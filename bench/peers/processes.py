@@ -15,9 +15,9 @@ _NOT_FOR_US = ("PF_", "BENCH_", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_
 class DiedError(Exception):
     """Raised when a process ended that should run; tells the end of its log."""
 
-    def __init__(self, code: int, log: Path) -> None:
+    def __init__(self, name: str, code: int, log: Path) -> None:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        super().__init__("\n".join([f"it ended with exit code {code}; the end of its log:", *said]))
+        super().__init__("\n".join([f"{name} ended with exit code {code}; the end of its log:", *said]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,9 @@ class Process:
     """A process in a session of its own, so that no Ctrl-C reaches it; it is killed when this process ends in any way."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, core: int | None, environ: Mapping[str, str], folder: Path
+        self, name: str, command: Sequence[str], folder: Path, log: Path, core: int | None, environ: Mapping[str, str]
     ) -> None:
+        self.name = name
         self._log = log
         before = os.sched_getaffinity(0) if core is not None else set()
         if core is not None:
@@ -83,10 +84,10 @@ class Process:
         """Whether it has not ended."""
         return self._process.poll() is None
 
-    def check(self) -> None:
-        """Raise :class:`DiedError` if it has ended."""
-        if not self.runs:
-            raise DiedError(self._process.returncode, self._log)
+    def check(self, *, may_end: bool = False) -> None:
+        """Raise :class:`DiedError` if it has ended; with *may_end*, if it has failed."""
+        if not self.runs and not (may_end and self._process.returncode == 0):
+            raise DiedError(self.name, self._process.returncode, self._log)
 
     def end(self, grace_s: float = 30) -> int:
         """Ask it to end, kill it if that takes too long; its exit code."""

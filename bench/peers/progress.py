@@ -18,7 +18,9 @@ class Sample:
     cpu_s: float
     """Processor time of its process so far, all threads, user and system."""
     broker_s: float
-    """Time that the broker's core was busy so far; of the broker's process alone where nothing is pinned."""
+    """Processor time so far of those on the broker's core: Kafka, and the bench's own processes."""
+    others_s: float
+    """Processor time so far of all else that runs on this machine."""
     rss: int
     """Resident memory of its process, in bytes."""
 
@@ -34,7 +36,9 @@ class Speed:
     cpu_us_per_record: float
     """Processor time in microseconds, of the second half if that can be told."""
     broker_core_share: float
-    """How busy the broker's core was from the first commit to the last but one, of 1."""
+    """How much of a core Kafka and the bench took from the first commit to the last but one, of 1."""
+    others_share: float
+    """How much of a core all else took meanwhile, of 1."""
     rss_mb: float
     """Most resident memory at any sample, in megabytes."""
 
@@ -62,11 +66,13 @@ def speed(samples: Sequence[Sample], records: int) -> Speed | None:
     second_half = [sample for sample in commits if sample.done >= records / 2]
     half = second_half[0] if len(second_half) > 1 else None
     since = half or first
+    seconds = last.at - first.at
     return Speed(
         records_per_s=_rate(first, last),
         steady_records_per_s=None if half is None else _rate(half, last),
         cpu_us_per_record=(last.cpu_s - since.cpu_s) / (last.done - since.done) * 1e6,
-        broker_core_share=(last.broker_s - first.broker_s) / (last.at - first.at),
+        broker_core_share=(last.broker_s - first.broker_s) / seconds,
+        others_share=(last.others_s - first.others_s) / seconds,
         rss_mb=max(sample.rss for sample in samples) / 1e6,
     )
 

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka.record.memory_records import MemoryRecords
+
 from bench.peers.progress import percentile
 from bench.peers.wire import Wire
 from bench.peers.workload import HOT_KEYS, Load
-
 from pf_stream.core.partition import partition_of
 from pf_stream.kafka.batch import BatchBuilder
 
 __all__ = ["Heard", "Spec"]
 
-BATCH_BYTES: Final = 4 << 20
+BATCH_BYTES: Final = 1 << 20
+BURST: Final = 1_000
+"""Most records of a request: a batch of them is well below Kafka's ``max.message.bytes``."""
 IN_FLIGHT: Final = 8
 """Produce requests that may be unanswered; what is due meanwhile goes into the next one."""
 WAIT_MS: Final = 100
@@ -106,6 +108,7 @@ class Rig:
         """When that was due."""
         self._latency = array("d")
         """By number from there on, in seconds; negative while there is no answer."""
+        self._answered = 0
         self._repeated = 0
         self._late = 0.0
 
@@ -125,22 +128,22 @@ class Rig:
                 Path(spec.began).touch()
                 began = True
             if now >= tick and self._in_flight < IN_FLIGHT:
-                due = min(total, int((now - self._due) * spec.rate) + 1)
-                self._send(due - (self._next - self._first), now)
-                tick = max(tick + spec.tick_s, now)
-            self._answer(tick)
-        self._send(total - (self._next - self._first), time.monotonic())
+                due = min(total, int((now - self._due) * spec.rate) + 1) - (self._next - self._first)
+                self._send(min(due, BURST), now)
+                tick = now if due > BURST else max(tick + spec.tick_s, now)
+            # A generator that is behind, or may not send, must hear the answers all the same.
+            self._answer(max(tick, now + spec.tick_s if self._in_flight >= IN_FLIGHT else now))
         measured = range(int(spec.warm_s * spec.rate), total)
         in_time = sum(self._latency[number] >= 0 for number in measured) / len(measured)
         deadline = ends_at + DRAIN_S
-        while time.monotonic() < deadline and min(self._latency) < 0:
+        while time.monotonic() < deadline and self._answered < self._next - self._first:
             self._answer(time.monotonic() + 0.05)
         answered = sorted(self._latency[number] for number in measured if self._latency[number] >= 0)
         self._sender.close()
         self._reader.close()
         return Heard(
-            sent=total,
-            answered=sum(latency >= 0 for latency in self._latency),
+            sent=self._next - self._first,
+            answered=self._answered,
             repeated=self._repeated,
             in_time=in_time,
             p50_ms=percentile(answered, 0.5) * 1000 if answered else 0.0,
@@ -179,23 +182,26 @@ class Rig:
         self._in_flight += 1
 
     def _answer(self, until: float) -> None:
-        """Take what comes, until a moment."""
-        while (now := time.monotonic()) < until:
+        """Take what is there, and what comes until a moment."""
+        while True:
+            now = time.monotonic()
             if not self._asked and now >= self._ask_at:
                 self._reader.ask(self._spec.output, self._positions, WAIT_MS)
                 self._asked = True
             waits = until if self._asked else min(until, self._ask_at)
             sockets = (self._sender.socket, self._reader.socket) if self._asked else (self._sender.socket,)
-            ready, _, _ = select.select(sockets, (), (), waits - now)
+            ready, _, _ = select.select(sockets, (), (), max(0.0, waits - now))
             if self._sender.socket in ready:
                 self._sender.produced()
                 self._in_flight -= 1
             if self._reader.socket in ready:
                 self._asked = False
-                self._take(time.monotonic())
+                self._take()
                 self._ask_at = time.monotonic() + self._spec.tick_s
+            if time.monotonic() >= until:
+                return
 
-    def _take(self, now: float) -> None:
+    def _take(self) -> None:
         # The answer is read whole before the time is taken: what counts is when records are in hand.
         batches = list(self._reader.fetched())
         now = time.monotonic()
@@ -218,6 +224,7 @@ class Rig:
         if self._latency[number] >= 0:
             self._repeated += 1
         else:
+            self._answered += 1
             self._latency[number] = now - self._due - number / self._spec.rate
 
 

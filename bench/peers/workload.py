@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench.peers.apps.ledger import NAMESPACE, LedgerCap
 from confluent_kafka import KafkaError, Message, Producer
 
+from bench.peers.apps.ledger import NAMESPACE, LedgerCap
 from pf_stream.clock import WallClock
 from pf_stream.core.records import Header
 from pf_stream.security import SigningKey, mint

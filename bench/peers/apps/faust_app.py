@@ -16,6 +16,7 @@ app = faust.App(
     topic_partitions=PARTITIONS,
     topic_replication_factor=1,
     topic_disable_leader=True,
+    broker_commit_interval=1.0,
     web_enabled=False,
 )
 balances = app.Table("balances", default=dict, partitions=PARTITIONS, key_type=bytes)

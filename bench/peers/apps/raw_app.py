@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -50,6 +51,12 @@ def count_validated(messages: list[Any], balances: dict[bytes, Balance]) -> None
         balance.total += amount
 
 
+def keep(balances: dict[bytes, Balance]) -> None:
+    lines = (json.dumps([key.decode(), one.count, one.total]) + "\n" for key, one in balances.items())
+    with (Path(os.environ["BENCH_FOLDER"]) / "balances.jsonl").open("w", encoding="ascii") as file:
+        file.writelines(lines)
+
+
 async def main() -> None:
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
@@ -60,7 +67,7 @@ async def main() -> None:
         bootstrap_servers=os.environ["BENCH_SERVERS"],
         group_id=os.environ["BENCH_APP"],
         auto_offset_reset="earliest",
-        auto_commit_interval_ms=1000,  # nothing depends on it but the meter, which is that of all engines
+        auto_commit_interval_ms=200,  # nothing depends on it but the meter, which is that of all engines
         max_partition_fetch_bytes=4 << 20,
     )
     await consumer.start()
@@ -68,9 +75,7 @@ async def main() -> None:
         for messages in (await consumer.getmany(timeout_ms=200, max_records=4000)).values():
             take(messages, balances)
     await consumer.stop()
-    with open(os.path.join(os.environ["BENCH_FOLDER"], "balances.jsonl"), "w", encoding="ascii") as file:  # noqa: PTH118, PTH123
-        for key, balance in balances.items():
-            file.write(json.dumps([key.decode(), balance.count, balance.total]) + "\n")
+    keep(balances)
 
 
 if __name__ == "__main__":
