@@ -17,7 +17,7 @@ from bench.peers.engines import JOBS, PARTITIONS
 from bench.peers.environments import MissingError
 from bench.peers.meter import cpu_name
 from bench.peers.plan import Cell, Plan, parse
-from bench.peers.processes import Cores, DiedError
+from bench.peers.processes import Cores, StuckError
 from bench.peers.report import rows, save, show
 from bench.peers.workload import BYTES
 from pf_stream.kafka.dev import BrokerInfo, DevBroker
@@ -103,7 +103,7 @@ class _Comparison:
                     self._missing[cell.engine.name] = str(error)
                     self.note(f"{cell.engine.name} is not here: {error}")
                     continue
-                except (DiedError, TimeoutError) as error:
+                except StuckError as error:
                     outcome = Outcome(0, os.getloadavg()[0], failed=str(error).partition("\n")[0])
                     self.note(str(error))
                 outcomes.append(outcome)

@@ -14,7 +14,12 @@ from bench.peers.progress import Sample
 
 __all__ = ["Meter", "cpu_name"]
 
-_LATER = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+_LATER = {
+    KafkaError._TIMED_OUT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 
 
 class Meter:
@@ -35,7 +40,7 @@ class Meter:
         self._beside = [psutil.Process(pid) for pid in (os.getpid(), *beside)]
 
     def sample(self, process: Process, *, ask: bool = True) -> Sample:
-        """What is so now; without asking Kafka, nothing counts as done. Raises :class:`DiedError`."""
+        """What is so now; without asking Kafka, nothing counts as done. Raises :class:`StuckError`."""
         if ask:
             self._ask()
         try:
@@ -53,7 +58,7 @@ class Meter:
         try:
             committed = self._consumer.committed(self._partitions, timeout=10)
         except KafkaException as error:
-            # The broker has just started, or is just making the topic for offsets.
+            # The broker has just started and makes the topic for offsets, or has no time for us.
             if error.args[0].code() not in _LATER:
                 raise
         else:

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cores", "DiedError", "Process"]
+__all__ = ["Cores", "Process", "StuckError"]
 
 LOG_LINES = 8
 _NOT_FOR_US = ("PF_", "BENCH_", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 
 
-class DiedError(Exception):
-    """Raised when a process ended that should run; tells the end of its log."""
+class StuckError(Exception):
+    """Raised when a process ended that should run, or does nothing more; tells the end of its log."""
 
-    def __init__(self, name: str, code: int, log: Path) -> None:
+    def __init__(self, what: str, log: Path) -> None:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        super().__init__("\n".join([f"{name} ended with exit code {code}; the end of its log:", *said]))
+        super().__init__("\n".join([what, *said]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,13 @@ class Process:
         return self._process.poll() is None
 
     def check(self, *, may_end: bool = False) -> None:
-        """Raise :class:`DiedError` if it has ended; with *may_end*, if it has failed."""
+        """Raise :class:`StuckError` if it has ended; with *may_end*, if it has failed."""
         if not self.runs and not (may_end and self._process.returncode == 0):
-            raise DiedError(self.name, self._process.returncode, self._log)
+            raise self.stuck(f"it ended with exit code {self._process.returncode}")
+
+    def stuck(self, what: str) -> StuckError:
+        """The error to be raised because of what it does, or does not."""
+        return StuckError(f"{self.name}: {what}", self._log)
 
     def end(self, grace_s: float = 30) -> int:
         """Ask it to end, kill it if that takes too long; its exit code."""

@@ -1,11 +1,11 @@
 """What the cells gave, over the rounds: rows for programs, and tables for people."""
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +22,7 @@ def rows(
     outcomes: Mapping[Cell, Sequence[Outcome]], missing: Mapping[str, str], conditions: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """One for each cell: medians, and in its conditions the rest; *missing* says why an engine could not be had."""
-    return [_row(cell, of, missing, conditions) for cell, of in outcomes.items()]
+    return [_row(cell, of, missing, conditions) for cell, of in outcomes.items() if of or cell.engine.name in missing]
 
 
 def _row(
@@ -37,7 +37,7 @@ def _row(
     }
     shares = {
         name: Figure.of([getattr(outcome, name) for outcome in outcomes])
-        for name in ("broker_core_share", "others_share", "load_before")
+        for name in ("broker_core_share", "others_share", "load_before", "late_ms")
     }
     return {
         "engine": engine.name,
@@ -79,40 +79,40 @@ def save(found: Sequence[Mapping[str, Any]], path: Path) -> None:
 def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print the rows as tables that fit 100 columns, and in words what they lack."""
     for title, some in _sections([row for row in found if row["conditions"]["offered_per_s"] is None]):
-        table = _table(title, ("records/s", "least-most", "steady", "CPU us", "RSS MB"))
+        table = _table(title, ("rec/s", "least-most", "steady", "CPU us", "RSS MB"))
         for row in some:
-            least, most = row["conditions"]["least"], row["conditions"]["most"]
             _add(
                 table,
                 row,
                 (
                     _number(row["records_per_s"]),
-                    f"{_number(least['records_per_s'])}-{_number(most['records_per_s'])}",
+                    _range(row, "records_per_s"),
                     _number(row["steady_records_per_s"]),
                     _number(row["cpu_us_per_record"]),
                     _number(row["rss_mb"]),
                 ),
             )
         console.print(table)
+        console.print()
     for title, some in _sections([row for row in found if row["conditions"]["offered_per_s"] is not None]):
         table = _table(title, ("p50 ms", "least-most", "p99 ms", "least-most", "CPU %"))
         for row in some:
-            least, most = row["conditions"]["least"], row["conditions"]["most"]
             cpu = row["cpu_us_per_record"]
             _add(
                 table,
                 row,
                 (
                     _number(row["p50_ms"]),
-                    f"{_number(least['p50_ms'])}-{_number(most['p50_ms'])}",
+                    _range(row, "p50_ms"),
                     _number(row["p99_ms"]),
-                    f"{_number(least['p99_ms'])}-{_number(most['p99_ms'])}",
+                    _range(row, "p99_ms"),
                     _number(None if cpu is None else cpu * row["conditions"]["offered_per_s"] / 1e4),
                 ),
             )
         console.print(table)
+        console.print()
     for line in _words(found):
-        console.print(line, markup=False, highlight=False)
+        console.print(textwrap.fill(line, console.width, subsequent_indent="  "), markup=False, highlight=False)
 
 
 def _sections(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
@@ -125,7 +125,7 @@ def _sections(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mappin
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("engine", no_wrap=True)
     table.add_column("guarantee", no_wrap=True)
     for column in (*columns, "broker", "others"):
@@ -135,11 +135,9 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 def _add(table: Table, row: Mapping[str, Any], cells: Sequence[str]) -> None:
     conditions = row["conditions"]
-    for what in ("missing", "wrong", "failed"):
+    for what, shown in (("missing", "not here"), ("wrong", "WRONG")):
         if conditions[what] is not None:
-            first, rest = {"missing": "not here", "wrong": "WRONG", "failed": "-"}[what], [""] * (len(cells) - 1)
-            cells = [first, *rest]
-            break
+            cells = [shown, *([""] * (len(cells) - 1))]
     shares = [_percent(conditions["broker_core_share"]), _percent(conditions["others_share"])]
     table.add_row(row["engine"], row["guarantee"], *cells, *shares)
 
@@ -171,6 +169,11 @@ def _words(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _range(row: Mapping[str, Any], name: str) -> str:
+    least, most = row["conditions"]["least"][name], row["conditions"]["most"][name]
+    return "" if least is None else f"{_number(least)}-{_number(most)}"
 
 
 def _percent(share: float | None) -> str:

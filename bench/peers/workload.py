@@ -8,7 +8,6 @@ from typing import Final
 from confluent_kafka import KafkaError, Message, Producer
 
 from bench.peers.apps.ledger import NAMESPACE, LedgerCap
-from pf_stream.clock import WallClock
 from pf_stream.core.records import Header
 from pf_stream.security import SigningKey, mint
 
@@ -91,9 +90,8 @@ class Ledger:
         return f"{wrong:,} of {kept:,} accounts are wrong" if wrong else None
 
 
-def contexts(key: SigningKey) -> list[bytes]:
-    """A token for each tenant, with which it may post to its own branches."""
-    now_ms = WallClock().now_ms()
+def contexts(key: SigningKey, now_ms: int) -> list[bytes]:
+    """A token for each tenant, with which it may post to its own branches, for a day."""
     return [
         mint(
             key,
@@ -122,6 +120,7 @@ def fill(servers: str, topic: str, load: Load, records: int) -> None:
     producer = Producer(
         {
             "bootstrap.servers": servers,
+            "log_level": 0,
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "linger.ms": 50,
