@@ -17,10 +17,11 @@ from bench.peers.environments import ROOT
 from bench.peers.meter import Meter
 from bench.peers.plan import Keys
 from bench.peers.processes import Cores, Process
-from bench.peers.progress import Sample, speed, steps
+from bench.peers.progress import BusySample, shares
 from bench.peers.rig import Heard, Spec
 from bench.peers.workload import CONTEXT, HOT_KEYS, OTHER_CONTEXT, Ledger, Load, contexts, fill
 from pf_stream.clock import WallClock
+from pf_stream.components.pace import commits, pace
 from pf_stream.core.records import Record
 from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.link import ConnectionSettings, Link
@@ -46,17 +47,17 @@ class Outcome:
     wrong: str | None = None
     """How the result is not what it must be; then there are no figures."""
     records_per_s: float | None = None
-    """See :class:`Speed`; of a latency run, the rate."""
+    """See :class:`Pace`; of a latency run, the rate."""
     steady_records_per_s: float | None = None
-    """See :class:`Speed`."""
+    """See :class:`Pace`."""
     cpu_us_per_record: float | None = None
-    """See :class:`Speed`; of a latency run, over the measurement."""
+    """See :class:`Pace`; of a latency run, over the measurement."""
     rss_mb: float | None = None
     """Most resident memory."""
     broker_core_share: float | None = None
-    """See :class:`Speed`."""
+    """See :class:`Shares`."""
     others_share: float | None = None
-    """See :class:`Speed`."""
+    """See :class:`Shares`."""
     p50_ms: float | None = None
     """Latency that half of the records do not exceed."""
     p99_ms: float | None = None
@@ -148,14 +149,14 @@ class Bench:
                 process.end()
             wrong = asyncio.run(self._faults(engine, job, keys, records))
         outcome = Outcome(records, load_before, wrong)
-        found = speed(samples, records)
+        found = pace(samples, records)
         if wrong is not None:
             return outcome
         if found is None:
-            return replace(outcome, failed=f"too few commits to tell a rate: {len(steps(samples))}")
-        return replace(outcome, **asdict(found))
+            return replace(outcome, failed=f"too few commits to tell a rate: {len(commits(samples))}")
+        return replace(outcome, **asdict(found), **asdict(shares(commits(samples))))
 
-    def _watch(self, job: Job, process: Process, records: int) -> list[Sample]:
+    def _watch(self, job: Job, process: Process, records: int) -> list[BusySample]:
         meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid])
         try:
             samples = [meter.sample(process)]
@@ -242,8 +243,7 @@ class Bench:
             records_per_s=rate,
             cpu_us_per_record=(last.cpu_s - first.cpu_s) / (rate * seconds) * 1e6,
             rss_mb=max(sample.rss for sample in samples) / 1e6,
-            broker_core_share=(last.broker_s - first.broker_s) / seconds,
-            others_share=(last.others_s - first.others_s) / seconds,
+            **asdict(shares(samples)),
             p50_ms=heard.p50_ms,
             p99_ms=heard.p99_ms,
             late_ms=heard.late_ms,
@@ -256,7 +256,7 @@ class Bench:
             return Outcome(heard.sent, load_before, wrong)
         return outcome
 
-    def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[Sample]:
+    def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[BusySample]:
         """Samples from the beginning of the measurement to its end."""
         meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid, rig.pid])
         try:

@@ -7,19 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bench.peers.processes import Process
-from bench.peers.progress import Sample
+from bench.peers.progress import BusySample
+from pf_stream.kafka.groups import GroupOffsets
+from pf_stream.kafka.link import ConnectionSettings
 
 __all__ = ["Meter", "cpu_name"]
-
-_LATER = {
-    KafkaError._TIMED_OUT,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-}
 
 
 class Meter:
@@ -27,22 +21,12 @@ class Meter:
 
     def __init__(self, servers: str, group: str, source: str, partitions: int, beside: Sequence[int]) -> None:
         """*beside* are the processes on the broker's core, by id; this process is another."""
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": servers,
-                "group.id": group,
-                # As committed as of now, even if a transaction is about to commit more.
-                "isolation.level": "read_uncommitted",
-            }
-        )
-        self._partitions = [TopicPartition(source, number) for number in range(partitions)]
-        self._done = 0
+        self._offsets = GroupOffsets(ConnectionSettings(servers), group, [(source, n) for n in range(partitions)])
         self._beside = [psutil.Process(pid) for pid in (os.getpid(), *beside)]
 
-    def sample(self, process: Process, *, ask: bool = True) -> Sample:
+    def sample(self, process: Process, *, ask: bool = True) -> BusySample:
         """What is so now; without asking Kafka, nothing counts as done. Raises :class:`StuckError`."""
-        if ask:
-            self._ask()
+        done = sum(self._offsets.read().values()) if ask else 0
         try:
             engine = psutil.Process(process.pid)
             cpu_s, rss = _used(engine), engine.memory_info().rss
@@ -52,21 +36,11 @@ class Meter:
             raise
         whole = psutil.cpu_times()
         busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
-        return Sample(time.monotonic(), self._done, cpu_s, broker_s, busy_s - cpu_s - broker_s, rss)
-
-    def _ask(self) -> None:
-        try:
-            committed = self._consumer.committed(self._partitions, timeout=10)
-        except KafkaException as error:
-            # The broker has just started and makes the topic for offsets, or has no time for us.
-            if error.args[0].code() not in _LATER:
-                raise
-        else:
-            self._done = sum(max(0, partition.offset) for partition in committed)
+        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s - cpu_s - broker_s)
 
     def close(self) -> None:
         """Ask no more."""
-        self._consumer.close()
+        self._offsets.close()
 
 
 def _used(process: psutil.Process) -> float:

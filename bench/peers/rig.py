@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from aiokafka.record.memory_records import MemoryRecords
 
-from bench.peers.progress import percentile
 from bench.peers.wire import Wire
 from bench.peers.workload import HOT_KEYS, Load
+from pf_stream.components.pace import percentile
 from pf_stream.core.partition import partition_of
 from pf_stream.kafka.batch import BatchBuilder
 
