@@ -32,7 +32,9 @@ __all__ = ["Bench", "Outcome"]
 SAMPLE_S: Final = 0.05
 STALL_S: Final = 60.0
 """How long an engine may take until its first commit, or from one to the next."""
-TICK_S: Final = 0.002
+LINGER_S: Final = 0.005
+"""As Kafka's own producer by default; with less, the generator's requests alone would take a third of the broker's core."""
+PAUSE_S: Final = 0.002
 _SOURCE: Final = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -218,7 +220,8 @@ class Bench:
                 warm_s,
                 measure_s,
                 str(job.folder / "began"),
-                TICK_S,
+                LINGER_S,
+                PAUSE_S,
             )
             with (
                 self._start(engine, job) as process,

@@ -62,8 +62,10 @@ class Spec:
     """Seconds of it that count."""
     began: str
     """File that is made when the measurement begins."""
-    tick_s: float
-    """How long records wait to go together, and the reader between two answers."""
+    linger_s: float
+    """How long records wait to go together, as a Kafka producer's do."""
+    pause_s: float
+    """How long the reader waits from one answer to its next question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,9 @@ class Rig:
             if now >= tick and self._in_flight < IN_FLIGHT:
                 due = min(total, int((now - self._due) * spec.rate) + 1) - (self._next - self._first)
                 self._send(min(due, BURST), now)
-                tick = now if due > BURST else max(tick + spec.tick_s, now)
+                tick = now if due > BURST else max(tick + spec.linger_s, now)
             # A generator that is behind, or may not send, must hear the answers all the same.
-            self._answer(max(tick, now + spec.tick_s if self._in_flight >= IN_FLIGHT else now))
+            self._answer(max(tick, now + spec.linger_s if self._in_flight >= IN_FLIGHT else now))
         measured = range(int(spec.warm_s * spec.rate), total)
         in_time = sum(self._latency[number] >= 0 for number in measured) / len(measured)
         deadline = ends_at + DRAIN_S
@@ -197,7 +199,7 @@ class Rig:
             if self._reader.socket in ready:
                 self._asked = False
                 self._take()
-                self._ask_at = time.monotonic() + self._spec.tick_s
+                self._ask_at = time.monotonic() + self._spec.pause_s
             if time.monotonic() >= until:
                 return
 
