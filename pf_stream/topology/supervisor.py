@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -23,7 +24,7 @@ import structlog
 
 from pf_stream.engine.watchdog import EXIT_HUNG
 
-__all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "Parent", "supervise"]
+__all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "ChildProcess", "Parent", "supervise"]
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ class Parent:
             await self._writer.wait_closed()
 
 
-class _Process:
+class ChildProcess:
     """One life of a child."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader) -> None:
@@ -113,12 +114,16 @@ class _Process:
         self._hearing = asyncio.create_task(self._hear(reader))
 
     @classmethod
-    async def start(cls, child: Child) -> "_Process":
+    async def start(cls, child: Child, output: Path | None = None) -> "ChildProcess":
+        """Start it; what it says goes to *output*, or where this process says things."""
         ours, theirs = socket.socketpair()
+        file = None if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
                 stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
                 env={**os.environ, ENVIRONMENT: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the parent, who passes it on
@@ -128,6 +133,8 @@ class _Process:
             raise
         finally:
             theirs.close()
+            if file is not None:
+                os.close(file)
         reader, writer = await asyncio.open_connection(sock=ours)
         started = cls(process, reader)
         started._hearing.add_done_callback(lambda _: writer.close())
@@ -144,6 +151,7 @@ class _Process:
 
     @property
     def pid(self) -> int:
+        """Of the process."""
         return self._process.pid
 
     async def ended(self) -> int:
@@ -153,6 +161,7 @@ class _Process:
         return code
 
     def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -160,7 +169,7 @@ class _Process:
 class _Supervisor:
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, ChildProcess] = {}
         self._draining = asyncio.Event()
         self._asked_at = 0.0
         self._killed = False
@@ -203,7 +212,7 @@ class _Supervisor:
         backoff = FIRST_BACKOFF_S
         fruitless = 0
         while not self._draining.is_set():
-            process = self._processes[child.name] = await _Process.start(child)
+            process = self._processes[child.name] = await ChildProcess.start(child)
             if self._draining.is_set():
                 process.signal(signal.SIGTERM)  # it was asked while this one was on its way
             log.info("worker process started", worker=child.name, pid=process.pid)
