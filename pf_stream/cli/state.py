@@ -4,7 +4,9 @@ import dataclasses
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +17,6 @@ from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 from pf_stream.cli._progress import track
 
 if TYPE_CHECKING:
-    from pf_stream.components.state import Checked
     from pf_stream.components.stored import States
     from pf_stream.model import Topology
 
@@ -68,14 +69,14 @@ def get(
 ) -> None:
     """Show the state of a reactor under a key as it was last committed.
 
-    With a token (--context) a worker is asked; without one, or with --offline, the changelog is read. Neither stands in for
-    the other. Exit code 3 if there is no state, 4 if the token does not grant it, 5 if the worker cannot tell now.
+    With a token (--context) a worker is asked. Without one, or with --offline, the changelog is read; never in place of a
+    worker that cannot tell. Exit code 3 if there is no state, 4 if the token does not grant it, 5 if the worker cannot tell now.
     """
     with exit_on_error():
         from pf_stream.components.stored import read_state
 
-        sources = _sources(load(topology, namespace), [reactor], context, worker, offline, bootstrap_servers)
-        stored = read_state(next(sources), key)
+        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
+        stored = read_state(states, key)
         found = dataclasses.asdict(stored)
         committed = {"committed": stored.timestamp_ms and utc(stored.timestamp_ms)}
         del found["timestamp_ms"]
@@ -108,12 +109,12 @@ def list_keys(
 ) -> None:
     """List the keys under which a reactor has state: by partition, and sorted within each.
 
-    With a token (--context) the workers are asked; without one, or with --offline, the changelog is read. Neither stands in for
-    the other. Exit code 4 if the token does not grant StateCap.read on /REACTOR/**, 5 if a worker cannot tell now.
+    With a token (--context) workers are asked. Without one, or with --offline, the changelog is read; never in place of a
+    worker that cannot tell. Exit code 4 if the token does not grant StateCap.read:/REACTOR/**, 5 if a worker cannot tell now.
     """
     with exit_on_error():
-        sources = _sources(load(topology, namespace), [reactor], context, worker, offline, bootstrap_servers)
-        page = next(sources).page(prefix, cursor, limit)
+        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
+        page = states.page(prefix, cursor, limit)
         keys = [{"key": key, "partition": partition} for key, partition in page.keys]
         if output is Output.table:
             show_rows(keys, output, ("key", "partition"))
@@ -139,15 +140,15 @@ def export(
 ) -> None:
     """Print every state of a reactor: a JSON object with reactor, key, version and state in each line.
 
-    With a token (--context) the workers are asked; without one, or with --offline, the changelog is read. Neither stands in for
-    the other. Workers go on meanwhile: each state is as it was when it was read. Exit code 4 if the token does not grant
-    StateCap.read on /REACTOR/**, 5 if a worker cannot tell all, or a state cannot be decoded, which is then left out.
+    With a token (--context) workers are asked, who go on meanwhile: each state is as it was at its turn. Without one, or with
+    --offline, the changelog is read; never in place of a worker that cannot tell. Exit code 4 if the token does not grant
+    StateCap.read:/REACTOR/**, 5 if a worker cannot tell all, or if a state cannot be decoded, which is then left out.
     """
     with exit_on_error():
         from pf_stream.components.stored import export_line
         from pf_stream.core.store import StateUndecodableError
 
-        (states,) = _sources(load(topology, namespace), [reactor], context, worker, offline, bootstrap_servers)
+        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         faults = 0
         for stored in states.all(prefix):
             try:
@@ -183,17 +184,25 @@ def check(
 ) -> None:
     """Decode all state with the state classes that the topology has here, and list what cannot be decoded.
 
-    To be run before a new version is deployed; no worker need stop. With a token (--context) the workers are asked for what they
-    keep; without one, or with --offline, the changelog is read. Exit code 5 if anything cannot be decoded.
+    To be run before a new version is deployed; no worker need stop. With a token (--context) workers are asked for what they
+    keep. Without one, or with --offline, the changelog is read. Exit code 5 if anything cannot be decoded.
     """
     with exit_on_error():
+        from pf_stream.components.state import Checked, check_state, check_states
+
         loaded = load(topology, namespace)
+        found: Iterable[Checked]
+        if _asks_workers(context, worker, offline):
+            states = _opened(loaded, context, worker, offline, bootstrap_servers)
+            reactors = [spec.id for spec in loaded.specs] if reactor is None else [reactor]
+            found = chain.from_iterable(check_states(states(one)) for one in reactors)
+        else:
+            found = check_state(connection(bootstrap_servers), loaded, reactor)
         keys, undeclared, faults = Counter[str](), Counter[str](), []
-        lanes = _checked(loaded, reactor, context, worker, offline, bootstrap_servers)
-        for lane in track(lanes, "checking", None):
-            keys += lane.keys
-            undeclared += lane.undeclared
-            faults += [dataclasses.asdict(fault) for fault in lane.faults]
+        for checked in track(found, "checking", None):
+            keys += checked.keys
+            undeclared += checked.undeclared
+            faults += [dataclasses.asdict(fault) for fault in checked.faults]
         if output is Output.table:
             where = [{**fault, "at": _place(**fault)} for fault in faults]
             show_rows(where, output, ("reactor", "key", "at", "reason"))
@@ -212,49 +221,28 @@ def _place(topic: str, partition: int, offset: int | None, **_: object) -> str:
     return f"{topic}-{partition}" if offset is None else f"{topic}-{partition}:{offset}"
 
 
-def _checked(
-    loaded: "Topology", reactor: str | None, context: str | None, worker: str | None, offline: bool, servers: str | None
-) -> "Iterator[Checked]":
-    from pf_stream.components.state import check_state, check_states
-
-    if context is None or offline:
-        _require_token(worker)
-        yield from check_state(connection(servers), loaded, reactor)
-        return
-    reactors = [spec.id for spec in loaded.specs] if reactor is None else [reactor]
-    for states in _sources(loaded, reactors, context, worker, offline, servers):
-        yield from check_states(states)
+def _asks_workers(context: str | None, worker: str | None, offline: bool) -> bool:
+    """Whether states are read from workers; this depends on what the command was given, and on nothing else."""
+    if worker is not None and (context is None or offline):
+        raise typer.BadParameter("a worker wants a token: --context; and --offline asks none", param_hint="--worker")
+    return context is not None and not offline
 
 
-def _sources(
-    loaded: "Topology",
-    reactors: list[str],
-    context: str | None,
-    worker: str | None,
-    offline: bool,
-    servers: str | None,
-) -> "Iterator[States]":
-    """Where the states of each reactor are read: workers if there is a token, else the changelog. Which one is decided by what
-    the command was given and by nothing else."""
-    if context is None or offline:
+def _opened(
+    loaded: "Topology", context: str | None, worker: str | None, offline: bool, servers: str | None
+) -> "Callable[[str], States]":
+    """Where the states of a reactor are read, by its id."""
+    if not _asks_workers(context, worker, offline):
         from pf_stream.components.stored import ChangelogStates
 
-        _require_token(worker)
-        for reactor in reactors:
-            yield ChangelogStates(connection(servers), loaded, reactor)
-        return
+        return partial(ChangelogStates, connection(servers), loaded)
     from pf_stream.clock import WallClock
     from pf_stream.components.live import LiveStates, find_worker, worker_port
 
+    assert context is not None
     token = read_context(context)
     port = find_worker(connection(servers), loaded, WallClock().now_ms()) if worker is None else worker_port(worker)
-    for reactor in reactors:
-        yield LiveStates(loaded, reactor, token, port)
-
-
-def _require_token(worker: str | None) -> None:
-    if worker is not None:
-        raise typer.BadParameter("a worker wants a token: --context; and --offline asks none", param_hint="--worker")
+    return lambda reactor: LiveStates(loaded, reactor, token, port)
 
 
 @app.command(

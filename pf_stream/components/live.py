@@ -25,6 +25,7 @@ from pf_stream.model import Topology
 
 __all__ = [
     "LiveStates",
+    "NoReactorError",
     "NoWorkerError",
     "OtherMachineError",
     "ReadRefusedError",
@@ -74,6 +75,12 @@ class NoWorkerError(UnhealthyError):
 
     def __init__(self, app: str) -> None:
         super().__init__(f"no worker of {app!r} has told the registry that it runs. Start one, {OFFLINE}")
+
+
+class NoReactorError(NotFoundError):
+    """Raised when the workers run a version of the topology that has no such reactor, and so no state of it."""
+
+    code = "no_reactor"
 
 
 class OtherMachineError(PFError):
@@ -243,7 +250,7 @@ def _failure(port: int, answer: http.client.HTTPResponse) -> PFError:
         case 401 | 403:
             return ReadRefusedError(code, message)
         case 404:
-            return _NoStateError(message) if code == "no_state" else NotFoundError(message)
+            return {"no_state": _NoStateError, "no_reactor": NoReactorError}.get(code, NotFoundError)(message)
         case 421:
             return OtherMachineError(message)
         case 503:

@@ -3,11 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
+from pf_stream.components.live import NoReactorError
 from pf_stream.components.stored import States, Stored, find_reactor
 from pf_stream.core.changelog import HEADER, parse_state_key, watermark_key
 from pf_stream.core.header import Header
@@ -108,13 +110,17 @@ def _check_lane(settings: ConnectionSettings, group: GroupPlan, number: int, onl
 
 
 def check_states(states: States) -> Iterator[Checked]:
-    """Decode every state of one reactor, wherever they are read; gives the outcome for some of them at a time."""
+    """Decode every state of one reactor, wherever they are read; gives the outcome for some of them at a time.
+
+    Workers that do not have the reactor yet have no state of it.
+    """
     checked = Checked()
-    for stored in states.all(""):
-        _check(checked, states.spec, states.changelog, stored)
-        if checked.keys.total() == BATCH:
-            yield checked
-            checked = Checked()
+    with suppress(NoReactorError):
+        for stored in states.all(""):
+            _check(checked, states.spec, states.changelog, stored)
+            if checked.keys.total() == BATCH:
+                yield checked
+                checked = Checked()
     yield checked
 
 

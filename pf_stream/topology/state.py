@@ -158,7 +158,7 @@ class StateRoutes:
         for plan in lanes.plans:
             if any(one.spec.id == reactor for one in plan.reactors):
                 return _Asked(lanes, plan, reactor, params, request.scope["path"])
-        raise _InsteadError(404, "not_found", f"topology {topology.name!r} has no reactor {reactor!r}")
+        raise _InsteadError(404, "no_reactor", f"topology {topology.name!r} has no reactor {reactor!r}")
 
     async def _lane(self, asked: _Asked, number: int) -> Lane[Any]:
         """The lane, if it is open here; otherwise says where it is or why it cannot be read."""

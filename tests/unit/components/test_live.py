@@ -12,6 +12,7 @@ import pytest
 from pf_stream.components import live, registry
 from pf_stream.components.live import (
     LiveStates,
+    NoReactorError,
     NoWorkerError,
     OtherMachineError,
     ReadRefusedError,
@@ -20,6 +21,7 @@ from pf_stream.components.live import (
     choose_worker,
     worker_port,
 )
+from pf_stream.components.state import Checked, check_states
 from pf_stream.components.stored import Stored, read_state
 from pf_stream.core.changelog import pack_state, state_key, state_prefix
 from pf_stream.errors import ConfigurationError, NotFoundError
@@ -103,11 +105,19 @@ class TestRefused:
             assert refused.value.code == code
             assert not context or context not in str(refused.value)
 
-    def test_a_reactor_that_the_worker_lacks(self, pair: tuple[Site, Site]) -> None:
-        older = LiveStates(boxes, "boxes", ALL, pair[0].port)
-        older._path = "/state/box/newer"
-        with pytest.raises(NotFoundError, match="has no reactor 'newer'"):
-            older.get(b"b1")
+    def test_a_reactor_that_the_workers_do_not_have_yet(self, pair: tuple[Site, Site]) -> None:
+        newer = LiveStates(boxes, "boxes", ALL, pair[0].port)
+        newer._path = "/state/box/newer"
+        with pytest.raises(NoReactorError, match="has no reactor 'newer'"):
+            newer.get(b"b1")
+        # Before that version is deployed, there is nothing of it that could not be decoded.
+        assert list(check_states(newer)) == [Checked()]
+
+    def test_a_worker_of_another_topology(self, pair: tuple[Site, Site]) -> None:
+        other = LiveStates(boxes, "boxes", ALL, pair[0].port)
+        other._path = "/state/other/boxes"
+        with pytest.raises(NotFoundError, match="this is a worker of 'box', and not of 'other'"):
+            list(check_states(other))
 
     def test_a_lane_that_moves(self, pair: tuple[Site, Site]) -> None:
         pair[1].close(1)

@@ -284,9 +284,11 @@ class TestWrong:
 
     def test_what_is_not_there(self, site: Site) -> None:
         told = site.get("b1", reactor="nobody")
-        assert (told.status, told.body["message"]) == (404, "topology 'box' has no reactor 'nobody'")
+        assert told.status == 404
+        assert told.body == {"error": "no_reactor", "message": "topology 'box' has no reactor 'nobody'"}
         told = site.ask("/state/other/boxes?key=b1")
-        assert (told.status, told.body["message"]) == (404, "this is a worker of 'box', and not of 'other'")
+        assert told.status == 404
+        assert told.body == {"error": "not_found", "message": "this is a worker of 'box', and not of 'other'"}
         assert site.ask("/state/box").status == 404
         assert site.ask("/state/box/boxes/everything").status == 404
 
