@@ -202,6 +202,13 @@ def test_what_is_read_once_more_has_one_span(scene: Scene) -> None:
     assert len(scene.intents) == 1
 
 
+def test_what_is_not_sampled_takes_nobodys_place(scene: Scene) -> None:
+    scene.feed(*(record(offset, Put(box="a"), TOKEN, traceparent("00")) for offset in range(INTENTS)))
+    scene.feed(record(INTENTS, Put(box="a"), TOKEN, traceparent()))
+    scene.commit()
+    assert len(scene.intents) == 1
+
+
 def test_senders_who_sample_everything_get_some_spans_of_each_unit(scene: Scene) -> None:
     scene.feed(*(record(offset, Put(box="a"), TOKEN, traceparent()) for offset in range(2 * INTENTS)))
     scene.commit()

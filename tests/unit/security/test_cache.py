@@ -68,6 +68,16 @@ class TestBoundedCache:
             assert sum(kept._shares.values()) == kept._young_bytes == 50 * len(recent)
         assert len(recent) <= 8
 
+    def test_its_size_is_that_of_both_generations(self) -> None:
+        kept = cache()  # 400 a generation
+        for number in range(9):
+            kept.put(number, Held(f"user {number}", 50))
+        assert (len(kept.recent), kept.bytes) == (1, 450)
+        assert kept.get(3) is not None, "it moves to the young one"
+        assert (len(kept.recent), kept.bytes) == (2, 450)
+        kept.drop(4)
+        assert (len(kept), kept.bytes) == (8, 400)
+
     def test_it_adds_up_whatever_is_done(self) -> None:
         actions = st.lists(
             st.tuples(
