@@ -67,7 +67,7 @@ class Lane(Generic[O]):
         self.refused: Counter[str] = Counter()
         """Records refused since the process started, by code, the open unit's not included."""
         self.dropped = 0
-        """Intents dropped since the process started because they are repeats, the open unit's not included."""
+        """Records dropped since the process started because they are repeats, the open unit's not included."""
         self.sources = {source.topic: Source(source) for source in plan.sources}
         self.stores = [Store(reactor) for reactor in plan.reactors]
         self.timers = Timers()
@@ -252,7 +252,9 @@ class Lane(Generic[O]):
                 elif not handling.accept(delivery):
                     source.put_back(record)
                     return False
-            elif decided is not True:
+            elif decided is True:
+                unit.repeats += 1
+            else:
                 handling.refuse(delivery, decided)
             unit.count += 1
             if unit.count >= room or unit.bytes >= max_bytes:
@@ -357,7 +359,7 @@ class Lane(Generic[O]):
         if header != self._header:
             entries.append((changelog.HEADER, header.encode()))
             self._header = header
-        self.dropped += self._once.dropped
+        repeats = open_unit.repeats + self._once.dropped
         entries += self.timers.seal()
         entries += self._once.seal()
         entries += self.suspects.seal(decided=open_unit.count > 0)
@@ -372,9 +374,13 @@ class Lane(Generic[O]):
             outputs=open_unit.outputs,
             positions={topic: source.sealed for topic, source in self.sources.items()},
             count=open_unit.count,
+            handled=open_unit.handled,
+            refused=open_unit.refused,
+            repeats=repeats,
         )
-        self.handled += open_unit.handled
-        self.refused += open_unit.refused
+        self.handled += sum(unit.handled.values())
+        self.refused.update(one.code for one in unit.refused)
+        self.dropped += repeats
         self._open_unit()
         self._room = 1 if self.suspects.careful else min(self.limits.unit_records, self._room * 2)
         return unit

@@ -2,16 +2,29 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pf_stream.core.outbox import OutboxEntry
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.encode import OutboxBuilder
 
-__all__ = ["Committer", "Events", "Unsent"]
+__all__ = ["Committed", "Committer", "Events", "Unsent"]
 
 Unsent = Sequence[tuple[int, Mapping[int, OutboxEntry]]]
 """Outputs of earlier lives of a lane that are committed and not known to be sent: unit sequence and entries, in order."""
+
+
+class Committed(NamedTuple):
+    """A unit that is durable."""
+
+    last_offset: int
+    """The last changelog offset that is taken by it."""
+    size: int
+    """Bytes that were appended to the changelog."""
+
+
+def _nobody(topic: str, records: int) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,8 @@ class Events:
     with the next unit, which marks them."""
     failed: Callable[[Exception], None]
     """Outputs of a committed unit cannot be sent, which must stop the lane."""
+    wrote: Callable[[str, int], None] = _nobody
+    """So many records of outputs are in a topic."""
 
 
 class Committer(Protocol):
@@ -51,11 +66,8 @@ class Committer(Protocol):
     async def run(self) -> None:
         """Send what is committed, until cancelled; returns at once if that is part of the commit."""
 
-    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
-        """Make a unit durable; returns the last changelog offset that is taken by it.
-
-        Raises one of :mod:`pf_stream.kafka.errors`.
-        """
+    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> Committed:
+        """Make a unit durable. Raises one of :mod:`pf_stream.kafka.errors`."""
 
     async def wait_until_sent(self) -> None:
         """Wait until there is no backlog."""

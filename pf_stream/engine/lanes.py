@@ -4,10 +4,12 @@ import asyncio
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
@@ -17,6 +19,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
@@ -31,6 +34,11 @@ from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
 from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from pf_stream.engine.tracing import LaneTracing
 
 __all__ = ["Lanes"]
 
@@ -74,6 +82,12 @@ async def _guarantee(
             )
             return "transactional"
     return topology.guarantee
+
+
+def _tracing(tracer: "Tracer") -> "Callable[[GroupPlan, int], LaneTracing]":
+    from pf_stream.engine.tracing import LaneTracing  # who does not trace need not have OpenTelemetry
+
+    return partial(LaneTracing, tracer)
 
 
 class Lanes:
@@ -120,6 +134,8 @@ class Lanes:
         limits: Limits,
         clock: Clock,
         rejoin: Callable[[], None],
+        metrics: Metrics | None = None,
+        tracer: "Tracer | None" = None,
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`.
 
@@ -147,6 +163,7 @@ class Lanes:
         await reading.watch(topics)
         await committing.watch(changelogs)
         hints: dict[Partition, int] = {}
+        metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
         shared = Shared(
             worker_id=settings.worker_id,
@@ -164,8 +181,11 @@ class Lanes:
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
+            metrics=metrics,
+            trace=None if tracer is None else _tracing(tracer),
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
+        metrics.watch(settings.worker_id, guarantee, lambda: self.statuses, lambda: self.all_run, verifier)
         self._reading = asyncio.create_task(shared.reader.run(), name="reader")
         self._reading.add_done_callback(self._reading_ended)
         return self
@@ -229,6 +249,8 @@ class Lanes:
         else:
             runner = LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
         self._starting[key] = runner
+        # Whatever is said from here on, by handlers and libraries too: the lane's tasks take over this one's context.
+        bind_contextvars(lane=repr(runner))
         try:
             while True:
                 try:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final, Self
 
 from pf_stream.core.unit import CommitUnit
-from pf_stream.engine.commit import Events, Unsent
+from pf_stream.engine.commit import Committed, Events, Unsent
 from pf_stream.engine.encode import OutboxBuilder, encode_unit
 from pf_stream.engine.lease import Lease, acquire
 from pf_stream.engine.sender import OutputSender
@@ -58,7 +58,7 @@ class LeasedCommitter:
     async def run(self) -> None:
         await self._sender.run()
 
-    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> int:
+    async def commit(self, unit: CommitUnit[OutboxBuilder]) -> Committed:
         shared = self._shared
         outbox = await self._targets.entries(unit)
         batch = encode_unit(unit, outbox, shared.clock.now_ms())
@@ -74,7 +74,7 @@ class LeasedCommitter:
             await self._transactions.touch()
             last += 1  # the marker
             await self._wait_for(last)
-        return last
+        return Committed(last, len(batch))
 
     async def _wait_for(self, offset: int) -> None:
         """Wait until the changelog has a record at *offset*: a marker is written after its transaction is acknowledged."""

@@ -3,20 +3,22 @@
 import asyncio
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from pf_stream.core.changelog import HEADER
 from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.records import Record
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
-from pf_stream.core.unit import Rewind
+from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
@@ -27,6 +29,7 @@ from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
+from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Partition
 from pf_stream.model.topology import Guarantee
@@ -74,7 +77,9 @@ class LaneRunner:
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
-        self._inbox = Inbox(shared.reader, partition, self._fail)
+        self._metrics = shared.metrics.lane(plan, partition)
+        self._tracing = None if shared.trace is None else shared.trace(plan, partition)
+        self._inbox = Inbox(shared.reader, partition, self._fail, self._received)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
@@ -90,6 +95,8 @@ class LaneRunner:
         """Changelog records read at the last recovery."""
         self._state = LaneState.opening
         self._progress: float | None = None
+        self._unit_opened = 0.0
+        """When the open unit took its first record, on the event loop's clock."""
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -115,16 +122,18 @@ class LaneRunner:
         known = self._last_offset
         self.stopped = False
         self._state = LaneState.opening
-        events = Events(sent=self._sent, failed=self._fail)
+        events = Events(sent=self._sent, failed=self._fail, wrote=self._metrics.sent)
         committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
         self._committer = committer
         # Memory of an earlier assignment is good only if nobody has written since.
         if committer.fence != known + 1:
             self.lane = self._new_lane()
             self._state = LaneState.recovering
+            began = asyncio.get_running_loop().time()
             self.recovered = await recover(
                 shared.control, self._changelog, committer.fence, self.lane.restore, self._recovering
             )
+            self._metrics.recovered(self.recovered, asyncio.get_running_loop().time() - began)
             self._state, self._progress = LaneState.opening, None
             if self.lane.is_new:
                 await self._check_partitions()
@@ -144,10 +153,23 @@ class LaneRunner:
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
         ]
+        self._read_from(self.lane.positions)
         for topic, source in self.lane.sources.items():
             self._inbox.read(topic, source.next, source.topic_id)
         self._state = LaneState.running
         self.open_time = asyncio.get_running_loop().time() - started
+
+    def _read_from(self, positions: Mapping[str, int]) -> None:
+        """What was noted of records from there on comes again."""
+        self._metrics.arrivals.begin(positions)
+        if self._tracing is not None:
+            self._tracing.forget()
+
+    def _received(self, topic: str, chunk: Chunk) -> Iterable[Record]:
+        time = asyncio.get_running_loop().time
+        now_s = time()
+        self._metrics.arrivals.add(topic, chunk, now_s)
+        return chunk if self._tracing is None else self._tracing.watch(topic, chunk, now_s, time)
 
     def _recovering(self, part: float) -> None:
         self._progress = part
@@ -219,6 +241,8 @@ class LaneRunner:
                 await self._room.wait()
                 continue
             inbox.arrived.clear()
+            if not lane.has_work:
+                self._unit_opened = asyncio.get_running_loop().time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
                     self._slice(partial(lane.fire, now_ms, STRIDE))
@@ -228,10 +252,12 @@ class LaneRunner:
                     await self._wait(now_ms)
                     continue
                 topic, chunk = found
+                bind_contextvars(topic=topic)
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
                     exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE))
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+                unbind_contextvars("topic")
             if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)
@@ -292,17 +318,30 @@ class LaneRunner:
                 self._rewind(unit)
                 continue
             self._room.set()
-            self._last_offset = await committer.commit(unit)
-            lane.acknowledged()
+            await self._append(committer, unit)
             self._committing = False
             if self._on_trial:
                 if unit.count:
                     self._end_trial()
                 self._room.set()
 
+    async def _append(self, committer: Committer, unit: CommitUnit[OutboxBuilder]) -> None:
+        """Make a unit durable that was sealed just now."""
+        time = asyncio.get_running_loop().time
+        opened, sealed = self._unit_opened, time()
+        sampled = () if self._tracing is None else self._tracing.sealed(unit)
+        committed = await committer.commit(unit)
+        self._last_offset = committed.last_offset
+        self.lane.acknowledged()
+        ended, ended_ms = time(), self._shared.clock.now_ms()
+        self._metrics.committed(unit, committed.size, sealed, ended, ended_ms)
+        if self._tracing is not None and unit.count:
+            self._tracing.committed(unit, sampled, committed.size, (opened, sealed, ended), ended_ms)
+
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
         self._inbox.clear()
+        self._read_from(rewind.positions)
         for topic, position in rewind.positions.items():
             self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
         self._room.set()
@@ -338,8 +377,7 @@ class LaneRunner:
                     # Who opens it next shall not take us for one that ended at an intent.
                     unit = self.lane.seal()
                     assert not isinstance(unit, Rewind)
-                    self._last_offset = await committer.commit(unit)
-                    self.lane.acknowledged()
+                    await self._append(committer, unit)
         except TimeoutError:
             return False
         except (PFError, AnyKafkaError) as error:
@@ -412,7 +450,12 @@ class LaneRunner:
             state = LaneState.waiting
         elif state is LaneState.running and until_ms > self._shared.clock.now_ms():
             state = LaneState.paused
-        ends = {feed.partition[0]: feed.high_watermark for feed in feeds if feed.high_watermark >= 0}
+        lags = {
+            feed.partition[0]: max(0, feed.high_watermark - lane.sources[feed.partition[0]].next)
+            for feed in feeds
+            if feed.high_watermark >= 0
+        }
+        rate, commit_s = self._metrics.recent(asyncio.get_running_loop().time())
         return LaneStatus(
             group=self.plan.name,
             changelog=self.plan.changelog,
@@ -422,9 +465,13 @@ class LaneRunner:
             until_ms=until_ms if state is LaneState.paused else None,
             reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
             positions=dict(lane.positions) if state.is_open else None,
-            lag=sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None,
+            lag=sum(lags.values()) if lags else None,
             handled=lane.handled,
             refused=sum(lane.refused.values()),
+            lags=lags or None,
+            timers=lane.timers.waiting,
+            rate=round(rate, 1),
+            commit_p99_ms=None if commit_s is None else round(commit_s * 1000, 1),
         )
 
     def _at_record(self, topic: str) -> dict[str, object]:

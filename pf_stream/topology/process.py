@@ -7,10 +7,11 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
+from prometheus_client import ProcessCollector, disable_created_metrics
 
 from pf_stream.clock import WallClock
 from pf_stream.components.registry import HEARTBEAT_S, Peers, Registry, components
-from pf_stream.engine import Worker, WorkerSettings
+from pf_stream.engine import Metrics, Worker, WorkerSettings
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.watchdog import HANG_AFTER_S, Watchdog
 from pf_stream.errors import PFError
@@ -18,9 +19,9 @@ from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.topology.health import Health, HealthServer
-from pf_stream.topology.logs import configure_logging
 from pf_stream.topology.state import StateRoutes
 from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
+from pf_stream.topology.tracing import Tracing
 
 __all__ = ["run_worker"]
 
@@ -38,23 +39,37 @@ def run_worker(
     *,
     hang_after_s: float = HANG_AFTER_S,
     health_port: int | None = None,
+    trace: float | None = None,
 ) -> int:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
     Returns the exit code: 0 after a drain, 1 if the worker could not go on. One that hangs for *hang_after_s* seconds is
-    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks are served only if a port is given.
+    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks and metrics are served only if a port is given.
+    With *trace*, spans are sent, of that share of the units and of intents that their senders sample.
+
+    Raises :class:`~pf_stream.topology.tracing.TracingMissingError`.
     """
-    configure_logging()
-    return asyncio.run(_Process(topology, settings, hang_after_s).run(health_port))
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
+    tracing = None if trace is None else Tracing.start(trace, topology.app_id, settings.worker_id)
+    try:
+        return asyncio.run(_Process(topology, settings, hang_after_s, tracing).run(health_port))
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 class _Process:
-    def __init__(self, topology: Topology, settings: WorkerSettings, hang_after_s: float) -> None:
+    def __init__(
+        self, topology: Topology, settings: WorkerSettings, hang_after_s: float, tracing: Tracing | None
+    ) -> None:
         self._topology = topology
         self._settings = settings
         self._hang_after_s = hang_after_s
         self._asked = asyncio.Event()
         self._worker: Worker | None = None
+        self._tracer = None if tracing is None else tracing.tracer
+        self._metrics = Metrics(topology)
+        ProcessCollector(registry=self._metrics.registry)
 
     async def run(self, health_port: int | None) -> int:
         loop = asyncio.get_running_loop()
@@ -64,13 +79,16 @@ class _Process:
         connection = self._settings.connection
         peers = Peers(lambda: components(connection), self._topology.app_id, self._settings.worker_id, WallClock())
         state = StateRoutes(self._settings.worker_id, self._lanes, peers, WallClock())
-        health = HealthServer(self._settings.worker_id, self._health, state.routes)
+        health = HealthServer(self._settings.worker_id, self._health, self._metrics.registry, state.routes)
         port: int | None = None
         try:
             if health_port is not None:
                 port = await health.start(health_port)
-                log.info("health checks", live=f"http://127.0.0.1:{port}/live", ready=f"http://127.0.0.1:{port}/ready")
-            self._worker = worker = await Worker.start(self._topology, self._settings)
+                at = f"http://127.0.0.1:{port}"
+                log.info("health checks", live=f"{at}/live", ready=f"{at}/ready", metrics=f"{at}/metrics")
+            self._worker = worker = await Worker.start(
+                self._topology, self._settings, metrics=self._metrics, tracer=self._tracer
+            )
         except PFError as error:
             log.error("worker cannot start", code=error.code, reason=str(error))
             if parent is not None:

@@ -22,7 +22,6 @@ import orjson
 import structlog
 
 from pf_stream.engine.watchdog import EXIT_HUNG
-from pf_stream.topology.logs import configure_logging
 
 __all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "Parent", "supervise"]
 
@@ -61,7 +60,6 @@ def supervise(children: Sequence[Child], drain_s: float) -> int:
     A second signal kills them at once. Returns the exit code: 0 after a drain, 1 if a worker could not be started or did
     not end by itself, 128 and the signal's number after a second signal.
     """
-    configure_logging()
     return asyncio.run(_Supervisor(drain_s + GRACE_S).run(children))
 
 

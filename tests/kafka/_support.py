@@ -5,6 +5,7 @@ made on both sides.
 """
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ import orjson
 import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka import KafkaError as Answer
+from opentelemetry.trace import Tracer
 from structlog.dev import plain_traceback
 
 from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, Reply, State, Topology, on, operation
@@ -160,6 +162,8 @@ def misbehave(intent: Added, state: Count) -> Any:
             return Emit(Unlisted(name=intent.name))
         case "replies what has no JSON form":
             return Reply({"n": object()})
+        case "logs":
+            logging.getLogger("counts").warning("counting %s", intent.name)
         case "takes its time":
             time.sleep(0.03)
         case "leaves a wrong type":
@@ -515,6 +519,7 @@ def in_thread(
     session_s: float = SESSION_S,
     service_keys: tuple[SigningKey, ...] = (),
     roots: TrustRoots = ROOTS,
+    tracer: Tracer | None = None,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
     settings = WorkerSettings(
@@ -524,7 +529,9 @@ def in_thread(
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()
     try:
-        started = asyncio.run_coroutine_threadsafe(Worker.start(topology, settings, limits), loop).result(60)
+        started = asyncio.run_coroutine_threadsafe(
+            Worker.start(topology, settings, limits, tracer=tracer), loop
+        ).result(60)
         worker = ThreadWorker(loop, started)
         try:
             worker.ready()

@@ -2,6 +2,7 @@
 
 from pf_stream.core.records import Header
 from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, split, stamp
+from tests.unit.kafka.batches import APPEND_TIME, MARKER, batch
 
 BAD = b"bad\xff".decode(errors="surrogateescape")
 
@@ -27,3 +28,10 @@ def test_a_header_name_that_is_no_utf8_is_kept() -> None:
     (single,) = split(builder.build())
     (record,) = Chunk(stamp(single, -1, -1, -1), (), "test")
     assert list(record.headers) == [(BAD, b"1")]
+
+
+def test_a_chunk_knows_its_batches_without_reading_them() -> None:
+    data = batch(10, [5, 9, 7]) + batch(13, [1, 2], APPEND_TIME) + batch(15, [3], MARKER)
+    chunk = Chunk(data + batch(20, [4])[:-1], (), "test")
+    assert chunk.extents == [(10, 13, 5), (13, 15, 2)]
+    assert chunk.next_offset == 16

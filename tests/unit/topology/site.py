@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
+from prometheus_client import CollectorRegistry
+
 from pf_stream.clock import VirtualClock
 from pf_stream.components.registry import Component, Peers
 from pf_stream.core import Authority, partition_of
@@ -105,7 +107,9 @@ class Site:
         """Serve what there is, in a thread."""
         peers = Peers(self._read, "box", self.worker, self.clock)
         state = StateRoutes(self.worker, lambda: self.lanes, peers, self.clock)
-        health = HealthServer(self.worker, lambda: Health(live=True, ready=True, lanes=()), state.routes)
+        health = HealthServer(
+            self.worker, lambda: Health(live=True, ready=True, lanes=()), CollectorRegistry(), state.routes
+        )
         thread = threading.Thread(target=self.loop.run_forever)
         thread.start()
         try:
