@@ -94,6 +94,8 @@ def configure_logging(form: LogFormat = "console", level: LogLevel = "info") -> 
     handler.addFilter(Rarely())
     # The first group of a new cluster waits until its coordinator's topic is made, which aiokafka calls an error.
     handler.addFilter(lambda record: "GroupCoordinatorNotAvailable" not in record.getMessage())
+    # An export of state whose lane went elsewhere ends so on purpose.
+    handler.addFilter(lambda record: "returned without completing response" not in record.getMessage())
     root = logging.getLogger()
     for earlier in [earlier for earlier in root.handlers if isinstance(earlier, _Stderr)]:
         root.removeHandler(earlier)
