@@ -19,7 +19,7 @@ from bench.peers.plan import Keys
 from bench.peers.processes import Cores, Process
 from bench.peers.progress import BusySample, shares
 from bench.peers.rig import Heard, Spec
-from bench.peers.workload import CONTEXT, HOT_KEYS, OTHER_CONTEXT, Ledger, Load, contexts, fill
+from bench.peers.workload import HOT_KEYS, Ledger, Load, contexts, fill
 from pf_stream.clock import WallClock
 from pf_stream.components.pace import commits, pace
 from pf_stream.core.records import Record
@@ -93,11 +93,10 @@ class Bench:
 
     def fill(self, engine: Engine, keys: Keys, records: int) -> str:
         """The topic with *records* records as *engine* is to have them; made the first time."""
-        context = CONTEXT if engine.checks or not engine.name.startswith("pf_stream") else OTHER_CONTEXT
-        topic = f"bench.{keys}-{records}" + ("-unchecked" if context == OTHER_CONTEXT else "")
+        topic = f"bench.{keys}-{records}-{engine.context}"
         if topic not in self._filled:
             self._make([topic], _SOURCE)
-            fill(self._servers, topic, Load(self._tokens, context, _accounts(keys, records)), records)
+            fill(self._servers, topic, Load(self._tokens, engine.context, _accounts(keys, records)), records)
             self._filled.add(topic)
         return topic
 
@@ -215,7 +214,7 @@ class Bench:
                 job.output,
                 PARTITIONS,
                 str(self._folder / "tokens"),
-                CONTEXT if engine.checks or not engine.name.startswith("pf_stream") else OTHER_CONTEXT,
+                engine.context,
                 rate,
                 warm_s,
                 measure_s,
@@ -252,8 +251,7 @@ class Bench:
             late_ms=heard.late_ms,
         )
         if heard.in_time < 0.95:
-            behind = f"behind: {heard.in_time:.0%} of the records were answered by the end"
-            return replace(outcome, failed=behind, p50_ms=None, p99_ms=None)
+            return replace(outcome, failed=f"behind: {heard.in_time:.0%}", p50_ms=None, p99_ms=None)
         if (heard.answered, heard.repeated) != (heard.sent, 0):
             wrong = f"{heard.answered:,} of {heard.sent:,} records were answered, and {heard.repeated:,} twice"
             return Outcome(heard.sent, load_before, wrong)

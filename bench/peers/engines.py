@@ -13,6 +13,7 @@ import orjson
 
 from bench.peers.apps.ledger import ledger
 from bench.peers.environments import STREAMS, java_command, python
+from bench.peers.workload import CONTEXT, OTHER_CONTEXT
 from pf_stream.core.changelog import STATE_PREFIX, parse_state_key
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.topics import create_topics
@@ -90,10 +91,8 @@ class Engine:
     """Makes what topics it does not make itself."""
     options: Callable[[Job], Sequence[str]] = lambda _: ()
     """What follows the command."""
-    checks: bool = False
-    """Whether it checks capabilities; others are given records whose token stands in a header that nobody reads."""
-    changelog: bool = True
-    """Whether it has one."""
+    context: str = CONTEXT
+    """Header of its records that has the token."""
 
     def environment(self, job: Job) -> dict[str, str]:
         """All that its program is told."""
@@ -158,7 +157,7 @@ def _pf_stream(name: str, guarantee: str, *, checks: bool) -> Engine:
         environ={} if checks else {"BENCH_UNCHECKED": "1"},
         prepare=_make_topics,
         options=_worker_options,
-        checks=checks,
+        context=CONTEXT if checks else OTHER_CONTEXT,
     )
 
 
@@ -230,7 +229,6 @@ def _raw(name: str, lacks: str, environ: Mapping[str, str]) -> Engine:
         sets="up to 4 MiB of a partition in a fetch",
         jobs=("counter",),
         environ=environ,
-        changelog=False,
     )
 
 

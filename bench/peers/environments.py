@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pf_stream.kafka.dev.artifacts import Artifact, fetch, load_lock
+from pf_stream.kafka.dev.errors import DevBrokerError
 from pf_stream.kafka.dev.java import find_java
 from pf_stream.kafka.dev.storage import jars_dir
 
@@ -55,13 +56,16 @@ def java_command() -> list[str]:
     """How to start the Kafka Streams program, compiled if need be, on the broker's Java and its libraries.
 
     Raises:
-        MissingError: there is no JDK.
+        MissingError: there is no JDK, or Kafka Streams cannot be fetched.
     """
     home = os.environ.get("JAVA_HOME")
     compiler = shutil.which("javac", path=str(Path(home) / "bin") if home else None)
     if compiler is None:
         raise MissingError("no JDK: no javac in JAVA_HOME or on the path")
-    jars = os.pathsep.join(map(str, fetch([STREAMS, *load_lock().artifacts], jars_dir())))
+    try:
+        jars = os.pathsep.join(map(str, fetch([STREAMS, *load_lock().artifacts], jars_dir())))
+    except DevBrokerError as error:
+        raise MissingError(str(error)) from error
     classes = FOLDER / "kafka-streams"
     compiled = classes / "KafkaStreamsApp.class"
     if not compiled.exists() or compiled.stat().st_mtime < SOURCE.stat().st_mtime:

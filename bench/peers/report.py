@@ -15,6 +15,10 @@ from bench.peers.progress import Figure
 
 __all__ = ["rows", "save", "show"]
 
+CELL: Final = 15
+"""What fits into a cell of the table; what is longer is told below."""
+MOST_SHARE: Final = 0.75
+"""Of its core that Kafka and the bench may use while latency is measured: above, it is the bench that is measured."""
 FIGURES: Final = ("records_per_s", "steady_records_per_s", "cpu_us_per_record", "p50_ms", "p99_ms", "rss_mb")
 
 
@@ -95,7 +99,7 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
         console.print(table)
         console.print()
     for title, some in _sections([row for row in found if row["conditions"]["offered_per_s"] is not None]):
-        table = _table(title, ("p50 ms", "least-most", "p99 ms", "least-most", "CPU %"))
+        table = _table(title, ("p50 ms", "least-most", "p99 ms", "least-most", "CPU"))
         for row in some:
             cpu = row["cpu_us_per_record"]
             _add(
@@ -106,7 +110,7 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
                     _range(row, "p50_ms"),
                     _number(row["p99_ms"]),
                     _range(row, "p99_ms"),
-                    _number(None if cpu is None else cpu * row["conditions"]["offered_per_s"] / 1e4),
+                    _percent(None if cpu is None else cpu * row["conditions"]["offered_per_s"] / 1e6),
                 ),
             )
         console.print(table)
@@ -155,8 +159,10 @@ def _words(found: Sequence[Mapping[str, Any]]) -> list[str]:
             lines[f"{row['engine']} is not here: {conditions['missing']}"] = None
         if conditions["wrong"] is not None:
             lines[f"{who} is WRONG at {where}: {conditions['wrong']}"] = None
-        if conditions["failed"] is not None:
+        if conditions["failed"] is not None and len(conditions["failed"]) > CELL:
             lines[f"{who} at {where}: {conditions['failed']}"] = None
+        if conditions["offered_per_s"] is not None and (conditions["broker_core_share"] or 0) > MOST_SHARE:
+            lines[f"{who} at {where}: not to be quoted, the broker's core was busy"] = None
     for row in found:
         conditions = row["conditions"]
         who = f"{row['engine']} ({row['guarantee']})"
@@ -173,7 +179,10 @@ def _number(value: float | None) -> str:
 
 def _range(row: Mapping[str, Any], name: str) -> str:
     least, most = row["conditions"]["least"][name], row["conditions"]["most"][name]
-    return "" if least is None else f"{_number(least)}-{_number(most)}"
+    if least is None:
+        failed: str = row["conditions"]["failed"] or ""
+        return failed if len(failed) <= CELL else ""
+    return f"{_number(least)}-{_number(most)}"
 
 
 def _percent(share: float | None) -> str:
