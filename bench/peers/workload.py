@@ -7,7 +7,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from bench.peers.apps.ledger import NAMESPACE, LedgerCap
+from bench.peers.apps.ledger import NAMESPACE, LedgersCap
 from pf_stream.core.records import Header
 from pf_stream.security import SigningKey, mint
 
@@ -97,7 +97,7 @@ def contexts(key: SigningKey, now_ms: int) -> list[bytes]:
             key,
             subject=f"tenant {number}",
             audience=NAMESPACE,
-            capabilities=[LedgerCap.post(f"/t{number:03d}/**")],
+            capabilities=[LedgersCap.post(f"/t{number:03d}/**")],
             now_ms=now_ms,
             lifetime_s=DAY_S,
         ).encode()

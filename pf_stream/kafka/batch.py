@@ -77,17 +77,19 @@ class BatchBuilder:
         return True
 
     def build(self) -> bytes:
-        """The batch, without a checksum: :func:`stamp` makes that."""
+        """The batch."""
         plain = bytes(self._builder.build())
         if not self._compress:
             return plain
         packed: bytes = codec.zstd_encode(memoryview(plain)[_HEADER:], _ZSTD_LEVEL)
         if len(packed) >= len(plain) - _HEADER:
             return plain
-        head = bytearray(plain[:_HEADER])
-        head[_ATTRIBUTES_AT + 1] |= _ZSTD
-        _I32.pack_into(head, _LENGTH_AT, _HEADER - _BASE.size + len(packed))
-        return bytes(head) + packed
+        raw = bytearray(plain[:_HEADER])
+        raw += packed
+        raw[_ATTRIBUTES_AT + 1] |= _ZSTD
+        _I32.pack_into(raw, _LENGTH_AT, len(raw) - _BASE.size)
+        _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
+        return bytes(raw)
 
 
 def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int, *, transactional: bool = False) -> bytes:

@@ -21,12 +21,12 @@ from pf_stream import (
 )
 from pf_stream.model.topology import Guarantee
 
-__all__ = ["NAMESPACE", "LedgerCap", "ledger", "topology"]
+__all__ = ["NAMESPACE", "LedgersCap", "ledger", "topology"]
 
 NAMESPACE: Final = "bench"
 
 
-class LedgerCap(Capability):
+class LedgersCap(Capability):
     """Who may post where: ``/{tenant}/{branch}``."""
 
     post = operation()
@@ -41,7 +41,7 @@ class Balance(State):
 
 def ledger(name: str, source: str, output: str | None, guarantee: Guarantee, *, checked: bool) -> Topology:
     """The topology of one run. Topics are full names; *checked* is whether posting needs a capability."""
-    requires = LedgerCap.post("/{tenant}/{branch}") if checked else PUBLIC
+    requires = LedgersCap.post("/{tenant}/{branch}") if checked else PUBLIC
 
     class Posted(Intent, name="bench.posted", topic=source, requires=requires):
         account: Annotated[str, Key]
