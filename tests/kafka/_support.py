@@ -181,11 +181,13 @@ def misbehave(intent: Added, state: Count) -> Any:
 
 
 def wait_until(check: Callable[[], T], within: float = 20.0) -> T:
-    """Call *check* until it raises no AssertionError any more; after *within* seconds the last one goes through."""
+    """Call *check* until it raises no AssertionError and is not False; after *within* seconds the last one goes through."""
     deadline = time.monotonic() + within
     while True:
         try:
-            return check()
+            found = check()
+            assert found is not False
+            return found
         except AssertionError:
             if time.monotonic() > deadline:
                 raise

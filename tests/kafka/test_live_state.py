@@ -16,7 +16,6 @@ from pf_stream.cli import _build
 from pf_stream.components.live import LiveStates, ReadRefusedError, WorkerUnavailableError, find_worker
 from pf_stream.components.registry import components
 from pf_stream.components.stored import ChangelogStates, read_state
-from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.model import StateCap, Topology
 from tests.kafka._support import (
     Client,
@@ -166,8 +165,10 @@ def test_who_may_not_is_told_nothing(client: Client, tmp_path: Path) -> None:
         assert get(port_of(worker), path, Host="evil.example", Authorization=f"Bearer {reader(client)}")[0] == 400
         context_file = tmp_path / "weak.ctx"
         context_file.write_text(reader(client, f"/counts/{other}"))
-        settings = ConnectionSettings(client.bootstrap_servers)
-        wait_until(lambda: any(one.app == client.topology.app_id and one.port for one in components(settings)))
+        settings = connection(client.bootstrap_servers)
+        wait_until(
+            lambda: any(one.app == client.topology.app_id and one.port is not None for one in components(settings))
+        )
         said = pf(client, "state", "get", "counts", name, "--context", str(context_file), code=4)
         assert "error (insufficient_capabilities)" in said
         assert worker.end() == 0
