@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.pf-stream-installed
 
 .DEFAULT_GOAL := help
+# Options of the comparison with peers: make bench BENCH='--quick', BENCH='--engines pf_stream,kafka-streams --rounds 5'
+BENCH ?=
 # How long `make chaos` and `make soak` last, and what decides the course of the former and of `make fuzz`; another each time
 # by default.
 MINUTES ?=
@@ -44,9 +46,9 @@ simulate: $(INSTALLED) ## Simulate crashes and zombies: SEEDS=10000, or SEED=17 
 fuzz: $(INSTALLED) ## Send broken tokens and records to what reads them: INPUTS=1000000; SEED=n for the same again
 	@$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
-bench: $(INSTALLED) ## Measure the throughput of the flights topology, and the speed of decisions
-	@$(BIN)/python bench/flights.py
-	@$(BIN)/python bench/decisions.py
+bench: $(INSTALLED) ## Measure pf_stream beside its peers, then flights and decisions: ROUNDS=5; BENCH=--quick for two minutes
+	@$(BIN)/python -m bench.peers $(BENCH)
+	@if [ -z "$(BENCH)" ]; then $(BIN)/python bench/flights.py && $(BIN)/python bench/decisions.py; fi
 
 chaos: $(INSTALLED) ## Kill, pause and cut off workers and brokers for MINUTES=5, then count; SEED=n replays
 	@$(BIN)/python -m tests.chaos.campaign $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -33,7 +33,6 @@ from pf_stream.core import Authority, CommitUnit, Lane, Limits, SourceRecord, pl
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.security import Claims, Refusal, SigningKey, TrustRoots, Verifier, attenuate, mint
 from pf_stream.security.envelope import Envelope, to_base64url
-from pf_stream.security.verify import _claims_size
 
 NOW_MS: Final = 1_767_225_600_000
 KEY: Final = SigningKey.generate(1)
@@ -142,7 +141,8 @@ def _appended(token: bytes, source: str) -> bytes:
 def _bomb(token: bytes, facts: int, number: int) -> bytes:
     """Datalog that would take hours."""
     return _appended(
-        token, "".join(f"f({number}, {at});" for at in range(facts)) + "check if f($a, $b), f($c, $d), f($e, $g);"
+        token,
+        "".join(f"f({number}, {at});" for at in range(facts)) + "check if f($a, $b), f($c, $d), f($e, $g), f($h, $i);",
     )
 
 
@@ -279,7 +279,9 @@ def _hostile(number: int) -> Iterator[Measured]:
     """One second of valid traffic alone, then with a thousand refused tokens for each kind that a client can make."""
     old = _token(("old", number))
     mine = _token(("mine", number))
-    long = attenuate(old, ROOTS, topics=[f"topic {at}" for at in range(100)]).encode()
+    long, most = (
+        attenuate(old, ROOTS, topics=[f"topic {at}" for at in range(number)]).encode() for number in (100, 60)
+    )
 
     def of(at: int) -> tuple[object, int, int]:
         return "refused", number, at
@@ -288,10 +290,12 @@ def _hostile(number: int) -> Iterator[Measured]:
         "forged": (">= 0.5", lambda at: _token(of(at), key=FORGED)),
         "expired": (">= 0.5", lambda at: _expired(of(at))),
         "insufficient": (">= 0.5", lambda at: _token(of(at), carrier="XX")),
+        "too costly, 12 statements": (">= 0.5", lambda at: _bomb(old, 11, at)),
         "too costly, a block of 500 bytes": (">= 0.5", lambda at: _bomb(old, 28, at)),
         "too costly, a block of 1,000 bytes": (">= 0.5", lambda at: _bomb(old, 52, at)),
         "too costly, a block of 4,000 bytes": (">= 0.5", lambda at: _bomb(old, 250, at)),
-        "too costly, behind 3,000 bytes of the profile": ("", lambda at: _bomb(long, 28, at)),
+        "too costly, behind 3,000 bytes of the profile": (">= 0.5", lambda at: _bomb(long, 11, at)),
+        "too costly, behind 1,600 bytes of the profile": ("", lambda at: _bomb(most, 11, at)),
         "valid, one token narrowed 1,000 times": (
             "",
             lambda at: _appended(mine, f'check if topic("{TOPIC}") or topic("{at}")'),
@@ -299,22 +303,22 @@ def _hostile(number: int) -> Iterator[Measured]:
     }
     valid = [_token(("valid", number, at)) for at in range(CARRIERS)]
     for kind, (target, make) in kinds.items():
-        traffic = _Traffic()
-        traffic.run(traffic.records(valid, 6000))
-        traffic.verifier.verified.clear()
-        alone = 6000 / traffic.run(traffic.records(valid, 6000))
+        traffic, undisturbed = _Traffic(), _Traffic()
+        for one in (traffic, undisturbed):
+            one.run(one.records(valid, 6000))
+            one.verifier.verified.clear()
         junk = [make(at) for at in range(REFUSED_PER_S)]
-        spent = 0.0
-        done = at = 0
+        spent = alone = 0.0
+        at = 0
         while at < len(junk):
+            alone += undisturbed.run(undisturbed.records(valid, 200))
             spent += traffic.run(traffic.records(valid, 200))
-            done += 200
             due = min(int(spent * REFUSED_PER_S) - at, len(junk) - at)
             if due > 0:
                 spent += traffic.run(traffic.records(junk[at : at + due], due))
                 at += due
         again = sum(token in set(valid) for token in traffic.verifier.verified)
-        yield f"valid traffic among 1,000/s: {kind}", "of its rate alone", target, done / spent / alone
+        yield f"valid traffic among 1,000/s: {kind}", "of its rate alone", target, alone / spent
         yield f"valid tokens verified again: {kind}", "", "<= 0", float(again)
 
 
@@ -363,7 +367,7 @@ def _hold(path: Path) -> int:
             if at == _FIRST:
                 before = process.memory_info().rss
             elif at > _FIRST:
-                estimated += _claims_size(token, claims)
+                estimated += claims.size
         print(json.dumps([process.memory_info().rss - before, estimated]))
     return 0
 

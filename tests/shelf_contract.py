@@ -84,6 +84,19 @@ class ShelfContract:
 
         self.run(work())
 
+    def test_keys_of_states_are_told_by_their_beginning(self, place: Place) -> None:
+        async def work() -> None:
+            shelf = await place.open()
+            await shelf.clear(TOPIC)
+            other = [changelog.state_key(changelog.state_prefix(name), b"a") for name in ("q", "r2", "s")]
+            mine = [state(f"{at}") for at in range(300)]
+            shelf.put([(key, b"s") for key in [*mine, *other, changelog.UNIT]], 304)
+            shelf.put([(mine[7], None), (mine[8], b"t")], 306)
+            assert sorted(shelf.keys(PREFIX)) == sorted(set(mine) - {mine[7]})
+            await place.close()
+
+        self.run(work())
+
     def test_a_time_is_noted_with_a_position_that_moves_and_no_other(self, place: Place) -> None:
         async def work() -> None:
             shelf = await place.open()

@@ -26,7 +26,7 @@ NOUNS = {
     "schema": "JSON Schemas of intents.",
     "registry": "Components that are running.",
 }
-ALONE = ("status", "doctor")
+ALONE = ("status", "doctor", "bench")
 
 
 def _build() -> typer.Typer:

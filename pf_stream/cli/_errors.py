@@ -1,5 +1,6 @@
 """The only place where an error becomes an exit code."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from pf_stream.cli._output import note
-from pf_stream.errors import NotFoundError, PFError
+from pf_stream.errors import DeniedError, NotFoundError, PFError, UnhealthyError
 
 __all__ = ["EXIT_ERROR", "EXIT_NOT_FOUND", "EXIT_REFUSED", "EXIT_UNHEALTHY", "exit_on_error"]
 
@@ -15,6 +16,8 @@ EXIT_ERROR = 1
 EXIT_NOT_FOUND = 3
 EXIT_REFUSED = 4
 EXIT_UNHEALTHY = 5
+
+_EXITS = ((NotFoundError, EXIT_NOT_FOUND), (DeniedError, EXIT_REFUSED), (UnhealthyError, EXIT_UNHEALTHY))
 
 
 @contextmanager
@@ -24,11 +27,11 @@ def exit_on_error() -> Iterator[None]:
         yield
     except PFError as error:
         note(f"[red]error[/red] ({error.code}): {{}}", error)
-        raise typer.Exit(EXIT_NOT_FOUND if isinstance(error, NotFoundError) else EXIT_ERROR) from error
+        raise typer.Exit(next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_ERROR)) from error
     except KeyboardInterrupt:
         note("interrupted")
         raise typer.Exit(130) from None
     except BrokenPipeError:
-        # The reader of our output (head, less) left: nothing more to say, and Python must not say it at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 - lives until the process ends
+        # The reader of our output (head, less) left: nothing more to say, and Python must not try to at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_ERROR) from None

@@ -1,6 +1,7 @@
 """``pf status``: how the workers and their lanes do."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 if TYPE_CHECKING:
     from pf_stream.components.status import WorkerStatus
     from pf_stream.core.status import LaneStatus
+
+COLUMNS = ("worker", "lane", "lag", "per s", "p99", "state")
 
 EPILOG = (
     "Examples:\n\npf status\n\npf status topologies/flights/topology.yaml\n\n"
@@ -41,8 +44,8 @@ def status(
         found = read_status(connection(bootstrap_servers), loaded, now_ms)
         if output is Output.table:
             rows = [row for worker in found.workers for row in _rows(worker, now_ms)]
-            rows += [{"worker": None, "lane": lane, "state": "no worker", "lag": None} for lane in found.unassigned]
-            show_rows(rows, output, ("worker", "lane", "lag", "state"))
+            rows += [_row(None, lane, (), "no worker") for lane in found.unassigned]
+            show_rows(rows, output, COLUMNS)
             if not rows:
                 note("no worker has announced itself")
         else:
@@ -74,10 +77,22 @@ def _rows(worker: "WorkerStatus", now_ms: int) -> list[dict[str, Any]]:
     one = worker.component
     ago_s = max(0, now_ms - one.heartbeat_ms) // 1000
     state = f"lost: not heard of for {ago_s} s" if worker.lost else "running"
-    rows: list[dict[str, Any]] = [{"worker": one.name, "lane": None, "state": state, "lag": None}]
-    if not worker.lost:  # what it said of them then says nothing of now
-        rows += [{"worker": None, "lane": lane.name, "state": _state(lane), "lag": lane.lag} for lane in one.lanes]
-    return rows
+    lanes = () if worker.lost else one.lanes  # what it said of them then says nothing of now
+    return [_row(one.name, None, lanes, state), *(_row(None, lane.name, (lane,), _state(lane)) for lane in lanes)]
+
+
+def _row(worker: str | None, name: str | None, lanes: "Sequence[LaneStatus]", state: str) -> dict[str, Any]:
+    """A row for one lane, or for all that a worker has: their sums, and the slowest commit."""
+    lags = [lane.lag for lane in lanes if lane.lag is not None]
+    commits = [lane.commit_p99_ms for lane in lanes if lane.commit_p99_ms is not None]
+    return {
+        "worker": worker,
+        "lane": name,
+        "lag": sum(lags) if lags else None,
+        "per s": round(sum(lane.rate for lane in lanes)) if lags else None,
+        "p99": f"{max(commits):.0f} ms" if commits else None,
+        "state": state,
+    }
 
 
 def _state(lane: "LaneStatus") -> str:

@@ -21,6 +21,22 @@ class Latency(enum.StrEnum):
     balanced = "balanced"
 
 
+class LogFormat(enum.StrEnum):
+    """Values of ``--log-format``."""
+
+    console = "console"
+    json = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """Values of ``--log-level``."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
 @app.callback()
 def _group() -> None:
     """Keep ``run`` a command of its own, since typer would merge a single one into the noun."""
@@ -78,8 +94,8 @@ def run(
             envvar="PF_HEALTH_PORT",
             min=0,
             max=65535,
-            help="Answer /live and /ready on this port of 127.0.0.1; 0 takes a free one. Each further process has the "
-            "next port.",
+            help="Answer /live and /ready, and pf state, on this port of 127.0.0.1; 0 takes a free one. Each further "
+            "process has the next port.",
             show_default="no port",
         ),
     ] = None,
@@ -99,6 +115,25 @@ def run(
             "no less than 6.",
         ),
     ] = 10.0,
+    trace: Annotated[
+        float | None,
+        typer.Option(
+            envvar="PF_TRACE",
+            metavar="RATIO",
+            min=0,
+            max=1,
+            help="Send spans to an OpenTelemetry collector (OTEL_EXPORTER_OTLP_ENDPOINT): of intents that their senders "
+            "sample, and of this share of the units without any. Needs pf-stream[otel].",
+            show_default="no spans",
+        ),
+    ] = None,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="PF_LOG_FORMAT", help="console: a line of text for each event; json: an object a line."),
+    ] = LogFormat.console,
+    log_level: Annotated[
+        LogLevel, typer.Option(envvar="PF_LOG_LEVEL", help="Least level of events; of libraries, warning at least.")
+    ] = LogLevel.info,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
 ) -> None:
@@ -112,6 +147,7 @@ def run(
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import SigningKey, TrustRoots
+        from pf_stream.topology.logs import configure_logging
         from pf_stream.topology.process import run_worker
         from pf_stream.topology.supervisor import Child, supervise
 
@@ -125,14 +161,17 @@ def run(
             state_dir=state_dir,
             session_s=session,
         )
+        configure_logging(log_format.value, log_level.value)
         check_service_keys(loaded, settings)
         check_state_dir(loaded, settings)
         check_topics(Admin(settings.connection), loaded)
         if processes == 1:
-            code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port)
+            code = run_worker(loaded, settings, hang_after_s=hang_after_s, health_port=health_port, trace=trace)
         else:
             options = ["--latency", latency.value, "--hang-after", hang_after, "--session", str(session)]
+            options += ["--log-format", log_format.value, "--log-level", log_level.value]
             options += ["--bootstrap-servers", settings.connection.bootstrap_servers]
+            options += ["--trace", str(trace)] if trace is not None else []
             options += ["--namespace", namespace] if namespace is not None else []
             options += ["--state-dir", str(state_dir)] if state_dir is not None else []
             options += [word for file in trust for word in ("--trust", str(file))]

@@ -9,8 +9,10 @@ For people and consoles: whoever may write to the topic can write anything there
 worker's own record is refreshed while it runs; its reactors live as long as it does.
 """
 
+import asyncio
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
@@ -25,10 +27,12 @@ from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import REGISTRY
 from pf_stream.model import IntentSpec, Topology
 
-__all__ = ["HEARTBEAT_S", "Component", "Registry", "RegistrySender", "components", "records_for"]
+__all__ = ["HEARTBEAT_S", "Component", "Peers", "Registry", "RegistrySender", "components", "records_for"]
 
 HEARTBEAT_S: Final = 10.0
 """How often a worker is expected to call :meth:`Registry.report`; one that missed three is counted as lost."""
+FRESH_S: Final = 1.0
+"""How old may be what :class:`Peers` knows."""
 
 Kind = Literal["worker", "reactor"]
 
@@ -59,6 +63,10 @@ class Component:
     """When its worker was last heard of, likewise."""
     lanes: tuple[LaneStatus, ...] = ()
     """Of a worker, its lanes at that time."""
+    host: str | None = None
+    """Of a worker, the name of its machine."""
+    port: int | None = None
+    """Of a worker, the port of that machine's loopback interface at which it answers over HTTP; None if it does not."""
 
     def is_lost(self, now_ms: int) -> bool:
         """Whether its worker has not been heard of for too long."""
@@ -94,7 +102,11 @@ def records_for(topology: Topology, worker: str, now_ms: int) -> list[tuple[byte
 class Registry:
     """Tells the registry of one worker."""
 
-    def __init__(self, sender: RegistrySender, topology: Topology, worker: str, clock: Clock) -> None:
+    def __init__(
+        self, sender: RegistrySender, topology: Topology, worker: str, clock: Clock, port: int | None = None
+    ) -> None:
+        """*port* is where the worker answers over HTTP, if it does."""
+        self._port = port
         self._sender = sender
         self._topology = topology
         self._worker = worker
@@ -112,7 +124,11 @@ class Registry:
             for key, value in records_for(self._topology, self._worker, now_ms)[1:]:
                 await self._sender.send(REGISTRY, key, value)
         own = replace(
-            _worker(self._topology, self._worker, started_ms), heartbeat_ms=self._clock.now_ms(), lanes=tuple(lanes)
+            _worker(self._topology, self._worker, started_ms),
+            heartbeat_ms=self._clock.now_ms(),
+            lanes=tuple(lanes),
+            host=socket.gethostname(),
+            port=self._port,
         )
         await self._sender.send(REGISTRY, _key(own), orjson.dumps(asdict(own)))
         self._started_ms = started_ms
@@ -149,6 +165,39 @@ def merge(records: Iterable[tuple[bytes, bytes]]) -> list[Component]:
     heartbeats = {(c.app, c.worker): c.heartbeat_ms for c in found if c.kind == "worker"}
     alive = (replace(c, heartbeat_ms=heartbeats.get((c.app, c.worker), c.heartbeat_ms)) for c in found)
     return sorted(alive, key=lambda c: (c.app, c.kind != "worker", c.name, c.worker))
+
+
+class Peers:
+    """What the other workers of an application tell the registry, as one of them asks for it."""
+
+    def __init__(self, read: Callable[[], Iterable[Component]], app: str, worker: str, clock: Clock) -> None:
+        """*read* reads the registry, and may take its time; *worker* is the one that asks."""
+        self._read = read
+        self._app = app
+        self._worker = worker
+        self._clock = clock
+        self._reading = asyncio.Lock()
+        self._known: Sequence[Component] = ()
+        self._read_at: float | None = None
+
+    async def with_lane(self, name: str) -> Component | None:
+        """The worker that has the lane, as far as that is known: of several that say so, the one that was last heard of.
+
+        Raises :class:`KafkaError` if the registry cannot be read.
+        """
+        time = asyncio.get_running_loop().time
+        async with self._reading:
+            if self._read_at is None or time() - self._read_at > FRESH_S:
+                self._known = [one for one in await asyncio.to_thread(self._read) if self._is_peer(one)]
+                self._read_at = time()
+        now_ms = self._clock.now_ms()
+        having = (
+            one for one in self._known if not one.is_lost(now_ms) and any(lane.name == name for lane in one.lanes)
+        )
+        return max(having, key=lambda one: one.heartbeat_ms, default=None)
+
+    def _is_peer(self, one: Component) -> bool:
+        return one.kind == "worker" and one.app == self._app and one.worker != self._worker
 
 
 _COMPONENT: TypeAdapter[Any] = TypeAdapter(Component)

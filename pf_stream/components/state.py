@@ -1,28 +1,27 @@
-"""State of reactors, from outside: read as the changelog says, which is what was acknowledged; checked; dropped."""
+"""State of reactors as tools deal with all of it: checked, dropped."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
-from pf_stream.core.changelog import HEADER, STATE_PREFIX, parse_state_key, state_key, state_prefix, watermark_key
+from pf_stream.components.live import NoReactorError
+from pf_stream.components.stored import States, Stored, find_reactor
+from pf_stream.core.changelog import HEADER, parse_state_key, watermark_key
 from pf_stream.core.header import Header
-from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, plan
-from pf_stream.core.store import StateUndecodableError, current_json, decode_state
+from pf_stream.core.store import StateUndecodableError, current_json
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin
-from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import check_topics
-from pf_stream.model import Group, ReactorSpec, Topology
+from pf_stream.model import ReactorSpec, Topology
 from pf_stream.model._names import nearest
 
 __all__ = [
@@ -31,106 +30,15 @@ __all__ = [
     "Drop",
     "Dropped",
     "StateFault",
-    "StateNotFoundError",
-    "StoredState",
     "check_state",
-    "read_state",
+    "check_states",
 ]
 
 BATCH: Final = 20_000
-"""Most states that are deleted by one batch: keys of 400 bytes fit."""
+"""Most states that are deleted by one batch: keys of 400 bytes fit. Also those after which progress is told."""
 
 
-class StateNotFoundError(NotFoundError):
-    """Raised when a reactor has no state under a key."""
-
-    code = "no_state"
-
-    def __init__(self, reactor: str, key: str) -> None:
-        super().__init__(f"reactor {reactor!r} has no state under the key {key!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredState:
-    """The state of a reactor under one key, as it was last committed."""
-
-    reactor: str
-    """The reactor's id."""
-    key: str
-    """The key."""
-    version: int
-    """Version of the shape that is shown: the reactor's own."""
-    stored_version: int
-    """Version in which it is stored; it is upgraded when it next changes."""
-    state: Any
-    """Its JSON."""
-    topic: str
-    """The changelog."""
-    partition: int
-    """The key's partition."""
-    offset: int
-    """Where it lies there."""
-    timestamp_ms: int
-    """When it was committed, milliseconds since the epoch."""
-
-
-def read_state(settings: ConnectionSettings, topology: Topology, reactor: str, key: str) -> StoredState:
-    """Look *key* up in the changelog; no worker is needed, nor asked. Reads the key's partition from its beginning.
-
-    Where several fields form the key, it is a JSON array of their values as texts.
-
-    Raises:
-        StateNotFoundError: nothing is kept under the key.
-        NotFoundError: the topology has no such reactor, or its changelog does not exist.
-        StateUndecodableError: the record has a format or a version that is not known here, or an upgrade failed.
-    """
-    group, spec = _reactor(topology, reactor)
-    changelog = topology.changelog(group)
-    found = Admin(settings).topics([changelog])
-    if changelog not in found:
-        raise TopicMissingError([changelog], "Create it with: pf topics create")
-    record_key = _record_key(spec, key)
-    partition = partition_of(record_key, found[changelog].partitions)
-    wanted = state_key(state_prefix(spec.id), record_key)
-    last = None
-    for record in read_topic(settings, changelog, partitions=[partition]):
-        if record.key == wanted:
-            last = record
-    if last is None or last.value is None:
-        raise StateNotFoundError(reactor, key)
-    state = orjson.loads(current_json(spec, record_key, last.value))
-    return StoredState(
-        reactor=reactor,
-        key=record_key.decode(),
-        version=spec.state.version,
-        stored_version=STATE_PREFIX.unpack_from(last.value)[1],
-        state=state,
-        topic=changelog,
-        partition=partition,
-        offset=last.offset,
-        timestamp_ms=last.timestamp,
-    )
-
-
-def _reactor(topology: Topology, reactor: str) -> tuple[Group, ReactorSpec]:
-    known = {found.__reactor__.id: (group, found.__reactor__) for group in topology.groups for found in group.reactors}
-    if reactor not in known:
-        raise NotFoundError(f"topology {topology.name!r} has no reactor {reactor!r}{nearest(reactor, known)}")
-    return known[reactor]
-
-
-def _record_key(spec: ReactorSpec, key: str) -> bytes:
-    if any(len(handler.intent.key_fields) > 1 for handler in spec.handlers):
-        try:
-            parts = orjson.loads(key)
-        except orjson.JSONDecodeError:
-            parts = None
-        if isinstance(parts, list):
-            return orjson.dumps([str(part) for part in parts])  # however it was spaced
-    return key.encode()
-
-
-# -- all of it ------------------------------------------------------------------------------------------------------------
+# -- checked ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +53,15 @@ class StateFault:
     """The changelog."""
     partition: int
     """The key's partition."""
-    offset: int
-    """Where the state lies there."""
+    offset: int | None
+    """Where the state lies there; None if a worker told it."""
     reason: str
     """Why it cannot be decoded."""
 
 
 @dataclass(slots=True)
 class Checked:
-    """What :func:`check_state` has found in one changelog partition."""
+    """What was found, in one changelog partition or of one reactor."""
 
     keys: Counter[str] = field(default_factory=Counter)
     """States by reactor."""
@@ -173,7 +81,7 @@ def check_state(settings: ConnectionSettings, topology: Topology, reactor: str |
         TopicMissingError: a topic of the topology does not exist.
     """
     if reactor is not None:
-        _reactor(topology, reactor)
+        find_reactor(topology, reactor)
     for group in plan(topology, check_topics(Admin(settings), topology)):
         if reactor is None or any(one.spec.id == reactor for one in group.reactors):
             for number in range(group.partitions):
@@ -197,16 +105,40 @@ def _check_lane(settings: ConnectionSettings, group: GroupPlan, number: int, onl
         if spec is None:
             checked.undeclared[reactor] += 1
         elif only in {None, reactor}:
-            checked.keys[reactor] += 1
-            try:
-                decode_state(spec, name, value)
-            except StateUndecodableError as error:
-                shown = name.decode(errors="replace")
-                checked.faults.append(StateFault(reactor, shown, group.changelog, number, offset, error.reason))
+            _check(checked, spec, group.changelog, Stored(name, value, number, offset))
     return checked
 
 
-# -- none of it -----------------------------------------------------------------------------------------------------------
+def check_states(states: States) -> Iterator[Checked]:
+    """Decode every state of one reactor, wherever they are read; gives the outcome for some of them at a time.
+
+    Workers that do not have the reactor yet have no state of it.
+    """
+    checked = Checked()
+    with suppress(NoReactorError):
+        for stored in states.all(""):
+            _check(checked, states.spec, states.changelog, stored)
+            if checked.keys.total() == BATCH:
+                yield checked
+                checked = Checked()
+    yield checked
+
+
+def _check(checked: Checked, spec: ReactorSpec, changelog: str, stored: Stored) -> None:
+    checked.keys[spec.id] += 1
+    try:
+        spec.state.decode(current_json(spec, stored.key, stored.raw))
+    except StateUndecodableError as error:
+        reason = error.reason
+    except ValueError as error:  # pydantic's is one
+        reason = str(error)
+    else:
+        return
+    shown = stored.key.decode(errors="replace")
+    checked.faults.append(StateFault(spec.id, shown, changelog, stored.partition, stored.offset, reason))
+
+
+# -- dropped ----------------------------------------------------------------------------------------------------------------
 
 
 class DeclaredReactorError(PFError):

@@ -1,7 +1,8 @@
 """Requirements, compiled into checks that a token and an intent pass or not."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from pf_stream.model.capability import Field, Grant, implies
@@ -102,7 +103,7 @@ class _Compiler:
         match requirement:
             case Grant():
                 at = tuple(map(self._fields.index, requirement.fields))
-                return _GrantCheck(requirement, requirement.operation.implied_by, at)
+                return _GrantCheck(requirement, requirement.operation.implied_by, at, *_texts(requirement, at))
             case Computed():
                 return _ComputedCheck(requirement)
             case CallerIs():
@@ -141,12 +142,36 @@ class _GrantCheck:
     """Names of the operations that grant it."""
     fields: tuple[int, ...]
     """For each field of the pattern, its position in the row."""
+    texts: tuple[str, ...]
+    """The pattern's texts, and the empty one before its first "/"."""
+    segments: Callable[[tuple[str, ...]], tuple[str, ...]] | None
+    """Puts *texts* and the row behind them in the pattern's order; ``None`` if a field may be more than a segment."""
 
     def refusal(self, case: Case) -> Refusal | None:
-        resource = fill(self.grant, self.fields, case.row)
-        if isinstance(resource, Refusal):
-            return resource
-        return case.claims.refusal(self.operations, resource, case.kind, case.topic, case.at_ms)
+        if self.segments is not None:
+            segments = self.segments(self.texts + case.row)
+            resource = "/".join(segments)
+            # If this is a resource, of as many segments, then no field was anything else than a segment.
+            if resource.count("/") == len(segments) - 1:
+                refusal = case.claims.refusal(self.operations, resource, case.kind, case.topic, case.at_ms)
+                if refusal is None or refusal.code != "bad_resource":
+                    return refusal
+        found = fill(self.grant, self.fields, case.row)
+        if isinstance(found, Refusal):
+            return found
+        return case.claims.refusal(self.operations, found, case.kind, case.topic, case.at_ms)
+
+
+def _texts(
+    grant: Grant, fields: Sequence[int]
+) -> tuple[tuple[str, ...], Callable[[tuple[str, ...]], tuple[str, ...]] | None]:
+    segments = ("", *grant.segments())
+    texts = tuple(segment for segment in segments if isinstance(segment, str))
+    if len(segments) == 1 or any(isinstance(segment, Field) and segment.path for segment in segments):
+        return texts, None
+    before, rows = iter(range(len(texts))), iter(fields)
+    order = [next(before) if isinstance(segment, str) else len(texts) + next(rows) for segment in segments]
+    return texts, itemgetter(*order)
 
 
 @dataclass(frozen=True, slots=True)

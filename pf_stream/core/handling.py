@@ -1,6 +1,5 @@
 """What becomes of one delivery: handled, refused, put aside, sent on, or taken again."""
 
-from collections import Counter
 from typing import Final, Generic
 
 from typing_extensions import TypeVar
@@ -19,7 +18,7 @@ from pf_stream.core.records import SourceRecord
 from pf_stream.core.store import Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
-from pf_stream.core.unit import Copy, Output, Outputs
+from pf_stream.core.unit import Copy, Output, Outputs, Refused
 from pf_stream.model.context import Context, event_time_ms
 from pf_stream.model.failure import RetryInPlace
 from pf_stream.security.refusal import Refusal
@@ -38,7 +37,7 @@ _LONGEST_REASON: Final = 1_000
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused")
+    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats")
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -49,10 +48,12 @@ class OpenUnit(Generic[O]):
         """Source records and timers that it decides."""
         self.bytes = 0
         """Its size, by estimate."""
-        self.handled = 0
-        """Intents handled."""
-        self.refused: Counter[str] = Counter()
-        """Records refused, by code."""
+        self.handled: dict[str, int] = {}
+        """Intents handled, by type."""
+        self.refused: list[Refused] = []
+        """Records refused."""
+        self.repeats = 0
+        """Records dropped because a lane upstream had written them before."""
         self.fired = b""
         """Key of the last timer that fired."""
 
@@ -171,8 +172,10 @@ class Handling(Generic[O]):
                 self.unit.bytes += 128 + len(entry.raw or b"")
             entry.log.append((binding, delivery.value, context))
             done.append((store, entry))
-        self.unit.handled += 1
-        if delivery.route.intent.once_ms is not None and timer is None:
+        spec = delivery.route.intent
+        handled = self.unit.handled
+        handled[spec.type] = handled.get(spec.type, 0) + 1
+        if spec.once_ms is not None and timer is None:
             self._mark(delivery)
         if consequences is not None:
             self.unit.outputs.extend(consequences.outputs)
@@ -255,7 +258,7 @@ class Handling(Generic[O]):
         """Make the record a dead letter, and tell the sender if they are known and asked to be told."""
         source, record = delivery.source, delivery.record
         code = refusal.code
-        self.unit.refused[code] += 1
+        self.unit.refused.append(Refused(source.plan.topic, record.offset, code))
         if code not in _BY_HANDLING and any(record.offset < seen for seen in source.ahead.values()):
             return  # a new reactor reads from the start: what the others saw refused is a dead letter already
         reason = refusal.reason[:_LONGEST_REASON].encode(errors="replace").decode()

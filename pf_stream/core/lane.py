@@ -5,7 +5,7 @@ same unit, which is what makes a crash between any two actions harmless.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Generic, cast
 
@@ -75,7 +75,7 @@ class Lane(Generic[O]):
         self.refused: Counter[str] = Counter()
         """Records refused since the process started, by code, the open unit's not included."""
         self.dropped = 0
-        """Intents dropped since the process started because they are repeats, the open unit's not included."""
+        """Records dropped since the process started because they are repeats, the open unit's not included."""
         self.sources = {source.topic: Source(source) for source in plan.sources}
         self.shelf: Shelf = shelf or MemoryShelf(reactor.prefix for reactor in plan.reactors)
         """Where its acknowledged states lie."""
@@ -268,7 +268,9 @@ class Lane(Generic[O]):
                 elif not handling.accept(delivery):
                     source.put_back(record)
                     return False
-            elif decided is not True:
+            elif decided is True:
+                unit.repeats += 1
+            else:
                 handling.refuse(delivery, decided)
             unit.count += 1
             if unit.count >= room or unit.bytes >= max_bytes:
@@ -376,7 +378,7 @@ class Lane(Generic[O]):
         if header != self._header:
             entries.append((changelog.HEADER, header.encode()))
             self._header = header
-        self.dropped += self._once.dropped
+        repeats = open_unit.repeats + self._once.dropped
         entries += self.timers.seal()
         entries += self._once.seal()
         entries += self.suspects.seal(decided=open_unit.count > 0)
@@ -392,9 +394,13 @@ class Lane(Generic[O]):
             outputs=open_unit.outputs,
             positions={topic: source.sealed for topic, source in self.sources.items()},
             count=open_unit.count,
+            handled=open_unit.handled,
+            refused=open_unit.refused,
+            repeats=repeats,
         )
-        self.handled += open_unit.handled
-        self.refused += open_unit.refused
+        self.handled += sum(unit.handled.values())
+        self.refused.update(one.code for one in unit.refused)
+        self.dropped += repeats
         self._open_unit()
         self._room = 1 if self.suspects.careful else min(self.limits.unit_records, self._room * 2)
         return unit
@@ -443,11 +449,27 @@ class Lane(Generic[O]):
 
         Raises :class:`StateUndecodableError` if it is not to be had in that version.
         """
-        for store in self.stores:
-            if store.reactor.spec.id == reactor:
-                raw = self.shelf.get(changelog.state_key(store.reactor.prefix, key))
-                return None if raw is None else current_json(store.reactor.spec, key, raw)
-        return None
+        store = self._store(reactor)
+        raw = self.raw(reactor, key)
+        return None if raw is None or store is None else current_json(store.reactor.spec, key, raw)
+
+    def raw(self, reactor: str, key: bytes) -> bytes | None:
+        """The last acknowledged state of *reactor* under *key* as the changelog has it, or ``None``."""
+        store = self._store(reactor)
+        return None if store is None else self.shelf.get(changelog.state_key(store.reactor.prefix, key))
+
+    def keys(self, reactor: str) -> Iterator[bytes]:
+        """The keys of *reactor*'s acknowledged states, each once, in no order.
+
+        They may be taken in pieces while the lane goes on; keys that are new meanwhile may be left out.
+        """
+        store = self._store(reactor)
+        if store is not None:
+            for key in self.shelf.keys(store.reactor.prefix):
+                yield changelog.parse_state_key(key)[1]
+
+    def _store(self, reactor: str) -> Store | None:
+        return next((store for store in self.stores if store.reactor.spec.id == reactor), None)
 
     @property
     def positions(self) -> Mapping[str, int]:

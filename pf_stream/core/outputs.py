@@ -4,6 +4,7 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -78,20 +79,23 @@ class Emitter:
     def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
         record, headers = delivery.record, delivery.headers
         self._source = reactor.source
-        if delivery.timer is not None and delivery.timer.scheduled:
+        caused = delivery.timer is not None and delivery.timer.scheduled
+        if caused:
             self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
         else:
-            self._id = f"{delivery.source.plan.topic}:{partition}:{record.offset}:".encode()
-        time = headers.get("ce_time")
+            self._id = b"%s:%d:%d:" % (delivery.source.plan.topic.encode(), partition, record.offset)
+        time = headers.get("ce_time") if "ce_time" in headers else _event_time(record.timestamp)
         if not time or len(time) > _LONGEST_TIME:
             time = _rfc3339(event_time_ms(headers, record.timestamp))
         self._time: Header = ("ce_time", time)
         self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
-        self._trace = _trace(delivery, self._id)
         self._origin = origin_of(delivery, reactor)
         self.size = _EMITTED_SIZE + (len(self._origin) if isinstance(self._origin, bytes) else 0)
-        self.size += sum(len(value or b"") for _, value in self._trace)
         """What each intent adds to a unit beside its key and value, by estimate."""
+        self._trace: tuple[Header, ...] = ()
+        if caused or delivery.hops or "traceparent" in headers:
+            self._trace = _trace(delivery, self._id)
+            self.size += sum(len(value or b"") for _, value in self._trace)
         self._at_ms = delivery.at_ms
 
     def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
@@ -277,6 +281,12 @@ def _size(record: Record) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"")
     return size
+
+
+# All records of a batch have the time at which the broker appended it.
+@lru_cache(maxsize=1024)
+def _event_time(timestamp_ms: int) -> bytes:
+    return _rfc3339(event_time_ms({}, timestamp_ms))
 
 
 def _rfc3339(time_ms: int) -> bytes:

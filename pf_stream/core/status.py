@@ -67,6 +67,14 @@ class LaneStatus:
     """Intents handled since it was opened."""
     refused: int = 0
     """Records refused since it was opened."""
+    lags: Mapping[str, int] | None = None
+    """*lag* by source topic, as far as they have answered."""
+    timers: int = 0
+    """Timers that wait, and intents that wait for their time or for another try."""
+    rate: float = 0.0
+    """Intents handled per second, of late."""
+    commit_p99_ms: float | None = None
+    """How long commits took of late, milliseconds, all but the slowest hundredth; None if there were none."""
 
     @property
     def name(self) -> str:

@@ -161,6 +161,11 @@ class Timers:
         self._changed[key] = None
         return key, decode_timer(raw)
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, the open unit's changes not included."""
+        return len(self._sealed)
+
     def is_due(self, now_ms: int) -> bool:
         """Whether a timer is due at *now_ms* or on the event clock."""
         return self._due_clock(now_ms) is not None

@@ -1,5 +1,6 @@
 """The commit unit: everything that one micro-batch decides, to be made durable at once."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol
 
@@ -8,7 +9,7 @@ from typing_extensions import TypeVar
 from pf_stream.core.records import Header
 from pf_stream.security.narrowing import Bounds, Identity
 
-__all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Outputs", "Rewind"]
+__all__ = ["CommitUnit", "Copy", "Narrowing", "Output", "Outputs", "Refused", "Rewind"]
 
 
 class Narrowing(NamedTuple):
@@ -65,6 +66,17 @@ class Copy(NamedTuple):
     """Headers of the original to be left out."""
 
 
+class Refused(NamedTuple):
+    """A record that was refused."""
+
+    topic: str
+    """Its source topic."""
+    offset: int
+    """Its offset there; of a timer's, that of the record that set it."""
+    code: str
+    """Why."""
+
+
 class Outputs(Protocol):
     """Takes the outputs of a unit as they are decided."""
 
@@ -90,6 +102,12 @@ class CommitUnit(Generic[O_co]):
     """Next offset of each source topic."""
     count: int
     """Source records that the unit covers; 0 for a unit that only marks outputs as sent."""
+    handled: Mapping[str, int]
+    """Intents that it handles, by type."""
+    refused: Sequence[Refused]
+    """Records that it refuses."""
+    repeats: int
+    """Records that it drops because they are repeats."""
 
 
 @dataclass(frozen=True, slots=True)

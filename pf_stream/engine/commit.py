@@ -19,8 +19,14 @@ class Committed(NamedTuple):
 
     last_offset: int
     """The last changelog offset that is taken by it."""
+    size: int
+    """Bytes that were appended to the changelog."""
     outbox: Sequence[tuple[bytes, bytes | None]] = ()
     """Changelog records of its outputs, which follow those of the unit."""
+
+
+def _nobody(topic: str, records: int) -> None:
+    """Nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Events:
     with the next unit, which marks them."""
     failed: Callable[[Exception], None]
     """Outputs of a committed unit cannot be sent, which must stop the lane."""
+    wrote: Callable[[str, int], None] = _nobody
+    """So many records of outputs are in a topic."""
 
 
 class Committer(Protocol):
@@ -61,10 +69,7 @@ class Committer(Protocol):
         """Send what is committed, until cancelled; returns at once if that is part of the commit."""
 
     async def commit(self, unit: CommitUnit[OutboxBuilder]) -> Committed:
-        """Make a unit durable.
-
-        Raises one of :mod:`pf_stream.kafka.errors`.
-        """
+        """Make a unit durable. Raises one of :mod:`pf_stream.kafka.errors`."""
 
     async def wait_until_sent(self) -> None:
         """Wait until there is no backlog."""

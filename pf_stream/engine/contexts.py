@@ -24,7 +24,11 @@ class ContextMaker:
 
         Then the emitted intent goes without, and is refused where it arrives.
         """
-        made = self._narrower(narrowing.origin, narrowing.bounds, self._clock.now_ms())
+        origin, bounds = narrowing
+        if isinstance(origin, bytes):
+            made = self._narrower.narrow(origin, bounds)
+        else:
+            made = self._narrower.sign(origin, bounds, self._clock.now_ms())
         if isinstance(made, TokenError):
             log.warning("emitted without a context", reason=str(made))
             return None

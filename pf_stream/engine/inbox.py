@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from pf_stream.engine.reader import Feed, Reader
 from pf_stream.kafka.batch import Chunk
@@ -14,25 +14,36 @@ CHUNKS: Final = 2
 """Fetched chunks that wait, for each source partition."""
 
 
-class Inbox:
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
     """Chunks of one lane's source topics, each topic in its order; a topic that may not go on holds up no other."""
 
-    def __init__(self, reader: Reader, partition: int, failed: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        partition: int,
+        failed: Callable[[Exception], None],
+        received: Callable[[str, Chunk], T],
+    ) -> None:
+        """*received* is told of each chunk, with its topic, and gives what waits for the step."""
         self._reader = reader
         self._partition = partition
         self._failed = failed
+        self._received = received
         self._feeds: list[Feed] = []
-        self._chunks: dict[str, deque[Chunk]] = {}
+        self._chunks: dict[str, deque[T]] = {}
         self.arrived = asyncio.Event()
         """Set when something has come."""
 
     def read(self, topic: str, offset: int, topic_id: bytes) -> None:
         """Read a topic, of that id, from *offset* on."""
-        chunks: deque[Chunk] = deque()
+        chunks: deque[T] = deque()
         self._chunks[topic] = chunks
 
         def deliver(chunk: Chunk) -> None:
-            chunks.append(chunk)
+            chunks.append(self._received(topic, chunk))
             self.arrived.set()
 
         feed = Feed(
@@ -46,7 +57,7 @@ class Inbox:
         self._feeds.append(feed)
         self._reader.add(feed)
 
-    def first(self, paused_until_ms: Callable[[str], int], now_ms: int) -> tuple[str, Chunk] | None:
+    def first(self, paused_until_ms: Callable[[str], int], now_ms: int) -> tuple[str, T] | None:
         """A topic that is not paused, and its first chunk; ``None`` if there is none."""
         for topic, chunks in self._chunks.items():
             if chunks and paused_until_ms(topic) <= now_ms:

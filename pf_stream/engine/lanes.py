@@ -4,18 +4,23 @@ import asyncio
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
+from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
@@ -30,6 +35,11 @@ from pf_stream.kafka.topics import PROBE, PartitionsDisagreeError
 from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.narrowing import Narrower
 from pf_stream.security.verify import Verifier
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from pf_stream.engine.tracing import LaneTracing
 
 __all__ = ["Lanes"]
 
@@ -73,6 +83,12 @@ async def _guarantee(
             )
             return "transactional"
     return topology.guarantee
+
+
+def _tracing(tracer: "Tracer") -> "Callable[[GroupPlan, int], LaneTracing]":
+    from pf_stream.engine.tracing import LaneTracing  # who does not trace need not have OpenTelemetry
+
+    return partial(LaneTracing, tracer)
 
 
 class Lanes:
@@ -123,6 +139,8 @@ class Lanes:
         clock: Clock,
         rejoin: Callable[[], None],
         depot: Depot | None = None,
+        metrics: Metrics | None = None,
+        tracer: "Tracer | None" = None,
     ) -> "Lanes":
         """Connect; raises :class:`KafkaUnavailableError`. A *depot* is closed when the lanes are stopped.
 
@@ -152,6 +170,7 @@ class Lanes:
         for link in following:
             await link.watch(changelogs)
         hints: dict[Partition, int] = {}
+        metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
         shared = Shared(
             worker_id=settings.worker_id,
@@ -169,10 +188,13 @@ class Lanes:
             outputs=Appender(sending),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
+            metrics=metrics,
+            trace=None if tracer is None else _tracing(tracer),
             follower=Reader(following[0], gather=True) if following else None,
             depot=depot,
         )
         self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
+        metrics.watch(settings.worker_id, guarantee, lambda: self.statuses, lambda: self.all_run, verifier)
         for reader in (shared.reader, shared.follower):
             if reader is not None:
                 task = asyncio.create_task(reader.run(), name="reader")
@@ -250,6 +272,8 @@ class Lanes:
         else:
             runner = self._new_runner(key)
         self._starting[key] = runner
+        # Whatever is said from here on, by handlers and libraries too: the lane's tasks take over this one's context.
+        bind_contextvars(lane=repr(runner))
         try:
             while True:
                 try:
@@ -406,6 +430,21 @@ class Lanes:
         """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
         well = {LaneState.running, LaneState.paused, LaneState.standby}
         return self.ready.is_set() and all(status.state in well for status in self.statuses)
+
+    @property
+    def plans(self) -> Sequence[GroupPlan]:
+        """The groups of the topology."""
+        return list(self._plans.values())
+
+    @property
+    def verifier(self) -> Verifier:
+        """Whose tokens are believed."""
+        return self._shared.authority.verifier
+
+    def lane(self, group: str, partition: int) -> Lane[Any] | None:
+        """A lane while it is open here: what it has acknowledged may be read."""
+        runner = self._open.get((group, partition))
+        return None if runner is None else runner.lane
 
     @property
     def whereabouts(self) -> Whereabouts:

@@ -75,7 +75,7 @@ class LeasedCommitter:
             await self._transactions.touch()
             last += 1  # the marker
             await self._wait_for(last)
-        return Committed(last, records)
+        return Committed(last, len(batch), records)
 
     async def _wait_for(self, offset: int) -> None:
         """Wait until the changelog has a record at *offset*: a marker is written after its transaction is acknowledged."""

@@ -107,7 +107,7 @@ class Replica:
         self._retention_ms = await _retention_ms(control, changelog[0])
         self._complete_ms = self._shared.clock.now_ms()
         self.position = max(self.position, (await control.offsets([changelog], end=False))[changelog])
-        inbox = Inbox(reader, changelog[1], failed)
+        inbox = Inbox(reader, changelog[1], failed, lambda _, chunk: chunk)
         inbox.read(changelog[0], self.position, topic_id)
         (self._feed,) = inbox.feeds
         try:

@@ -7,7 +7,7 @@ is closed. What a crash takes away is taken from the end, whole units with the p
 import asyncio
 import shutil
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -106,6 +106,12 @@ class RocksShelf:
             self._db.flush(wait=False)
             self._saved_ms = self.at_ms
         self.note = note
+
+    def keys(self, prefix: bytes, /) -> Iterator[bytes]:
+        for key in self._db.keys(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            yield key
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=b"\x01"):

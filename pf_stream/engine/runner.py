@@ -3,17 +3,19 @@
 import asyncio
 import secrets
 import traceback
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from pf_stream.core.changelog import HEADER
 from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.records import Record
 from pf_stream.core.shelf import Shelf
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.core.store import StateUndecodableError
@@ -30,6 +32,7 @@ from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
+from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Partition
 from pf_stream.model.topology import Guarantee
@@ -81,7 +84,9 @@ class LaneRunner:
         self._changelog: Partition = (plan.changelog, partition)
         self._last_offset = -2
         """Offset of the last record that this lane appended to its changelog."""
-        self._inbox = Inbox(shared.reader, partition, self._fail)
+        self._metrics = shared.metrics.lane(plan, partition)
+        self._tracing = None if shared.trace is None else shared.trace(plan, partition)
+        self._inbox = Inbox(shared.reader, partition, self._fail, self._received)
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
@@ -103,6 +108,8 @@ class LaneRunner:
         self._progress: Progress | None = None
         self._told = 0.0
         """When the log was last told of it."""
+        self._unit_opened = 0.0
+        """When the open unit took its first record, on the event loop's clock."""
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
@@ -131,7 +138,7 @@ class LaneRunner:
         known = self._last_offset
         self.stopped = False
         self._state = LaneState.opening
-        events = Events(sent=self._sent, failed=self._fail)
+        events = Events(sent=self._sent, failed=self._fail, wrote=self._metrics.sent)
         before_ms = shared.clock.now_ms()
         committer = await _ACQUIRE[shared.guarantee](self._changelog, shared, self._targets, events)
         self._committer = committer
@@ -156,6 +163,7 @@ class LaneRunner:
             asyncio.create_task(self._guard(part), name=f"{self.plan.changelog}-{self.partition}-{name}")
             for name, part in work.items()
         ]
+        self._read_from(self.lane.positions)
         for topic, source in self.lane.sources.items():
             self._inbox.read(topic, source.next, source.topic_id)
         self._state = LaneState.running
@@ -167,13 +175,15 @@ class LaneRunner:
         if replica is None or replica.is_stale:
             replica = await Replica.open(self._new_lane, self._changelog, fence, self._shared)
         self.lane, self._shelf, self.recovered_from = replica.lane, replica.shelf, replica.position
+        time = asyncio.get_running_loop().time
         async with self._shared.recoveries:
             self._state = LaneState.recovering
-            self._told = asyncio.get_running_loop().time()
+            self._told = began = time()
             try:
                 self.recovered = await replica.catch_up(fence, before_ms, self._recovering)
             finally:
                 self._state, self._progress = LaneState.opening, None
+        self._metrics.recovered(self.recovered, time() - began)
 
     def _recovering(self, progress: Progress) -> None:
         self._progress = progress
@@ -182,12 +192,23 @@ class LaneRunner:
             self._told = now
             log.info(
                 "lane recovers",
-                lane=repr(self),
                 percent=round(100 * progress.part),
                 records=progress.records,
                 per_s=round(progress.rate),
                 left_s=round(progress.left_s, 1),
             )
+
+    def _read_from(self, positions: Mapping[str, int]) -> None:
+        """What was noted of records from there on comes again."""
+        self._metrics.arrivals.begin(positions)
+        if self._tracing is not None:
+            self._tracing.forget()
+
+    def _received(self, topic: str, chunk: Chunk) -> Iterable[Record]:
+        time = asyncio.get_running_loop().time
+        now_s = time()
+        self._metrics.arrivals.add(topic, chunk, now_s)
+        return chunk if self._tracing is None else self._tracing.watch(topic, chunk, now_s, time)
 
     async def _check_partitions(self) -> None:
         """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
@@ -272,6 +293,8 @@ class LaneRunner:
                 await self._room.wait()
                 continue
             inbox.arrived.clear()
+            if not lane.has_work:
+                self._unit_opened = asyncio.get_running_loop().time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
                     self._slice(partial(lane.fire, now_ms, STRIDE))
@@ -281,10 +304,12 @@ class LaneRunner:
                     await self._wait(now_ms)
                     continue
                 topic, chunk = found
+                bind_contextvars(topic=topic)
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
                     exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE))
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
+                unbind_contextvars("topic")
             if lane.has_work:
                 self._work.set()
             await asyncio.sleep(0)
@@ -356,13 +381,21 @@ class LaneRunner:
         """Make a unit durable that was sealed just now."""
         if self._shelf is not None:
             self._shelf.at_ms = self._shared.clock.now_ms()
+        time = asyncio.get_running_loop().time
+        opened, sealed = self._unit_opened, time()
+        sampled = () if self._tracing is None else self._tracing.sealed(unit)
         committed = await committer.commit(unit)
         self._last_offset = committed.last_offset
         self.lane.acknowledged(committed.last_offset + 1, committed.outbox)
+        ended, ended_ms = time(), self._shared.clock.now_ms()
+        self._metrics.committed(unit, committed.size, sealed, ended, ended_ms)
+        if self._tracing is not None and unit.count:
+            self._tracing.committed(unit, sampled, committed.size, (opened, sealed, ended), ended_ms)
 
     def _rewind(self, rewind: Rewind) -> None:
         """Read the records of a unit that could not be sealed once more."""
         self._inbox.clear()
+        self._read_from(rewind.positions)
         for topic, position in rewind.positions.items():
             self._inbox.read(topic, position, self.lane.sources[topic].topic_id)
         self._room.set()
@@ -472,8 +505,13 @@ class LaneRunner:
             state = LaneState.waiting
         elif state is LaneState.running and until_ms > self._shared.clock.now_ms():
             state = LaneState.paused
-        ends = {feed.partition[0]: feed.high_watermark for feed in feeds if feed.high_watermark >= 0}
-        lag = sum(max(0, end - lane.sources[topic].next) for topic, end in ends.items()) if ends else None
+        lags = {
+            feed.partition[0]: max(0, feed.high_watermark - lane.sources[feed.partition[0]].next)
+            for feed in feeds
+            if feed.high_watermark >= 0
+        }
+        lag = (sum(lags.values()) if lags else None) if self._replica is None else self._replica.lag
+        rate, commit_s = self._metrics.recent(asyncio.get_running_loop().time())
         return LaneStatus(
             group=self.plan.name,
             changelog=self.plan.changelog,
@@ -485,9 +523,13 @@ class LaneRunner:
             until_ms=until_ms if state is LaneState.paused else None,
             reason=f"nothing can be read from {', '.join(away)}" if state is LaneState.waiting else None,
             positions=dict(lane.positions) if state.is_open else None,
-            lag=lag if self._replica is None else self._replica.lag,
+            lag=lag,
             handled=lane.handled,
             refused=sum(lane.refused.values()),
+            lags=lags or None,
+            timers=lane.timers.waiting,
+            rate=round(rate, 1),
+            commit_p99_ms=None if commit_s is None else round(commit_s * 1000, 1),
         )
 
     def _at_record(self, topic: str) -> dict[str, object]:

@@ -100,6 +100,8 @@ class OutputSender:
         elif error is not None:
             self._events.failed(error if isinstance(error, Exception) else RuntimeError(repr(error)))
             return
+        else:
+            self._events.wrote(target[0], record_count(batch))
         sending.left -= 1
         while self._unsent and not self._unsent[0].left:
             first = self._unsent.popleft()

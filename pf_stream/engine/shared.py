@@ -3,18 +3,23 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
+from pf_stream.core.plan import GroupPlan
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.link import Link, Partition
 from pf_stream.model.topology import Guarantee
+
+if TYPE_CHECKING:
+    from pf_stream.engine.tracing import LaneTracing
 
 __all__ = ["Shared"]
 
@@ -53,6 +58,10 @@ class Shared:
     """Held by the lane that tries an intent at which workers have ended: what it may do must not be laid to another's."""
     committed: Callable[[Partition, int], None]
     """Told how far a source partition is durable, if the commit itself does not tell the group."""
+    metrics: Metrics
+    """What is counted and measured."""
+    trace: "Callable[[GroupPlan, int], LaneTracing] | None" = None
+    """Makes what traces a lane, by its group and partition."""
     follower: Reader | None = None
     """Changelogs of lanes that others have, if this worker is to follow some."""
     depot: Depot | None = None

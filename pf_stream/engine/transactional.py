@@ -1,6 +1,7 @@
 """``guarantee: transactional``: state, outputs and group offsets of a unit in one Kafka transaction."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Self
@@ -42,6 +43,8 @@ class TransactionalCommitter:
         self._transactions = Transactions(shared.control, lane, lease.producer_id, lease.epoch)
         self._left: list[OutboxEntry] = []
         """Outputs that lives under the other guarantee left unsent: part of the next transaction, as are their marks."""
+        self._written: Counter[str] = Counter()
+        """Output records of the open transaction, by topic."""
 
     @classmethod
     async def acquire(cls, lane: Partition, shared: Shared, targets: Targets, events: Events) -> Self:
@@ -84,8 +87,11 @@ class TransactionalCommitter:
             await self._abort()
             raise
         self._left.clear()
+        for topic, records in self._written.items():
+            self._events.wrote(topic, records)
+        self._written.clear()
         # Behind the batch comes the marker of the transaction.
-        return Committed(offset + record_count(batch))
+        return Committed(offset + record_count(batch), len(batch))
 
     async def _write(self, batch: bytes, outputs: Mapping[Partition, Sequence[bytes]]) -> int:
         """Append the changelog's batch and all outputs; returns the offset of the former."""
@@ -108,6 +114,7 @@ class TransactionalCommitter:
         for batch in batches:
             try:
                 await self._append(target, batch)
+                self._written[target[0]] += record_count(batch)
             except NOT_TAKEN as error:
                 if not self._targets.is_optional(target[0]):
                     raise

@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError as AnyKafkaError
 
@@ -14,6 +14,7 @@ from pf_stream.core.plan import plan
 from pf_stream.engine.app import build_app
 from pf_stream.engine.errors import GroupLostError, ServiceKeyError
 from pf_stream.engine.lanes import Lanes
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.rocks import RocksDepot
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.errors import ConfigurationError, PFError
@@ -21,6 +22,9 @@ from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model.topology import Topology
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 __all__ = ["Worker"]
 
@@ -55,23 +59,36 @@ def check_state_dir(topology: Topology, settings: WorkerSettings) -> None:
 class Worker:
     """A topology's share of work in this process, for those who bring their own event loop."""
 
-    def __init__(self, topology: Topology, settings: WorkerSettings, limits: Limits, lanes: Lanes, app: Any) -> None:
+    def __init__(
+        self, topology: Topology, settings: WorkerSettings, limits: Limits, metrics: Metrics, lanes: Lanes, app: Any
+    ) -> None:
         self.topology = topology
         self.settings = settings
         self.limits = limits
+        self.metrics = metrics
         self.lanes = lanes
         self._app = app
         self._watching = asyncio.create_task(self._watch(), name="watch")
 
     @classmethod
-    async def start(cls, topology: Topology, settings: WorkerSettings, limits: Limits | None = None) -> "Worker":
+    async def start(
+        cls,
+        topology: Topology,
+        settings: WorkerSettings,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+        tracer: "Tracer | None" = None,
+    ) -> "Worker":
         """Check the topics, connect, and join the group; lanes open as the group assigns them.
 
+        What it counts and measures goes into *metrics*, which must be its own. With a *tracer* of OpenTelemetry it makes spans.
+
         Raises :class:`KafkaUnavailableError`, :class:`TopicMissingError`, the errors of the topic checks, and
-        :class:`StoreError` if another process has the worker's folder.
+        :class:`StoreError` if another process has the folder of the worker.
         """
         check_service_keys(topology, settings)
         check_state_dir(topology, settings)
+        metrics = metrics or Metrics(topology)
         admin = Admin(settings.connection)
         partitions = await asyncio.to_thread(check_topics, admin, topology)
         plans = plan(topology, partitions)
@@ -81,7 +98,14 @@ class Worker:
             depot = RocksDepot.open(settings.state_dir, topology.app_id, settings.worker_id)
         try:
             lanes = await Lanes.start(
-                plans, settings, limits or Limits(), WallClock(), rejoin=app.consumer.rejoin, depot=depot
+                plans,
+                settings,
+                limits or Limits(),
+                WallClock(),
+                rejoin=app.consumer.rejoin,
+                depot=depot,
+                metrics=metrics,
+                tracer=tracer,
             )
         except BaseException:
             if depot is not None:
@@ -99,7 +123,7 @@ class Worker:
             if isinstance(error, AnyKafkaError):
                 raise KafkaUnavailableError(settings.connection.bootstrap_servers, error) from error
             raise
-        return cls(topology, settings, limits or Limits(), lanes, app)
+        return cls(topology, settings, limits or Limits(), metrics, lanes, app)
 
     async def ready(self) -> None:
         """Wait until every lane that the group gave us is open, or has stopped for good."""

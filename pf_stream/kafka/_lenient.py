@@ -94,9 +94,8 @@ class _Reader:
 class LenientBuilder:
     """Builds one batch, with the methods of aiokafka's builder that :class:`~pf_stream.kafka.batch.BatchBuilder` uses."""
 
-    def __init__(self, max_bytes: int, *, compress: bool) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._compress = compress
         self._body = bytearray()
         self._times: list[int] = []
 
@@ -117,17 +116,11 @@ class LenientBuilder:
         return True
 
     def build(self) -> bytes:
-        """The batch, without its checksum: :func:`~pf_stream.kafka.batch.stamp` makes that."""
-        body = bytes(self._body)
-        compression = 0
-        if self._compress:
-            packed = codec.zstd_encode(body)
-            if len(packed) < len(body):
-                body, compression = packed, _ZSTD
+        """The batch, uncompressed, without its checksum."""
         count = len(self._times)
-        length = _HEADER.size - _LENGTH_FROM + len(body)
+        length = _HEADER.size - _LENGTH_FROM + len(self._body)
         times = self._times[0], max(self._times)
-        return _HEADER.pack(0, length, -1, _MAGIC, 0, compression, count - 1, *times, -1, -1, -1, count) + body
+        return _HEADER.pack(0, length, -1, _MAGIC, 0, 0, count - 1, *times, -1, -1, -1, count) + self._body
 
 
 def _varint(value: int) -> bytes:

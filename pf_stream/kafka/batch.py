@@ -6,8 +6,9 @@ Source: Apache Kafka documentation, "Message format"; offsets of the header's fi
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record._crc32c import crc as _crc_python
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -21,13 +22,19 @@ try:
 except ImportError:  # the C extension is missing on this platform: slower, equal
     crc32c = _crc_python
 
-__all__ = ["BatchBuilder", "Chunk", "crc32c", "record_count", "split", "stamp"]
+__all__ = ["BatchBuilder", "Chunk", "Extent", "crc32c", "record_count", "split", "stamp"]
 
 _NO_PRODUCER: Final = -1
 _ZSTD: Final = 4
+_ZSTD_LEVEL: Final = 1
+"""What repeats are tokens and header names; higher levels take twice as long and find no more of that."""
+_LENGTH_AT: Final = 8
 _CRC_AT: Final = 17
 _ATTRIBUTES_AT: Final = 21
+_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL: Final = 0x10
+_CONTROL: Final = 0x20
+_TIMES_AT: Final = 27
 _PRODUCER_AT: Final = 43
 _COUNT_AT: Final = 57
 _LAST_DELTA_AT: Final = 23
@@ -37,6 +44,7 @@ _ENTRIES: Final = 2_000
 _BASE = struct.Struct(">qi")
 _U32 = struct.Struct(">I")
 _I32 = struct.Struct(">i")
+_TIMES = struct.Struct(">qq")
 _PRODUCER = struct.Struct(">qhi")
 
 SEQUENCE_MASK: Final = 0x7FFFFFFF
@@ -50,7 +58,7 @@ class BatchBuilder:
 
     def __init__(self, max_bytes: int, *, compress: bool) -> None:
         """*max_bytes* bounds the size before compression; zstd, since tokens repeat and shrink to a fiftieth."""
-        self._builder: Any = DefaultRecordBatchBuilder(2, _ZSTD if compress else 0, 0, -1, -1, -1, max_bytes)
+        self._builder: Any = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, max_bytes)
         self._append: Any = self._builder.append
         self._max_bytes = max_bytes
         self._compress = compress
@@ -64,7 +72,7 @@ class BatchBuilder:
         except UnicodeEncodeError:  # a header name that was no UTF-8 when it was read
             if self.count:
                 return False  # such a record begins a batch of its own
-            self._builder = LenientBuilder(self._max_bytes, compress=self._compress)
+            self._builder = LenientBuilder(self._max_bytes)
             self._append = self._builder.append
             self._append(0, timestamp_ms, key, value, headers)
         self.count += 1
@@ -72,7 +80,18 @@ class BatchBuilder:
 
     def build(self) -> bytes:
         """The batch."""
-        return bytes(self._builder.build())
+        plain = bytes(self._builder.build())
+        if not self._compress:
+            return plain
+        packed: bytes = codec.zstd_encode(memoryview(plain)[_HEADER:], _ZSTD_LEVEL)
+        if len(packed) >= len(plain) - _HEADER:
+            return plain
+        raw = bytearray(plain[:_HEADER])
+        raw += packed
+        raw[_ATTRIBUTES_AT + 1] |= _ZSTD
+        _I32.pack_into(raw, _LENGTH_AT, len(raw) - _BASE.size)
+        _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
+        return bytes(raw)
 
 
 def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int, *, transactional: bool = False) -> bytes:
@@ -103,16 +122,28 @@ def split(batch: bytes) -> list[bytes]:
     return singles
 
 
+class Extent(NamedTuple):
+    """A record batch of a chunk, as its header says."""
+
+    start: int
+    """Offset of its first record."""
+    end: int
+    """Offset behind its last one."""
+    timestamp_ms: int
+    """When the broker appended it, which is the time of each record in it; where records carry their producers' times, that of
+    the first one. Milliseconds since the epoch."""
+
+
 class Chunk:
     """Record batches as one fetch returned them, decoded on demand; iterating again goes on where it stopped."""
 
-    __slots__ = ("_batches", "_records", "next_offset", "size")
+    __slots__ = ("_batches", "_records", "extents", "next_offset", "size")
 
     def __init__(self, data: bytes, aborted: Iterable[tuple[int, int]], where: str) -> None:
         """*aborted* are the aborted transactions of the range: producer id and first offset."""
         self.size = len(data)
-        self.next_offset = _next_offset(data)
-        """Where the next fetch goes on; -1 if *data* holds no whole batch."""
+        self.extents, self.next_offset = _look(data)
+        """Its batches, without those of markers; and where the next fetch goes on, -1 if *data* holds no whole batch."""
         self._batches = _read(data, sorted(aborted, key=lambda item: item[1]), where)
         self._records = (record for batch, raw in self._batches for record in _records(batch, raw))
 
@@ -137,18 +168,24 @@ class Chunk:
             yield taken, min(self.next_offset, end)
 
 
-def _next_offset(data: bytes) -> int:
-    """Offset behind the last whole batch, from the headers alone: compaction and markers leave gaps in the records."""
+def _look(data: bytes) -> tuple[list[Extent], int]:
+    """Batches, and the offset behind the last whole one, from the headers alone: compaction and markers leave gaps."""
     at = 0
     following = -1
+    extents = []
     while at + _HEADER <= len(data):
         base, length = _BASE.unpack_from(data, at)
         end = at + _BASE.size + length
         if end > len(data):
             break
         following = base + _I32.unpack_from(data, at + _LAST_DELTA_AT)[0] + 1
+        attributes = data[at + _ATTRIBUTES_AT + 1]
+        if not attributes & _CONTROL:
+            first_ms, last_ms = _TIMES.unpack_from(data, at + _TIMES_AT)
+            # Of an append time the broker writes only the latter.
+            extents.append(Extent(base, following, last_ms if attributes & _APPEND_TIME else first_ms))
         at = end
-    return following
+    return extents, following
 
 
 def _read(data: bytes, aborted: list[tuple[int, int]], where: str) -> Iterator[tuple[Any, memoryview]]:

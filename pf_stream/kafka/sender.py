@@ -65,14 +65,14 @@ _QUIET.propagate = False
 class _Sending:
     """A confluent-kafka producer, and where what was given to it has gone."""
 
-    def __init__(self, settings: ConnectionSettings, **more: str | int | bool) -> None:
+    def __init__(self, settings: ConnectionSettings, linger_ms: int = 0, **more: str | int | bool) -> None:
         self.session = Session(settings)
         self.producer = Producer(
             self.session.configuration(
                 enable_idempotence=True,
                 partitioner="murmur2_random",
                 message_max_bytes=MAX_BYTES,
-                linger_ms=0,
+                linger_ms=linger_ms,
                 allow_auto_create_topics=False,
                 **more,
             ),
@@ -122,16 +122,17 @@ class _Sending:
         return [positions[index] for index in range(total)]
 
 
-def send(settings: ConnectionSettings, records: Iterable[NewRecord]) -> list[Position]:
+def send(settings: ConnectionSettings, records: Iterable[NewRecord], *, linger_ms: int = 0) -> list[Position]:
     """Send records; returns where each of them is, once all in-sync replicas have it.
 
+    Thousands go in a fraction of the time if each may wait a few milliseconds, *linger_ms*, to go together with others.
     Records of one partition keep their order. A record that is sent again after a lost answer is not doubled.
 
     Raises:
         TopicMissingError: a target does not exist; it is not made.
         KafkaError: a record was not taken. Those before and after it may have been.
     """
-    return _Sending(settings, message_timeout_ms=int(3 * TIMEOUT_S * 1000)).send(records)
+    return _Sending(settings, linger_ms, message_timeout_ms=int(3 * TIMEOUT_S * 1000)).send(records)
 
 
 class TransactionalSender:

@@ -12,7 +12,7 @@ from pf_stream.model.requirement import Requirement, all_of, any_of, caller, com
 from pf_stream.model.rules import Rule, rule
 from pf_stream.model.scope import Scope
 from pf_stream.model.service import Service
-from pf_stream.model.state import State, StateSpec
+from pf_stream.model.state import State, StateCap, StateSpec
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
 from pf_stream.model.when import Calendar, When
@@ -46,6 +46,7 @@ __all__ = [
     "Scope",
     "Service",
     "State",
+    "StateCap",
     "StateSpec",
     "Topology",
     "When",

@@ -35,6 +35,7 @@ _UNSEEN: Final = (
 _SEGMENT: Final = rf"(?!\.{{1,2}}(?:/|\Z))[^/*?{{}}%{_UNSEEN}]+"
 _full_segment: Final = re.compile(_SEGMENT).fullmatch
 _full_resource: Final = re.compile(rf"/|(?:/{_SEGMENT})+").fullmatch
+_full_plain: Final = re.compile(r"(?:/[A-Za-z0-9_:-][A-Za-z0-9_:. -]*)+").fullmatch
 _find_unseen: Final = re.compile(f"[{_UNSEEN}]").search
 
 # The characters that mean something in a regular expression, in Rust's dialect and in Python's; the others that do
@@ -69,6 +70,9 @@ def bad_segment(value: str) -> bool:
 
 def check_resource(path: str) -> str | None:
     """None if *path* is a resource (``/``, or ``/`` before each of one or more segments), else what is wrong with it."""
+    # Most have only letters, digits and such; the first question is the quicker one.
+    if _full_plain(path) is not None:
+        return None
     if _full_resource(path) is not None and (path.isascii() or unicodedata.is_normalized("NFC", path)):
         return None
     if not path.startswith("/"):

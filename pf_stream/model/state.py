@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Self, dataclass_transform
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
 from pf_stream.errors import DefinitionError
+from pf_stream.model.capability import Capability, operation
 from pf_stream.model.versions import Steps, read_steps
 
-__all__ = ["State", "StateSpec", "strictly"]
+__all__ = ["State", "StateCap", "StateSpec", "strictly"]
 
 # One configuration for both directions, so that what is written can be read: infinity, NaN and bytes have no JSON form
 # of their own.
@@ -147,3 +148,9 @@ class State(metaclass=_StateMeta):
         if cls is State:
             raise DefinitionError("state", ["State is a base: declare a subclass with fields"])
         return super().__new__(cls)
+
+
+class StateCap(Capability):
+    """Who may read state from outside: ``/{reactor}/{key}``, or ``/{reactor}/**`` for whatever a reactor keeps."""
+
+    read = operation()

@@ -39,6 +39,8 @@ DEFAULT_SYMBOLS: Final = (
 """The symbols that every token knows."""
 FIRST_OWN_SYMBOL: Final = 1024
 """Where a token's own begin."""
+_KINDS_FROM: Final = 4
+"""The Datalog version from which on checks say their kind: that of Biscuit 3.1."""
 _DEEPEST: Final = 16
 """Nesting of collections and closures beyond which we refuse: ours is a recursive reader."""
 
@@ -133,9 +135,12 @@ def read_blocks(sealed: Sequence[SealedBlock]) -> tuple[Block, ...]:
     Raises:
         Fault: a block is not written as the specification says.
     """
-    shared: list[str] = []
-    blocks = []
-    for one in sealed:
+    if sealed[0].third_party:
+        raise Fault("somebody else signed the authority block too")
+    own, block = _read_authority(sealed[0].data)
+    shared = [*own]
+    blocks = [block]
+    for one in sealed[1:]:
         found = fields(one.data)
         # A third-party block was made by somebody who did not see the token: its symbols are its own.
         symbols = [] if one.third_party else shared
@@ -144,11 +149,21 @@ def read_blocks(sealed: Sequence[SealedBlock]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
+# Whoever narrows a token in ever other ways cannot change this part of it.
+@lru_cache(maxsize=64)
+def _read_authority(data: bytes) -> tuple[tuple[str, ...], Block]:
+    found = fields(data)
+    symbols = tuple(text(value) for number, value in found if number == 1)
+    return symbols, _Reader(symbols).block(found, third_party=False)
+
+
 class _Reader:
-    __slots__ = ("_symbols",)
+    __slots__ = ("_says_kind", "_symbols")
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self._symbols = symbols
+        self._says_kind = False
+        """Whether a check says of which kind it is."""
 
     def block(self, found: list[tuple[int, int | bytes]], *, third_party: bool) -> Block:
         facts: list[Predicate] = []
@@ -173,6 +188,9 @@ class _Reader:
                 raise Fault("a block has an unknown part")
         if not 3 <= version <= 6:
             raise Fault("a block's Datalog version is unknown")
+        if version < _KINDS_FROM and self._says_kind:
+            # The library believes such a token and cannot evaluate it.
+            raise Fault("a check says of which kind it is, which its block's Datalog version does not know")
         return Block(tuple(facts), tuple(rules), tuple(checks), plain)
 
     def _fact(self, value: int | bytes) -> Predicate:
@@ -223,6 +241,7 @@ class _Reader:
                 queries.append(self._query(part))
             elif number == 2 and kind is None and isinstance(part, int) and part <= 2:
                 kind = part
+                self._says_kind = True
             else:
                 raise Fault("a check has an unknown part")
         return Check(kind or 0, tuple(queries))

@@ -20,7 +20,17 @@ class BoundedCache(Generic[K, V]):
     and nobody else loses any. So whoever can make valid entries without end fills his own share, over and over.
     """
 
-    __slots__ = ("_limit", "_old", "_owner_of", "_share", "_shares", "_size_of", "_young", "_young_bytes")
+    __slots__ = (
+        "_limit",
+        "_old",
+        "_old_bytes",
+        "_owner_of",
+        "_share",
+        "_shares",
+        "_size_of",
+        "_young",
+        "_young_bytes",
+    )
 
     def __init__(
         self, limit_bytes: int, size_of: Callable[[K, V], int], owner_of: Callable[[V], Hashable] | None = None
@@ -33,6 +43,7 @@ class BoundedCache(Generic[K, V]):
         self._young: dict[K, V] = {}
         self._old: dict[K, V] = {}
         self._young_bytes = 0
+        self._old_bytes = 0
         self._shares: dict[Hashable, int] = {}
         """Bytes of the young generation by owner."""
 
@@ -44,7 +55,7 @@ class BoundedCache(Generic[K, V]):
     def get(self, key: K) -> V | None:
         value = self._young.get(key)
         if value is None and self._old:
-            value = self._old.pop(key, None)
+            value = self._take_old(key)
             if value is not None:
                 self.put(key, value)
         return value
@@ -53,44 +64,61 @@ class BoundedCache(Generic[K, V]):
         """Keep *value* under a *key* that is not there, unless it is larger than a share."""
         size = self._size_of(key, value)
         if size <= self._share:
-            self._make_room(value, size)
+            self._charge(self._owner_of(value), size)
             self._young[key] = value
-            self._charge(value, size)
 
     def grow(self, key: K, value: V, size: int) -> bool:
         """Whether the entry may become *size* bytes larger, which count from now on. If not, it may be gone."""
         if self._young.get(key) is not value:
             return False
-        self._make_room(value, size)
+        owner = self._owner_of(value)
+        self._charge(owner, size)
         if key not in self._young:
+            self._discharge(owner, size)
             return False
-        self._charge(value, size)
         return True
 
     def drop(self, key: K) -> None:
         """Forget *key*."""
-        self._old.pop(key, None)
+        self._take_old(key)
         value = self._young.pop(key, None)
         if value is not None:
-            self._charge(value, -self._size_of(key, value))
+            self._discharge(self._owner_of(value), self._size_of(key, value))
 
-    def _make_room(self, value: V, size: int) -> None:
-        owner = self._owner_of(value)
+    def _take_old(self, key: K) -> V | None:
+        value = self._old.pop(key, None)
+        if value is not None:
+            self._old_bytes -= self._size_of(key, value)
+        return value
+
+    def _charge(self, owner: Hashable, size: int) -> None:
+        """Make room for *size* bytes, and count them."""
         held = self._shares.get(owner, 0)
         if held + size > self._share:
             for key in [key for key, other in self._young.items() if self._owner_of(other) == owner]:
                 del self._young[key]
-            self._charge(value, -held)
+            self._young_bytes -= held
+            held = 0
         if self._young_bytes + size > self._limit:
-            self._old = self._young.copy()
+            self._old, self._old_bytes = self._young.copy(), self._young_bytes
             self._young.clear()
             self._shares.clear()
-            self._young_bytes = 0
-
-    def _charge(self, value: V, size: int) -> None:
-        owner = self._owner_of(value)
-        self._shares[owner] = self._shares.get(owner, 0) + size
+            self._young_bytes = held = 0
+        self._shares[owner] = held + size
         self._young_bytes += size
+
+    def _discharge(self, owner: Hashable, size: int) -> None:
+        left = self._shares[owner] - size
+        if left:
+            self._shares[owner] = left
+        else:
+            del self._shares[owner]
+        self._young_bytes -= size
+
+    @property
+    def bytes(self) -> int:
+        """Size of all entries, as *size_of* has it."""
+        return self._young_bytes + self._old_bytes
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

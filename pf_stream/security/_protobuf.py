@@ -71,4 +71,8 @@ def text(data: int | bytes) -> str:
 
 def varint(value: int) -> bytes:
     """A number in its shortest form."""
-    return bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80,)) + varint(value >> 7)
+    if value < 0x80:
+        return bytes((value,))
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
+    return bytes((value & 0x7F | 0x80,)) + varint(value >> 7)

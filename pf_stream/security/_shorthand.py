@@ -1,76 +1,35 @@
 """The closed profile read at sight: what an issuer's library and ours write, byte for byte.
 
-Taking blocks apart costs Python more than checking their signatures costs the library. But a statement of the profile is
-spelled in the same few bytes around its symbols, so one regular expression sees all statements of a block at once. What is
-spelled in any other way, or says anything else, is left to the readers proper; where this one answers, it answers the same.
-Source: as for ``_block``; the first 15,360 symbols of a token's own are written in two bytes.
+Taking blocks apart costs Python more than checking their signatures costs the library. What is spelled in any other way than
+``_spelling`` knows, or says anything else, is left to the readers proper; where this one answers, it answers the same.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
 from pf_stream.model.capability import BadGrantError, HeldGrant
 from pf_stream.model.scope import BadScopeError, Scope
 from pf_stream.model.when import BadWhenError, When
-from pf_stream.security._block import DEFAULT_SYMBOLS, FIRST_OWN_SYMBOL
-from pf_stream.security._protobuf import fields, text, varint
+from pf_stream.security._block import DEFAULT_SYMBOLS
+from pf_stream.security._protobuf import fields, text
+from pf_stream.security._rights import Rights
+from pf_stream.security._spelling import Check, OtherwiseError, Statements, milliseconds, read_statements
 from pf_stream.security.envelope import SealedBlock
-from pf_stream.security.profile import DATES, FOREVER_MS, MOST_ATTRIBUTES, NAMES, During, Profile, is_name
+from pf_stream.security.profile import DATES, FOREVER_MS, MOST_ATTRIBUTES, NAMES, During, Profile, are_names
 
-__all__ = ["read_shorthand", "unread_bytes"]
+__all__ = ["read_shorthand", "statements_in", "unread"]
 
-# Terms, and the head that every query of a check has.
-_TEXT: Final = rb"\x12\x03\x18(..)"
-_ANY_TEXT: Final = rb"\x12(\x03\x18..|\x02\x18.)"  # one byte for what every token knows, such as "role"
-_DATE: Final = rb"\x20([\x80-\xff]{4}[\x01-\x7f])"
-_HEAD: Final = rb"\x0a\x02\x08\x1b"
-_FACTS: Final = (
-    rb"\x22\x0a\x0a\x08\x08(..)" + _TEXT,  # name("text")
-    rb"\x22\x09\x0a\x07\x08\x08" + _TEXT,  # tenant("text")
-    rb"\x22(?:\x0e\x0a\x0c|(?P<w>\x13\x0a\x11))\x08\x04"
-    + _TEXT
-    + _TEXT
-    + rb"(?(w)"
-    + _TEXT
-    + rb")",  # right("text", ...
-    rb"\x22(.\x0a.)\x08(..)" + _ANY_TEXT + _ANY_TEXT,  # name("text", "text")
-    rb"\x22\x0d\x0a\x0b\x08(..)\x12\x06" + _DATE,  # name(date)
-    rb"\x22\x09\x0a\x07\x08(..)\x12\x02\x10\x01",  # name(1)
-)
-_TIME: Final = (  # check if time($t), $t < date, or >=
-    rb"\x32\x28\x0a\x26" + _HEAD + rb"\x12\x07\x08\x05\x12\x03\x08(?P<t>..)"
-    rb"\x1a\x17\x0a\x05\x0a\x03\x08(?P=t)\x0a\x08\x0a\x06" + _DATE + rb"\x0a\x04\x1a\x02\x08([\x00\x03])"
-)
-_FALSE: Final = rb"\x32(\x0e)\x0a\x0c" + _HEAD + rb"\x1a\x06\x0a\x04\x0a\x02\x30\x00"  # check if false
-_ALTERNATIVES: Final = (
-    rb"\x0a\x0e" + _HEAD + rb"\x12\x08\x08(..)" + _TEXT,  # name("text")
-    rb"\x0a\x13" + _HEAD + rb"\x12\x0d\x08(..)" + _TEXT + _TEXT,  # name("text", "text")
-    rb"\x0a\x29" + _HEAD + rb"\x12\x0d\x08(..)" + _TEXT + rb"\x12\x03\x08(?P<r>..)"  # name("text", $r), ...
-    rb"\x1a\x14\x0a\x05\x0a\x03\x08(?P=r)\x0a\x05\x0a\x03\x18(..)\x0a\x04\x1a\x02\x08\x08",  # ... $r.matches("text")
-)
-_ANY: Final = rb"|".join(re.sub(rb"\(.*?\)", b"..", one) for one in _ALTERNATIVES)
-_CHECK: Final = rb"\x32([\x00-\x7f]|[\x80-\xff][\x01-\x7f])((?:" + _ANY + rb")+)"
-# The last group of each is all that follows, if it begins with none of these.
-_statements: Final = re.compile(rb"|".join((*_FACTS, _TIME, _FALSE, _CHECK, rb"(.+)")), re.DOTALL).findall
-_alternatives: Final = re.compile(rb"|".join((*_ALTERNATIVES, rb"(.+)")), re.DOTALL).findall
-
-_COMMON: Final = {varint(index): symbol for index, symbol in enumerate(DEFAULT_SYMBOLS)}
-_V = TypeVar("_V")
-_OWN: Final = tuple(varint(index) for index in range(FIRST_OWN_SYMBOL, FIRST_OWN_SYMBOL + 512))
 _LONGEST: Final = 127
 """Longest symbol that is read here, in bytes."""
-_LESS: Final = b"\0"
+_FEW: Final = 4
+"""Most texts of one statement whose meaning is kept. What is kept is bounded, though whoever holds a token chooses the texts."""
+_STATEMENTS: Final = frozenset({4, 5, 6})
+"""Numbers of a block's fields: facts, rules, checks."""
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-class _OtherwiseError(Exception):
-    """Raised where the readers proper must be asked."""
-
-
-_UNREAD: Final = (_OtherwiseError, LookupError, UnicodeDecodeError, BadScopeError, BadGrantError, BadWhenError)
+_NOTHING: Final = Rights.of(())
+_UNREAD: Final = (OtherwiseError, LookupError, UnicodeDecodeError, BadScopeError, BadGrantError, BadWhenError)
 
 
 def read_shorthand(sealed: Sequence[SealedBlock]) -> Profile | None:
@@ -88,197 +47,193 @@ def read_shorthand(sealed: Sequence[SealedBlock]) -> Profile | None:
         return None
 
 
-def unread_bytes(sealed: Sequence[SealedBlock]) -> int:
-    """How many bytes those blocks have together that holders added and that cannot be read at sight.
+def unread(sealed: Sequence[SealedBlock]) -> tuple[int, int]:
+    """How many bytes, and how many statements, those blocks have that holders added and that cannot be read at sight.
 
     Raises:
         Fault: such a block is no message.
     """
     reader = _Reader()
-    unread = 0
+    size = statements = 0
     for index, block in enumerate(sealed):
-        known = reader.known
+        known = len(reader.symbols)
         try:
             if block.third_party:
-                raise _OtherwiseError
+                raise OtherwiseError
             reader.read(block.data, authority=index == 0)
         except _UNREAD:
-            unread += len(block.data) if index else 0
+            if index:
+                size += len(block.data)
+                statements += statements_in(block.data)
             if not block.third_party:
                 reader.skip(block.data, known)
-    return unread
+    return size, statements
+
+
+def statements_in(data: bytes) -> int:
+    """How many facts, rules and checks a block has.
+
+    Raises:
+        Fault: it is no message.
+    """
+    return sum([number in _STATEMENTS for number, _ in fields(data)])
 
 
 class _Reader:
     __slots__ = (
-        "_attributes", "_dates", "_during", "_facts", "_names", "_narrowed", "_not_before_ms", "_rights", "_symbols",
-        "_versions", "expires_ms", "known",
+        "_attributes", "_dates", "_during", "_facts", "_intent_types", "_narrowed", "_not_before_ms", "_rights",
+        "_topics", "expires_ms", "symbols",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.known = 0
-        """How many symbols the blocks so far brought."""
+        self.symbols = [*DEFAULT_SYMBOLS]
+        """Those that every token knows, then those of the blocks so far."""
         self.expires_ms = FOREVER_MS
         """The earliest end that they set."""
-        self._symbols = _COMMON.copy()
-        self._versions = 0
+        self._not_before_ms = 0
         self._facts: dict[str, str] = {}
         self._dates: dict[str, int] = {}
-        self._attributes: dict[str, str] = {}
-        self._rights: list[HeldGrant] = []
-        self._narrowed: list[tuple[HeldGrant, ...]] = []
-        self._during: list[tuple[During, ...]] = []
-        self._names: dict[str, frozenset[str]] = {}
-        self._not_before_ms = 0
+        self._attributes = _NO_ATTRIBUTES
+        self._rights = _NOTHING
+        self._narrowed: tuple[Rights, ...] = ()
+        self._during: tuple[tuple[During, ...], ...] = ()
+        self._intent_types: frozenset[str] | None = None
+        self._topics: frozenset[str] | None = None
 
     def read(self, data: bytes, *, authority: bool) -> None:
         """Take the next block in."""
-        symbols = self._symbols
+        symbols = self.symbols
         at = 0
         while data[at] == 0x0A:
             start = at + 2
             at = start + data[at + 1]
             if at - start > _LONGEST:
-                raise _OtherwiseError
-            symbols[_OWN[self.known]] = data[start:at].decode()
-            self.known += 1
+                raise OtherwiseError
+            symbols.append(data[start:at].decode())
         if data[at] != 0x18 or not 3 <= data[at + 1] <= 6:
-            raise _OtherwiseError
-        for (
-            name, said, tenant, _, right, scope, limit, sizes, pair, key, value, dated, moment, one,
-            var, date, relation, nothing, size, check, rest,
-        ) in _statements(data, at + 2):  # fmt: skip
-            if check:
-                if size != varint(len(check)):
-                    raise _OtherwiseError
-                self._check(check)
-            elif date and var in symbols:
-                if relation == _LESS:
-                    self.expires_ms = min(self.expires_ms, _milliseconds(date))
-                else:
-                    self._not_before_ms = max(self._not_before_ms, _milliseconds(date))
-            elif nothing:
-                self._narrowed.append(())
-            elif date or rest or not authority:
-                raise _OtherwiseError
-            elif right:
-                self._rights.append(_granted(symbols[right], symbols[scope], symbols[limit] if limit else None))
-            elif pair:
-                self._attribute(symbols[pair], sizes, key, value)
-            elif dated:
-                _say(self._dates, symbols[dated], _milliseconds(moment))
-            elif one:
-                self._versions += 1 if symbols[one] == "pf" else 2
-            else:
-                _say(self._facts, "tenant" if tenant else symbols[name], symbols[tenant or said])
+            raise OtherwiseError
+        said, dates = read_statements(data[at + 2 :])
+        if said.highest >= len(symbols):
+            raise OtherwiseError
+        if authority:
+            self._say(said, dates)
+        elif said.has_facts:
+            raise OtherwiseError
+        for date in said.ends:
+            self.expires_ms = min(self.expires_ms, milliseconds(dates[date]))
+        for date in said.starts:
+            self._not_before_ms = max(self._not_before_ms, milliseconds(dates[date]))
+        for check in said.checks:
+            self._check(check)
 
     def skip(self, data: bytes, known: int) -> None:
         """Take the symbols in of a block that cannot be read; *known* came before it."""
         own = [text(value) for number, value in fields(data) if number == 1]
-        for index, symbol in enumerate(own, FIRST_OWN_SYMBOL + known):
-            if len(symbol) <= _LONGEST:
-                self._symbols[varint(index)] = symbol
-        self.known = known + len(own)
+        # Whatever says a longer one cannot be read either, nor what says nothing.
+        self.symbols[known:] = [symbol if len(symbol) <= _LONGEST else "" for symbol in own]
 
-    def _attribute(self, name: str, sizes: bytes, key: bytes, value: bytes) -> None:
-        size = len(key) + len(value)
-        if name != "attribute" or sizes != bytes((size + 7, 0x0A, size + 5)):
-            raise _OtherwiseError
-        _say(self._attributes, self._symbols[key[2:]], self._symbols[value[2:]])
+    def _say(self, said: Statements, dates: Sequence[bytes]) -> None:
+        symbols = self.symbols
+        facts, moments = self._facts, self._dates
+        for name, value in said.facts:
+            facts[symbols[name]] = symbols[value]
+        for value in said.tenants:
+            facts["tenant"] = symbols[value]
+        for name, date in said.dates:
+            moments[symbols[name]] = milliseconds(dates[date])
+        if (
+            len(said.versions) != 1
+            or symbols[said.versions[0]] != "pf"
+            or len(facts) != len(said.facts) + len(said.tenants)
+            or len(moments) != len(said.dates)
+        ):
+            raise OtherwiseError
+        if said.attributes:
+            attributes = {symbols[key]: symbols[value] for _, key, value in said.attributes}
+            if len(attributes) != len(said.attributes) or {symbols[name] for name, _, _ in said.attributes} != {
+                "attribute"
+            }:
+                raise OtherwiseError
+            self._attributes = MappingProxyType(attributes)
+        if said.rights:
+            rights = tuple([right(symbols) for right in said.rights])
+            self._rights = (_kept_granted if len(rights) <= _FEW else _granted)(rights)
 
-    def _check(self, check: bytes) -> None:
-        symbols = self._symbols
-        kind = ""
-        values: list[str] = []
-        grants: list[HeldGrant] = []
-        for name, value, exact, its, resource, matching, whose, var, regex, rest in _alternatives(check):
-            said = symbols[name or exact or matching]
-            if rest or (kind and kind != said):
-                raise _OtherwiseError
-            kind = said
-            if name:
-                values.append(symbols[value])
-            elif exact:
-                grants.append(_requested(symbols[its], symbols[resource]))
-            elif var in symbols:
-                grants.append(_matching(symbols[whose], symbols[regex]))
-            else:
-                raise _OtherwiseError
-        if kind == "request" and not values:
-            self._narrowed.append(tuple(grants))
-        elif grants or "" in values:
-            raise _OtherwiseError
-        elif kind == "during":
-            self._during.append(tuple(map(During.read, values)))
-        elif kind in {"intent_type", "topic"}:
-            allowed = _one_name(values[0]) if len(values) == 1 else frozenset(values)
-            self._names[kind] = self._names[kind] & allowed if kind in self._names else allowed
+    def _check(self, check: Check) -> None:
+        symbols = self.symbols
+        kinds = {symbols[kind] for kind in check.kinds}
+        if not kinds:
+            self._narrowed += (_NOTHING,)
+        elif kinds == {"request"} and not check.values:
+            requests = tuple([(regex, symbols[name], symbols[value]) for regex, name, value in check.requests])
+            self._narrowed += ((_kept_requested if len(requests) <= _FEW else _requested)(requests),)
+        elif check.requests or len(kinds) > 1:
+            raise OtherwiseError
         else:
-            raise _OtherwiseError
+            values = tuple([symbols[value] for value in check.values])
+            if "" in values:
+                raise OtherwiseError
+            names = (_kept_names if len(values) <= _FEW else _names)(values)
+            if kinds == {"intent_type"}:
+                self._intent_types = names if self._intent_types is None else self._intent_types & names
+            elif kinds == {"topic"}:
+                self._topics = names if self._topics is None else self._topics & names
+            elif kinds == {"during"}:
+                self._during += (tuple(map(During.read, values)),)
+            else:
+                raise OtherwiseError
 
     def profile(self) -> Profile:
         """What was read."""
         facts, dates, attributes = self._facts, self._dates, self._attributes
         if (
-            self._versions != 1
-            or not facts.keys() <= NAMES
+            not facts.keys() <= NAMES
             or not dates.keys() <= DATES
             or len(attributes) > MOST_ATTRIBUTES
-            or not all(map(is_name, (*facts.values(), *attributes, *attributes.values())))
+            or not are_names([*facts.values(), *attributes, *attributes.values()])
         ):
-            raise _OtherwiseError
+            raise OtherwiseError
         return Profile(
-            subject=facts["subject"],
-            audience=facts["audience"],
-            tenant=facts.get("tenant"),
-            session=facts.get("session"),
-            attributes=MappingProxyType(attributes) if attributes else _NO_ATTRIBUTES,
-            issued_ms=dates.get("issued"),
-            authenticated_ms=dates.get("authenticated"),
-            rights=tuple(self._rights),
-            narrowed=tuple(self._narrowed),
-            during=tuple(self._during),
-            intent_types=self._names.get("intent_type"),
-            topics=self._names.get("topic"),
-            not_before_ms=self._not_before_ms,
-            expires_ms=self.expires_ms,
+            facts["subject"],
+            facts["audience"],
+            facts.get("tenant"),
+            facts.get("session"),
+            attributes,
+            dates.get("issued"),
+            dates.get("authenticated"),
+            self._rights,
+            self._narrowed,
+            self._during,
+            self._intent_types,
+            self._topics,
+            self._not_before_ms,
+            self.expires_ms,
             closed=True,
         )
 
 
-def _say(told: dict[str, _V], name: str, value: _V) -> None:
-    if name in told:
-        raise _OtherwiseError
-    told[name] = value
+def _granted(rights: Sequence[Sequence[str]]) -> Rights:
+    return Rights.of(
+        HeldGrant(operation, Scope.parse(scope), When.parse(limit[0]) if limit else None)
+        for operation, scope, *limit in rights
+    )
 
 
-def _milliseconds(date: bytes) -> int:
-    a, b, c, d, e = date
-    return 1000 * (a & 0x7F | (b & 0x7F) << 7 | (c & 0x7F) << 14 | (d & 0x7F) << 21 | e << 28)
+def _requested(requests: Sequence[tuple[bool, str, str]]) -> Rights:
+    grants = []
+    for is_regex, operation, resource in requests:
+        scope = Scope.from_regex(resource) if is_regex else Scope.parse(resource)
+        # A "*" in a request is a character, which no resource has; as a scope it would be a pattern.
+        if scope is None or not (is_regex or scope.is_exact):
+            raise OtherwiseError
+        grants.append(HeldGrant(operation, scope))
+    return Rights.of(grants)
 
 
-# Bounded, though whoever holds a token chooses the texts: each is a symbol, of 127 characters at most.
-@lru_cache(maxsize=4096)
-def _granted(operation: str, scope: str, limit: str | None) -> HeldGrant:
-    return HeldGrant(operation, Scope.parse(scope), None if limit is None else When.parse(limit))
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
 
 
-@lru_cache(maxsize=4096)
-def _one_name(name: str) -> frozenset[str]:
-    return frozenset((name,))
-
-
-@lru_cache(maxsize=4096)
-def _requested(operation: str, resource: str) -> HeldGrant:
-    grant = HeldGrant(operation, Scope.parse(resource))
-    if not grant.scope.is_exact:
-        raise _OtherwiseError
-    return grant
-
-
-@lru_cache(maxsize=4096)
-def _matching(operation: str, regex: str) -> HeldGrant:
-    scope = Scope.from_regex(regex)
-    if scope is None:
-        raise _OtherwiseError
-    return HeldGrant(operation, scope)
+_kept_granted: Final = lru_cache(maxsize=4096)(_granted)
+_kept_requested: Final = lru_cache(maxsize=4096)(_requested)
+_kept_names: Final = lru_cache(maxsize=4096)(_names)

@@ -5,15 +5,13 @@ One token has one spelling here: base64url (RFC 4648 section 5) without padding,
 sent under many byte strings, each missing every cache.
 """
 
-import re
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pf_stream.security._protobuf import Fault, fields, varint
+from pf_stream.security._protobuf import Fault, fields
 
-__all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock"]
+__all__ = ["MAX_BLOCKS", "MAX_TOKEN_BYTES", "Envelope", "SealedBlock", "from_base64url", "to_base64url"]
 
 MAX_TOKEN_BYTES: Final = 8192
 """Longest token in bytes of base64url; longer ones are refused unread."""
@@ -26,13 +24,15 @@ _translation: Final = bytes(
     for byte in range(256)
 )
 
+_LAST_OF_TWO: Final = b"AQgw"
+_LAST_OF_THREE: Final = b"AEIMQUYcgkosw048"
+"""The last characters that have no stray bits, after so many of four."""
+
 _ED25519: Final = 0
-# What every library writes; with another key, and the rest, it is taken apart.
-_usual_block: Final = re.compile(
-    rb"\x0a([\x00-\x7f]|[\x80-\xff][\x01-\x7f])(.*)\x12\x24\x08\x00\x12\x20.{32}\x1a\x40(.{64})(?:\x28[\x00-\x7f])?",
-    re.DOTALL,
-).fullmatch
-_usual_proof: Final = re.compile(rb"\x0a\x20.{32}", re.DOTALL).fullmatch
+# What every library writes around what it says, with a key of Ed25519 and a token that can be narrowed.
+_KEY: Final = b"\x12\x24\x08\x00\x12\x20"
+_SIGNATURE: Final = b"\x1a\x40"
+_PROOF: Final = b"\x22\x22\x0a\x20"
 
 
 class SealedBlock(NamedTuple):
@@ -49,18 +49,20 @@ class SealedBlock(NamedTuple):
         return f"<SealedBlock of {len(self.data)} bytes>"
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A token's outer message. Nothing in it is verified."""
 
-    data: bytes = field(repr=False)
+    data: bytes
     """The outer message."""
     kid: int | None
     """The number of the key that is said to have signed the authority block."""
-    blocks: tuple[SealedBlock, ...] = field(repr=False)
+    blocks: tuple[SealedBlock, ...]
     """The authority block first."""
     sealed: bool
     """Whether it can no longer be narrowed."""
+
+    def __repr__(self) -> str:
+        return f"<Envelope of {len(self.blocks)} blocks>"
 
     @classmethod
     def read(cls, token: bytes) -> "Envelope":
@@ -69,7 +71,60 @@ class Envelope:
         Raises:
             Fault: it is not written as above.
         """
-        data = _from_base64url(token)
+        return cls.of(from_base64url(token))
+
+    @classmethod
+    def of(cls, data: bytes) -> "Envelope":
+        """Take the outer message *data* apart; raises as :meth:`read` does."""
+        try:
+            usual = cls._read_usual(data)
+        except IndexError:
+            usual = None
+        return usual or cls._read_any(data)
+
+    @classmethod
+    def _read_usual(cls, data: bytes) -> "Envelope | None":
+        """What :meth:`_read_any` reads, where it is spelled as every library does; None, or an IndexError, where it is not."""
+        end = len(data) - 36
+        if data[0] != 0x08 or data[1] > 0x7F or data[end : end + 4] != _PROOF:
+            return None
+        blocks = []
+        at = 2
+        tag = 0x12
+        while at < end:
+            # SignedBlock: block = 1, nextKey = 2, signature = 3, version = 5
+            size = data[at + 1]
+            start = at + 3
+            if size > 0x7F:
+                size = size & 0x7F | data[at + 2] << 7
+                start += 1
+            stop = start - 1 + size
+            length = data[start]
+            begin = start + 1
+            if length > 0x7F:
+                length = length & 0x7F | data[begin] << 7
+                begin += 1
+            # Below 128 a number in two bytes is not in its shortest form.
+            if data[at] != tag or data[start - 1] != 0x0A or (size < 0x80) != (start == at + 3):
+                return None
+            if (length < 0x80) != (begin == start + 1):
+                return None
+            at = begin
+            after = at + length
+            signed = after + 104
+            if (
+                data[after : after + 6] != _KEY
+                or data[after + 38 : after + 40] != _SIGNATURE
+                or not (stop == signed or (stop == signed + 2 and data[signed] == 0x28 and data[signed + 1] < 0x80))
+            ):
+                return None
+            blocks.append(SealedBlock(data[at:after], data[after + 40 : signed], False))
+            at = stop
+            tag = 0x1A
+        return cls(data, data[1], tuple(blocks), False) if blocks and at == end else None
+
+    @classmethod
+    def _read_any(cls, data: bytes) -> "Envelope":
         kid: int | None = None
         blocks: list[SealedBlock] = []
         sealed: bool | None = None
@@ -91,9 +146,9 @@ class Envelope:
         return cls(data, kid, tuple(blocks), sealed)
 
     @property
-    def revocation_ids(self) -> tuple[str, ...]:
-        """One per block, in hexadecimal: revoking it revokes this token and all that were made from it."""
-        return tuple(block.signature.hex() for block in self.blocks)
+    def signatures(self) -> tuple[bytes, ...]:
+        """One per block; in hexadecimal, its revocation id: revoking it revokes this token and all that were made from it."""
+        return tuple([block.signature for block in self.blocks])
 
 
 def to_base64url(data: bytes) -> str:
@@ -101,23 +156,20 @@ def to_base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _from_base64url(token: bytes) -> bytes:
+def from_base64url(token: bytes) -> bytes:
+    """The outer message of *token*; raises Fault unless that is its one spelling."""
     try:
         data = a2b_base64(token.translate(_translation) + b"=" * (-len(token) % 4), strict_mode=True)
     except ValueError:
         raise Fault("it is not base64url without padding") from None
     left = len(token) % 4
-    if left and urlsafe_b64encode(data[1 - left :])[:left] != token[-left:]:
+    if left and token[-1] not in (_LAST_OF_TWO if left == 2 else _LAST_OF_THREE):
         raise Fault("it is not base64url in its one spelling: the last character has stray bits")
     return data
 
 
 def _block(value: int | bytes) -> SealedBlock:
     # SignedBlock: block = 1, nextKey = 2, signature = 3, externalSignature = 4, version = 5
-    if isinstance(value, bytes):
-        usual = _usual_block(value)
-        if usual is not None and usual[1] == varint(len(usual[2])):
-            return SealedBlock(usual[2], usual[3], third_party=False)
     parts = _parts(value, 5)
     data, key, signature = parts.get(1), parts.get(2), parts.get(3)
     if not isinstance(data, bytes) or not isinstance(signature, bytes) or key is None:
@@ -135,8 +187,6 @@ def _block(value: int | bytes) -> SealedBlock:
 
 def _sealed(value: int | bytes) -> bool:
     # Proof: nextSecret = 1 or finalSignature = 2
-    if isinstance(value, bytes) and _usual_proof(value) is not None:
-        return False
     parts = _parts(value, 2)
     if len(parts) != 1:
         raise Fault("the token's proof is not one")

@@ -93,16 +93,18 @@ class Narrower:
         self._signed: dict[tuple[Identity, Bounds], tuple[int, bytes | TokenError]] = {}
 
     def __call__(self, origin: bytes | Identity, bounds: Bounds, now_ms: int) -> bytes | TokenError:
-        """The token to be handed on, base64url; or why there is none: it is sealed, or as long as a token may be."""
-        if isinstance(origin, Identity):
-            signed_ms, signed = self._signed.get((origin, bounds), (0, b""))
-            if not 0 <= now_ms - signed_ms < REUSED_MS:
-                if len(self._signed) >= _MOST_SIGNED:
-                    self._signed.clear()
-                signed = self._sign(origin, bounds, now_ms)
-                self._signed[origin, bounds] = now_ms, signed
-            return signed
-        return self._narrowed(origin, bounds)
+        """What :meth:`narrow` or :meth:`sign` says."""
+        return self.narrow(origin, bounds) if isinstance(origin, bytes) else self.sign(origin, bounds, now_ms)
+
+    def sign(self, identity: Identity, bounds: Bounds, now_ms: int) -> bytes | TokenError:
+        """The token of a service, base64url; or why there is none: this worker was not given its key."""
+        signed_ms, signed = self._signed.get((identity, bounds), (0, b""))
+        if not 0 <= now_ms - signed_ms < REUSED_MS:
+            if len(self._signed) >= _MOST_SIGNED:
+                self._signed.clear()
+            signed = self._sign(identity, bounds, now_ms)
+            self._signed[identity, bounds] = now_ms, signed
+        return signed
 
     def _sign(self, identity: Identity, bounds: Bounds, now_ms: int) -> bytes | TokenError:
         key = self._keys.get(identity.key)
@@ -122,7 +124,8 @@ class Narrower:
         except TokenError as error:
             return error
 
-    def _narrowed(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
+    def narrow(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
+        """*token* to be handed on, base64url; or why there is none: it is sealed, or as long as a token may be."""
         claims = self._verifier.recent.get(token) or self._verifier.verify(token)
         made = None if isinstance(claims, Refusal) else claims.notes.get(bounds)
         if made is None:

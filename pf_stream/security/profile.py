@@ -67,6 +67,7 @@ from pf_stream.model.scope import BadScopeError, Scope
 from pf_stream.model.when import BadWhenError, Calendar, UnknownCalendarError, When
 from pf_stream.security._block import Block, Check, Op, Predicate, Query, Term, TermKind
 from pf_stream.security._protobuf import Fault
+from pf_stream.security._rights import Rights
 
 __all__ = [
     "DATES",
@@ -76,8 +77,8 @@ __all__ = [
     "NAMES",
     "During",
     "Profile",
+    "are_names",
     "during_texts",
-    "is_name",
     "name_fault",
     "read_profile",
 ]
@@ -104,9 +105,13 @@ _MATCHES: Final = Op(3, 8)
 _FALSE: Final = ((Op(1, Term(TermKind.BOOL, 0)),),)
 
 
-def is_name(value: str) -> bool:
-    """Whether *value* can be a subject, tenant, attribute, topic and so on."""
-    return _name(value) is not None
+def are_names(values: Sequence[str]) -> bool:
+    """Whether each of *values* can be a subject, tenant, attribute, topic and so on."""
+    # Most have nothing but characters that print, and to see that of all of them at once is quick.
+    every = "".join(values)
+    if len(every) <= LONGEST_NAME and every.isprintable():
+        return all(values)
+    return all(_name(value) is not None for value in values)
 
 
 def name_fault(what: str, value: str) -> str | None:
@@ -140,8 +145,7 @@ class During(NamedTuple):
             return False
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """What a token says, as far as this profile reaches."""
 
     subject: str
@@ -158,9 +162,9 @@ class Profile:
     """When it was made."""
     authenticated_ms: int | None
     """When the subject proved who it is."""
-    rights: tuple[HeldGrant, ...]
+    rights: Rights
     """What the authority block grants."""
-    narrowed: tuple[tuple[HeldGrant, ...], ...]
+    narrowed: tuple[Rights, ...]
     """For each ``request`` check, its alternatives."""
     during: tuple[tuple[During, ...], ...]
     """For each ``during`` check, its alternatives."""
@@ -180,7 +184,7 @@ class Profile:
 class _Bounds:
     """The checks read so far."""
 
-    narrowed: list[tuple[HeldGrant, ...]] = field(default_factory=list)
+    narrowed: list[Rights] = field(default_factory=list)
     during: list[tuple[During, ...]] = field(default_factory=list)
     intent_types: frozenset[str] | None = None
     topics: frozenset[str] | None = None
@@ -252,7 +256,7 @@ def read_profile(blocks: Sequence[Block]) -> Profile:
         attributes=MappingProxyType(attributes),
         issued_ms=dates.get("issued"),
         authenticated_ms=dates.get("authenticated"),
-        rights=tuple(rights),
+        rights=Rights.of(rights),
         narrowed=tuple(bounds.narrowed),
         during=tuple(bounds.during),
         intent_types=bounds.intent_types,
@@ -337,13 +341,13 @@ def _apply(check: Check, bounds: _Bounds) -> bool:
             _apply_names(kind, frozenset(texts), bounds)
         return True
     if len(queries) == 1 and not queries[0].body and queries[0].expressions == _FALSE:
-        bounds.narrowed.append(())
+        bounds.narrowed.append(Rights.of(()))
         return True
     alternatives = [_alternative(query) for query in queries]
     grants = tuple(grant for grant in alternatives if grant is not None)
     if len(grants) != len(alternatives):
         return False
-    bounds.narrowed.append(grants)
+    bounds.narrowed.append(Rights.of(grants))
     return True
 
 

@@ -206,8 +206,8 @@ def describe(token: str | bytes) -> TokenInfo:
         attributes=profile.attributes,
         issued_ms=profile.issued_ms,
         authenticated_ms=profile.authenticated_ms,
-        capabilities=profile.rights,
-        narrowed_to=profile.narrowed,
+        capabilities=profile.rights.grants,
+        narrowed_to=tuple(one.grants for one in profile.narrowed),
         during=tuple(tuple(one.when for one in check if one.when is not None) for check in profile.during),
         intent_types=profile.intent_types,
         topics=profile.topics,
@@ -217,7 +217,7 @@ def describe(token: str | bytes) -> TokenInfo:
         kid=envelope.kid,
         blocks=len(envelope.blocks),
         sealed=envelope.sealed,
-        revocation_ids=envelope.revocation_ids,
+        revocation_ids=tuple(signature.hex() for signature in envelope.signatures),
     )
 
 

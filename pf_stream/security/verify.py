@@ -4,8 +4,7 @@
 request. Both are pure: no clock, no I/O; time is an argument. Whatever goes wrong is a denial.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -18,42 +17,59 @@ from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.scope import Scope, check_resource
 from pf_stream.model.when import Calendar, When
+from pf_stream.security._alike import Alike
 from pf_stream.security._authoriser import authorise, is_library_failure
-from pf_stream.security._block import Block, read_blocks
+from pf_stream.security._block import read_blocks
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security._cost import MAX_DECISION_US, USUAL_REQUESTS, decision_cost_us
 from pf_stream.security._protobuf import Fault
-from pf_stream.security._shorthand import read_shorthand, unread_bytes
-from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope
+from pf_stream.security._rights import Rights
+from pf_stream.security._shorthand import read_shorthand, statements_in, unread
+from pf_stream.security.envelope import MAX_BLOCKS, MAX_TOKEN_BYTES, Envelope, SealedBlock, from_base64url
 from pf_stream.security.keys import TrustRoots
-from pf_stream.security.profile import FOREVER_MS, During, during_texts, read_profile
+from pf_stream.security.profile import FOREVER_MS, During, Profile, during_texts, read_profile
 from pf_stream.security.refusal import Refusal
 
 if TYPE_CHECKING:
     from pf_stream.security.narrowing import Identity
 
-__all__ = ["Claims", "Notes", "Refusal", "Verifier"]
+__all__ = ["Claims", "Refusal", "Verifier"]
 
-_Scopes = Mapping[str, tuple[Scope, ...]]
+_Open = tuple[Biscuit, tuple[During, ...]]
+"""What the authoriser needs of a token outside the profile: the token, and the times that it asks about."""
 _NO_CALENDARS: Final[Mapping[str, Calendar]] = MappingProxyType({})
 
 
-class Notes(dict[Hashable, Any]):
-    """What was found out about a token, by question: kept as long as the token is, by :meth:`Verifier.note`."""
-
-    __slots__ = ("size",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.size = 0
-        """In bytes."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Claims:
-    """What a verified token says; made by :meth:`Verifier.verify`."""
+    """What a verified token says; made by :meth:`Verifier.verify`. Nothing of it changes but its notes."""
 
-    token: bytes = field(repr=False)
+    __slots__ = (
+        "_calendars",
+        "_during",
+        "_intent_types",
+        "_narrowed",
+        "_open",
+        "_rights",
+        "_signatures",
+        "_topics",
+        "attributes",
+        "audience",
+        "authenticated_ms",
+        "closed",
+        "expires_ms",
+        "identity",
+        "issued_ms",
+        "not_before_ms",
+        "notes",
+        "session",
+        "size",
+        "subject",
+        "tenant",
+        "timed",
+        "token",
+    )
+
+    token: bytes
     """The token as it was received."""
     subject: str
     """Who asks."""
@@ -73,26 +89,61 @@ class Claims:
     """First millisecond in which it is valid; for an open token, as far as the profile reads its checks."""
     expires_ms: int
     """First millisecond in which it is no longer valid; likewise."""
-    revocation_ids: tuple[str, ...]
-    """One per block, the authority block's first."""
     closed: bool
     """Whether it is inside the closed profile, so that :meth:`refusal` doesn't depend on the time unless it is :attr:`timed`."""
     timed: bool
     """Whether it, or a right in it, is limited to times such as business hours."""
-    _rights: _Scopes = field(repr=False)
-    _limited: tuple[HeldGrant, ...] = field(repr=False)
-    _narrowed: tuple[_Scopes, ...] = field(repr=False)
-    _intent_types: frozenset[str] | None = field(repr=False)
-    _topics: frozenset[str] | None = field(repr=False)
-    _during: tuple[tuple[During, ...], ...] = field(repr=False)
-    _calendars: Mapping[str, Calendar] = field(repr=False)
-    # What the authoriser needs of a token outside the profile: the token, the rights of its authority block, and the times
-    # that it asks about.
-    _open: tuple[Biscuit, tuple[HeldGrant, ...], tuple[During, ...]] | None = field(repr=False)
-    notes: Notes = field(default_factory=Notes, repr=False)
-    """Answers that stay true of these very bytes, whatever the time. A question is a value that equals no other one."""
-    identity: "Identity | None" = field(default=None, repr=False)
-    """The service that they are made for, if they are of no token."""
+
+    def __init__(
+        self,
+        token: bytes,
+        profile: Profile,
+        signatures: tuple[bytes, ...],
+        calendars: Mapping[str, Calendar],
+        open_: "_Open | None" = None,
+        identity: "Identity | None" = None,
+    ) -> None:
+        self.token = token
+        # All at once, since this is done for each token that was never seen.
+        (
+            self.subject,
+            self.audience,
+            self.tenant,
+            self.session,
+            self.attributes,
+            self.issued_ms,
+            self.authenticated_ms,
+            self._rights,
+            narrowed,
+            self._during,
+            self._intent_types,
+            self._topics,
+            self.not_before_ms,
+            self.expires_ms,
+            self.closed,
+        ) = profile
+        self.timed = bool(profile.during) or profile.rights.limited
+        self.notes: dict[Hashable, Any] = {}
+        """Answers that stay true of these very bytes, whatever the time: see :meth:`Verifier.note`. A question is a value that
+        equals no other one."""
+        self.identity = identity
+        """The service that they are made for, if they are of no token."""
+        self._signatures = signatures
+        # Each hop's block says mostly what the one before said.
+        self._narrowed = narrowed if len(narrowed) < 2 else tuple(rights for rights, _ in groupby(narrowed))
+        self._calendars = calendars
+        self._open = open_
+        # Measured, see bench/decisions.py; what an open token costs is mostly the library's copy of it.
+        grants = len(profile.rights.grants)
+        for rights in self._narrowed:
+            grants += len(rights.grants)
+        size = 600 + 150 * len(signatures) + 300 * grants + 150 * len(profile.attributes) + len(token)
+        if profile.during:
+            size += 1200 * sum(map(len, profile.during))
+        if open_ is not None:
+            size += 16 * len(token) + 1200 * len(open_[1])
+        self.size = size
+        """About how much memory it takes with its notes, in bytes."""
 
     @classmethod
     def of_rights(
@@ -106,37 +157,39 @@ class Claims:
         identity: "Identity",
     ) -> "Claims":
         """What a token of the service *identity* would say, if it held *rights* for ever."""
-        return cls(
-            token=b"",
+        profile = Profile(
             subject=subject,
-            tenant=tenant,
             audience=audience,
+            tenant=tenant,
             session=None,
             attributes=MappingProxyType({}),
             issued_ms=None,
             authenticated_ms=None,
+            rights=Rights.of(rights),
+            narrowed=(),
+            during=(),
+            intent_types=None,
+            topics=None,
             not_before_ms=0,
             expires_ms=FOREVER_MS,
-            revocation_ids=(),
             closed=True,
-            timed=any(right.during is not None for right in rights),
-            _rights=_by_operation(right for right in rights if right.during is None),
-            _limited=tuple(right for right in rights if right.during is not None),
-            _narrowed=(),
-            _intent_types=None,
-            _topics=None,
-            _during=(),
-            _calendars=calendars,
-            _open=None,
-            identity=identity,
         )
+        return cls(b"", profile, (), calendars, identity=identity)
+
+    def __repr__(self) -> str:
+        return f"<Claims of {self.subject!r} for {self.audience!r}>"
+
+    @property
+    def revocation_ids(self) -> tuple[str, ...]:
+        """One per block, the authority block's first: its signature, in hexadecimal."""
+        return tuple(signature.hex() for signature in self._signatures)
 
     @property
     def caller(self) -> Caller:
         """Who asks, as handlers and rules see it; of an open token, the capabilities are what it grants at most."""
         held = Capabilities(*self.rights)
         for narrowed in self._narrowed:
-            held &= Capabilities(*_grants(narrowed))
+            held &= Capabilities(*narrowed.grants)
         return Caller(
             subject=self.subject,
             tenant=self.tenant,
@@ -153,7 +206,7 @@ class Claims:
     @property
     def rights(self) -> tuple[HeldGrant, ...]:
         """What the issuer granted; holders since may have narrowed it."""
-        return (*_grants(self._rights), *self._limited)
+        return self._rights.grants
 
     @property
     def during(self) -> tuple[tuple[When, ...], ...]:
@@ -207,10 +260,10 @@ class Claims:
         if self._topics is not None and topic not in self._topics:
             return _WRONG_TOPIC
         for narrowed in self._narrowed:
-            if not _any_covers(narrowed, operations, resource):
+            if not narrowed.cover(operations, resource):
                 return _INSUFFICIENT
-        held = _any_covers(self._rights, operations, resource)
-        limited = [] if held else [right for right in self._limited if _covers(right, operations, resource)]
+        held = self._rights.cover(operations, resource)
+        limited = self._rights.granting(operations, resource) if self._rights.limited and not held else []
         if not held and not limited:
             return _INSUFFICIENT
         if self._open is None and not self.timed:
@@ -224,6 +277,26 @@ class Claims:
             return None
         return self._by_authoriser(operations, resource, intent_type, topic, at_ms)
 
+    def refusal_within(
+        self, operations: frozenset[str], scope: Scope, intent_type: str, topic: str, at_ms: int
+    ) -> Refusal | None:
+        """None if one right of the token grants one of *operations* on every resource of *scope*, at that time.
+
+        Rights that cover the scope only together do not count, and never does an open token: its own checks are about one
+        resource, and nobody can ask them about all.
+        """
+        if self._open is not None:
+            return _OPEN_SCOPE
+        refusal = self.misuse(intent_type, topic, at_ms) or self.valid_at(at_ms)
+        if refusal is not None:
+            return refusal
+        held = self._rights.including(operations, scope)
+        if not held or not all(narrowed.including(operations, scope) for narrowed in self._narrowed):
+            return _INSUFFICIENT
+        if any(self._counts(right, at_ms) for right in held):
+            return None
+        return self._not_now([During.read(str(right.during)) for right in held])
+
     def _by_authoriser(
         self, operations: frozenset[str], resource: str, intent_type: str, topic: str, at_ms: int
     ) -> Refusal | None:
@@ -234,10 +307,10 @@ class Claims:
             blocks = read_blocks(Envelope.read(self.token).blocks)
             if decision_cost_us(blocks, len(operations)) > MAX_DECISION_US:
                 return Refusal("limits_reached", f"{len(operations)} operations are too many for the token's Datalog")
-        token, rights, during = self._open
+        token, during = self._open
         return authorise(
             token,
-            [right for right in rights if _covers(right, operations, resource) and self._counts(right, at_ms)],
+            [right for right in self._rights.granting(operations, resource) if self._counts(right, at_ms)],
             operations=operations,
             resource=resource,
             intent_type=intent_type,
@@ -265,34 +338,28 @@ _BAD_RESOURCE: Final = Refusal("bad_resource", "the resource is not a concrete p
 _WRONG_INTENT_TYPE: Final = Refusal("wrong_intent_type", "the token is not for this type of intent")
 _WRONG_TOPIC: Final = Refusal("wrong_topic", "the token is not for this topic")
 _OPEN: Final = Refusal("undecidable", "the token's own checks cannot be asked about an intent that requires nothing")
+_OPEN_SCOPE: Final = Refusal("undecidable", "the token's own checks cannot be asked about many resources at once")
 _INSUFFICIENT: Final = Refusal("insufficient_capabilities", "the token grants no such operation on that resource")
 _BAD_SIGNATURE: Final = Refusal(
     "bad_signature", "a signature does not fit: the token was changed or is not the issuer's"
 )
 _LONGEST_OPEN_RESOURCE: Final = 4096
 """In characters. What a regular expression costs grows with what it is matched against, and that the sender chooses."""
-_LONGEST_UNREAD: Final = 1024
+_LONGEST_UNREAD: Final = 512
 """In bytes, of all blocks that holders added and that say something outside the profile. Reading them takes far longer than
 checking their signatures; what our tools write is read at sight, however long."""
+_MOST_UNREAD: Final = 12
+"""Facts, rules and checks in those blocks."""
+_LONGEST_OPEN: Final = 2048
+"""In bytes, of all blocks that holders added to a token of which any says something outside the profile."""
 _LONG_BLOCKS: Final = Refusal(
     "limits_reached",
-    f"its holders added blocks that say something outside the profile, longer than {_LONGEST_UNREAD} bytes together",
+    "its holders added more outside the profile than is read: blocks that say such have at most "
+    f"{_LONGEST_UNREAD} bytes and {_MOST_UNREAD} statements together, and all that were added {_LONGEST_OPEN} bytes",
 )
 _LONG_RESOURCE: Final = Refusal(
     "limits_reached", f"the resource is longer than the {_LONGEST_OPEN_RESOURCE} characters of a decision by Datalog"
 )
-
-
-def _covers(right: HeldGrant, operations: frozenset[str], resource: str) -> bool:
-    return right.operation in operations and right.scope.covers(resource)
-
-
-def _any_covers(held: _Scopes, operations: frozenset[str], resource: str) -> bool:
-    for operation in operations:
-        for scope in held.get(operation, ()):
-            if scope.covers(resource):
-                return True
-    return False
 
 
 class Verifier:
@@ -307,13 +374,17 @@ class Verifier:
 
     __slots__ = (
         "_accepted",
+        "_alike",
         "_max_blocks",
         "_max_token_bytes",
         "_refused",
         "_roots",
+        "accepted",
         "audience",
         "calendars",
+        "known",
         "recent",
+        "rejected",
     )
 
     def __init__(
@@ -328,16 +399,24 @@ class Verifier:
         refused_cache_bytes: int = 4 * 1024 * 1024,
     ) -> None:
         self._roots = roots
+        self._alike = Alike()
         self.audience = audience
         """The namespace for which tokens must be."""
         self.calendars = calendars
         """Those that tokens may name."""
         self._max_token_bytes = max_token_bytes
         self._max_blocks = max_blocks
-        self._accepted: BoundedCache[bytes, Claims] = BoundedCache(cache_bytes, _claims_size, _root)
+        self._accepted: BoundedCache[bytes, Claims] = BoundedCache(cache_bytes, _accepted_size, _root)
         self._refused: BoundedCache[bytes, Claims | Refusal] = BoundedCache(refused_cache_bytes, _outcome_size)
         self.recent: Mapping[bytes, Claims] = self._accepted.recent
         """Tokens that were used lately. What is here, :meth:`verify` would return."""
+        self.accepted = 0
+        """How many tokens were verified and believed; one that was forgotten meanwhile counts again."""
+        self.rejected = 0
+        """How many were verified and not believed."""
+        self.known = 0
+        """How often :meth:`verify` was asked about a token that had been verified. Most is known without asking: see
+        :attr:`recent`."""
 
     def verify(self, token: bytes) -> Claims | Refusal:
         """What *token*, base64url as in the ``pf-context`` header, says; or why it is not believed. Never raises.
@@ -346,6 +425,7 @@ class Verifier:
         """
         known = self._accepted.get(token)
         if known is not None:
+            self.known += 1
             return known
         if len(token) > self._max_token_bytes:
             return Refusal(
@@ -354,19 +434,28 @@ class Verifier:
             )
         refused = self._refused.get(token)
         if refused is not None:
+            self.known += 1
             return refused
         outcome = self._verify(token)
         if isinstance(outcome, Claims):
+            self.accepted += 1
             self._accepted.put(token, outcome)
         else:
+            self.rejected += 1
             self._refused.put(token, outcome)
         return outcome
+
+    @property
+    def cached(self) -> Mapping[str, tuple[int, int]]:
+        """What is kept, for tokens that are good and others: how many, and bytes by estimate, notes included."""
+        accepted, refused = self._accepted, self._refused
+        return {"accepted": (len(accepted), accepted.bytes), "refused": (len(refused), refused.bytes)}
 
     def note(self, claims: Claims, question: Hashable, answer: Any, size: int) -> None:
         """Keep *answer* with the token, if its share has room for *size* bytes."""
         if question not in claims.notes and self._accepted.grow(claims.token, claims, size):
             claims.notes[question] = answer
-            claims.notes.size += size
+            claims.size += size
 
     def useful(self, claims: Claims) -> None:
         """The token was good for something: it is kept among the valid ones."""
@@ -382,24 +471,14 @@ class Verifier:
 
     def _verify(self, token: bytes) -> Claims | Refusal:
         try:
-            envelope = Envelope.read(token)
-            if len(envelope.blocks) > self._max_blocks:
-                return Refusal(
-                    "too_many_blocks",
-                    f"the token has {len(envelope.blocks)} blocks; at most {self._max_blocks} are verified",
-                )
-            root = self._roots.key(envelope.kid)
-            if root is None:
-                return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
-            biscuit = Biscuit.from_bytes(envelope.data, root)
-            profile = read_shorthand(envelope.blocks)
-            blocks: tuple[Block, ...] = ()
-            if profile is None:
-                added = sum(len(block.data) for block in envelope.blocks[1:])
-                if added > _LONGEST_UNREAD and unread_bytes(envelope.blocks) > _LONGEST_UNREAD:
-                    return _LONG_BLOCKS
-                blocks = read_blocks(envelope.blocks)
-                profile = read_profile(blocks)
+            data = from_base64url(token)
+            seen = self._alike.read(data)
+            if seen is not None:
+                root = self._roots.key(seen.kid)
+                assert root is not None, "a pattern is made of tokens that one of these roots has signed"
+                Biscuit.from_bytes(data, root)
+                return self._claims(token, seen.profile, seen.signatures)
+            return self._verify_new(token, Envelope.of(data))
         except Fault as fault:
             return Refusal("malformed_token", f"the token cannot be read: {fault}")
         except biscuit_auth.BiscuitValidationError:
@@ -408,65 +487,66 @@ class Verifier:
             if is_library_failure(error):
                 return Refusal("undecidable", f"verifying failed: {type(error).__name__}")
             raise
-        if not profile.closed:
-            cost = decision_cost_us(blocks)
-            if cost > MAX_DECISION_US:
-                return Refusal(
-                    "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
-                )
+
+    def _verify_new(self, token: bytes, envelope: Envelope) -> Claims | Refusal:
+        if len(envelope.blocks) > self._max_blocks:
+            return Refusal(
+                "too_many_blocks",
+                f"the token has {len(envelope.blocks)} blocks; at most {self._max_blocks} are verified",
+            )
+        root = self._roots.key(envelope.kid)
+        if root is None:
+            return Refusal("unknown_key", f"the token names key {envelope.kid}, which is not among the trust roots")
+        added = sum(len(block.data) for block in envelope.blocks[1:])
+        profile = None
+        if added > _LONGEST_UNREAD:
+            # That it is too long is cheaper to find out than whether it is signed.
+            profile = read_shorthand(envelope.blocks)
+            if profile is None and _is_too_long(envelope.blocks, added):
+                return _LONG_BLOCKS
+        biscuit = Biscuit.from_bytes(envelope.data, root)
+        if added <= _LONGEST_UNREAD:
+            profile = read_shorthand(envelope.blocks)
+            if profile is None and added and _is_too_long(envelope.blocks, added):
+                return _LONG_BLOCKS
+        if profile is not None:
+            self._alike.learn(envelope, profile)
+            return self._claims(token, profile, envelope.signatures)
+        blocks = read_blocks(envelope.blocks)
+        profile = read_profile(blocks)
+        cost = 0 if profile.closed else decision_cost_us(blocks)
+        if cost > MAX_DECISION_US:
+            return Refusal(
+                "limits_reached", f"deciding by its Datalog may take longer than {MAX_DECISION_US / 1000:g} ms"
+            )
+        open_ = None if profile.closed else (biscuit, tuple(map(During.read, sorted(during_texts(blocks)))))
+        return self._claims(token, profile, envelope.signatures, open_)
+
+    def _claims(
+        self, token: bytes, profile: Profile, signatures: tuple[bytes, ...], open_: _Open | None = None
+    ) -> Claims | Refusal:
         if profile.audience != self.audience:
             return Refusal("wrong_audience", f"the token is for {profile.audience!r}, and this is {self.audience!r}")
-        limited = tuple(right for right in profile.rights if right.during is not None)
-        asked = () if profile.closed else tuple(map(During.read, sorted(during_texts(blocks))))
-        return Claims(
-            token=token,
-            subject=profile.subject,
-            tenant=profile.tenant,
-            audience=profile.audience,
-            session=profile.session,
-            attributes=profile.attributes,
-            issued_ms=profile.issued_ms,
-            authenticated_ms=profile.authenticated_ms,
-            not_before_ms=profile.not_before_ms,
-            expires_ms=profile.expires_ms,
-            revocation_ids=envelope.revocation_ids,
-            closed=profile.closed,
-            timed=bool(profile.during or limited),
-            _rights=_by_operation(right for right in profile.rights if right.during is None),
-            _limited=limited,
-            # Each hop's block says mostly what the one before said.
-            _narrowed=tuple(_by_operation(grants) for grants, _ in groupby(profile.narrowed)),
-            _intent_types=profile.intent_types,
-            _topics=profile.topics,
-            _during=profile.during,
-            _calendars=self.calendars,
-            _open=None if profile.closed else (biscuit, profile.rights, asked),
-        )
+        return Claims(token, profile, signatures, self.calendars, open_)
 
 
-def _grants(scopes: _Scopes) -> tuple[HeldGrant, ...]:
-    return tuple(HeldGrant(operation, scope) for operation, several in scopes.items() for scope in several)
+def _is_too_long(blocks: Sequence[SealedBlock], added: int) -> bool:
+    if added > _LONGEST_OPEN:
+        return True
+    if added <= _LONGEST_UNREAD and sum(statements_in(block.data) for block in blocks[1:]) <= _MOST_UNREAD:
+        return False
+    size, statements = unread(blocks)
+    return size > _LONGEST_UNREAD or statements > _MOST_UNREAD
 
 
-def _by_operation(grants: Iterable[HeldGrant]) -> _Scopes:
-    scopes: dict[str, tuple[Scope, ...]] = {}
-    for grant in grants:
-        scopes[grant.operation] = (*scopes.get(grant.operation, ()), grant.scope)
-    return scopes
-
-
-def _root(claims: Claims) -> str:
+def _root(claims: Claims) -> bytes:
     """Which token of the issuer it was made from: the signature that no holder can change."""
-    return claims.revocation_ids[0]
+    return claims._signatures[0]
 
 
-def _claims_size(token: bytes, claims: Claims) -> int:
-    # Measured, see bench/decisions.py; what an open token costs is mostly the library's copy of it.
-    grants = sum(map(len, (claims._rights, *claims._narrowed)))
-    times = len(claims._limited) + sum(map(len, claims._during)) + (0 if claims._open is None else len(claims._open[2]))
-    fixed = 600 + 250 * len(claims.revocation_ids) + 300 * grants + 1200 * times + 150 * len(claims.attributes)
-    return fixed + (1 if claims.closed else 17) * len(token) + claims.notes.size
+def _accepted_size(token: bytes, claims: Claims) -> int:
+    return claims.size
 
 
 def _outcome_size(token: bytes, outcome: Claims | Refusal) -> int:
-    return _claims_size(token, outcome) if isinstance(outcome, Claims) else 250 + len(token) + len(outcome.reason)
+    return outcome.size if isinstance(outcome, Claims) else 250 + len(token) + len(outcome.reason)

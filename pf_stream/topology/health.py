@@ -1,7 +1,8 @@
-"""``/live`` and ``/ready`` over HTTP, for whoever watches a worker from the same machine.
+"""``/live``, ``/ready`` and ``/metrics`` over HTTP, for whoever watches a worker from the same machine.
 
 ``/live``: the event loop answers, and the worker can go on. ``/ready``: the group has assigned what it has for this worker,
-and every lane of that is open and can be read. Both answer 200 or 503 with a JSON object.
+and every lane of that is open and can be read. Both answer 200 or 503 with a JSON object. ``/metrics``: what Prometheus
+scrapes, in the format that it asks for.
 """
 
 import asyncio
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pf_stream.core.status import LaneStatus
@@ -27,6 +30,8 @@ __all__ = ["Health", "HealthPortError", "HealthServer"]
 
 HOST: Final = "127.0.0.1"
 STOP_S: Final = 1
+REQUEST_BYTES: Final = 65_536
+"""Most of a request before its body: a token has up to 8 KiB, and a key may be long."""
 
 
 class HealthPortError(PFError):
@@ -62,9 +67,18 @@ class _Server(uvicorn.Server):
 class HealthServer:
     """Serves the health of one worker on the loopback interface, and nowhere else."""
 
-    def __init__(self, worker: str, look: Callable[[], Health]) -> None:
+    def __init__(
+        self,
+        worker: str,
+        look: Callable[[], Health],
+        registry: CollectorRegistry,
+        routes: Sequence[Route] = (),
+    ) -> None:
+        """*routes* are served beside."""
         self._worker = worker
+        self._routes = routes
         self._look = look
+        self._registry = registry
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -79,13 +93,21 @@ class HealthServer:
             listener.close()
             raise HealthPortError(port, error.strerror or str(error)) from error
         app = Starlette(
-            routes=[Route("/live", self._live), Route("/ready", self._ready)],
+            routes=[
+                Route("/live", self._live),
+                Route("/ready", self._ready),
+                Route("/metrics", self._metrics),
+                *self._routes,
+            ],
             # A web page that has its own name point here must not read it in a browser on this machine.
             middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])],
         )
         self._server = _Server(
             uvicorn.Config(
                 app,
+                http="h11",  # which bounds what a request may be; the other one does not
+                h11_max_incomplete_event_size=REQUEST_BYTES,
+                ws="none",
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -112,3 +134,7 @@ class HealthServer:
         lanes = [{"lane": lane.name, **dataclasses.asdict(lane)} for lane in health.lanes]
         body = {"worker": self._worker, "ready": health.ready, "lanes": lanes}
         return JSONResponse(body, 200 if health.ready else 503)
+
+    async def _metrics(self, request: Request) -> Response:
+        encode, kind = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(self._registry), headers={"content-type": kind})

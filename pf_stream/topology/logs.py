@@ -5,11 +5,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import structlog
+from structlog.typing import Processor
 
-__all__ = ["Rarely", "configure_logging"]
+__all__ = ["LogFormat", "LogLevel", "Rarely", "configure_logging"]
+
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 QUIET_S: Final = 60.0
 """How long a library is silent about what it has just said."""
@@ -47,25 +51,58 @@ class Rarely(logging.Filter):
         return True
 
 
-def configure_logging() -> None:
-    """Our events as they are, libraries' only from WARNING on and rarely: Faust sets the root logger to DEBUG otherwise."""
+class _Stderr(logging.Handler):
+    """Writes lines of libraries between ours, and never into the middle of one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            structlog.PrintLogger(sys.stderr).msg(self.format(record))
+        except Exception:  # noqa: BLE001 - as every handler does: what cannot be logged must not harm who logs
+            self.handleError(record)
+
+
+def configure_logging(form: LogFormat = "console", level: LogLevel = "info") -> None:
+    """Our events as they are, libraries' only from WARNING on and rarely: Faust sets the root logger to DEBUG otherwise.
+
+    All of it has one *form*: text for people, or a JSON object a line. What is bound in the context, such as the lane that is
+    at work, is part of each line, whoever wrote it.
+    """
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # The renderers' own choices show local variables, and those hold tokens.
+    render: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if form == "json"
+        else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+    )
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # The renderer's own choice shows local variables, and those hold tokens.
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        processors=[*common, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: it may be replaced
     )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s [%(levelname)s] %(name)s: %(message)s")
-    rarely = Rarely()
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(rarely)
-    for name in ("aiokafka", "faust", "mode"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    handler = _Stderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    handler.addFilter(Rarely())
     # The first group of a new cluster waits until its coordinator's topic is made, which aiokafka calls an error.
-    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(
-        lambda record: "GroupCoordinatorNotAvailable" not in record.getMessage()
+    handler.addFilter(lambda record: "GroupCoordinatorNotAvailable" not in record.getMessage())
+    # An export of state whose lane went elsewhere ends so on purpose.
+    handler.addFilter(lambda record: "returned without completing response" not in record.getMessage())
+    root = logging.getLogger()
+    for earlier in [earlier for earlier in root.handlers if isinstance(earlier, _Stderr)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    for name in (None, "aiokafka", "faust", "mode"):
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    # An export of state whose lane went elsewhere ends so on purpose.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "returned without completing response" not in record.getMessage()
     )

@@ -7,18 +7,21 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 import structlog
+from prometheus_client import ProcessCollector, disable_created_metrics
 
 from pf_stream.clock import WallClock
-from pf_stream.components.registry import HEARTBEAT_S, Registry
-from pf_stream.engine import Worker, WorkerSettings
+from pf_stream.components.registry import HEARTBEAT_S, Peers, Registry, components
+from pf_stream.engine import Metrics, Worker, WorkerSettings
+from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.watchdog import HANG_AFTER_S, Watchdog
 from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.topology.health import Health, HealthServer
-from pf_stream.topology.logs import configure_logging
+from pf_stream.topology.state import StateRoutes
 from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
+from pf_stream.topology.tracing import Tracing
 
 __all__ = ["run_worker"]
 
@@ -36,53 +39,74 @@ def run_worker(
     *,
     hang_after_s: float = HANG_AFTER_S,
     health_port: int | None = None,
+    trace: float | None = None,
 ) -> int:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
     Returns the exit code: 0 after a drain, 1 if the worker could not go on. One that hangs for *hang_after_s* seconds is
-    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks are served only if a port is given.
+    ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks and metrics are served only if a port is given.
+    With *trace*, spans are sent, of that share of the units and of intents that their senders sample.
+
+    Raises :class:`~pf_stream.topology.tracing.TracingMissingError`.
     """
-    configure_logging()
-    return asyncio.run(_Process(topology, settings, hang_after_s).run(health_port))
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
+    tracing = None if trace is None else Tracing.start(trace, topology.app_id, settings.worker_id)
+    try:
+        return asyncio.run(_Process(topology, settings, hang_after_s, tracing).run(health_port))
+    finally:
+        if tracing is not None:
+            tracing.close()
 
 
 class _Process:
-    def __init__(self, topology: Topology, settings: WorkerSettings, hang_after_s: float) -> None:
+    def __init__(
+        self, topology: Topology, settings: WorkerSettings, hang_after_s: float, tracing: Tracing | None
+    ) -> None:
         self._topology = topology
         self._settings = settings
         self._hang_after_s = hang_after_s
         self._asked = asyncio.Event()
         self._worker: Worker | None = None
+        self._tracer = None if tracing is None else tracing.tracer
+        self._metrics = Metrics(topology)
+        ProcessCollector(registry=self._metrics.registry)
 
     async def run(self, health_port: int | None) -> int:
         loop = asyncio.get_running_loop()
         for number in ENDING:
             loop.add_signal_handler(number, self._end)
         parent = await Parent.connect(self._orphaned)
-        health = HealthServer(self._settings.worker_id, self._health)
+        connection = self._settings.connection
+        peers = Peers(lambda: components(connection), self._topology.app_id, self._settings.worker_id, WallClock())
+        state = StateRoutes(self._settings.worker_id, self._lanes, peers, WallClock())
+        health = HealthServer(self._settings.worker_id, self._health, self._metrics.registry, state.routes)
+        port: int | None = None
         try:
             if health_port is not None:
                 port = await health.start(health_port)
-                log.info("health checks", live=f"http://127.0.0.1:{port}/live", ready=f"http://127.0.0.1:{port}/ready")
-            self._worker = worker = await Worker.start(self._topology, self._settings)
+                at = f"http://127.0.0.1:{port}"
+                log.info("health checks", live=f"{at}/live", ready=f"{at}/ready", metrics=f"{at}/metrics")
+            self._worker = worker = await Worker.start(
+                self._topology, self._settings, metrics=self._metrics, tracer=self._tracer
+            )
         except PFError as error:
             log.error("worker cannot start", code=error.code, reason=str(error))
             if parent is not None:
                 parent.tell(failed=str(error), retryable=error.retryable)
             code = 1
         else:
-            code = await self._work(worker, parent)
+            code = await self._work(worker, parent, port)
         await health.stop()
         if parent is not None:
             await parent.close()
         return code
 
-    async def _work(self, worker: Worker, parent: Parent | None) -> int:
+    async def _work(self, worker: Worker, parent: Parent | None, port: int | None) -> int:
         topology, settings = self._topology, self._settings
         log.info("worker started", topology=topology.name, namespace=topology.namespace, worker=settings.worker_id)
         watchdog = Watchdog(self._hang_after_s, worker.lanes.whereabouts)
         watchdog.start()
-        registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock()))
+        registry = _Reporter(Registry(_Sender(settings.connection), topology, settings.worker_id, WallClock(), port))
         stop: asyncio.Future[Any] = asyncio.create_task(self._asked.wait())
         side = [asyncio.create_task(self._say_ready(worker, parent)), asyncio.create_task(registry.run(worker))]
         await asyncio.wait([stop, worker.crashed], return_when=asyncio.FIRST_COMPLETED)
@@ -123,6 +147,9 @@ class _Process:
     def _orphaned(self) -> None:
         log.warning("the supervisor of this worker is gone")
         self._asked.set()
+
+    def _lanes(self) -> Lanes | None:
+        return None if self._worker is None else self._worker.lanes
 
     def _health(self) -> Health:
         worker = self._worker

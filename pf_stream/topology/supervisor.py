@@ -16,15 +16,15 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
 
 from pf_stream.engine.watchdog import EXIT_HUNG
-from pf_stream.topology.logs import configure_logging
 
-__all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "Parent", "supervise"]
+__all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "ChildProcess", "Parent", "supervise"]
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,6 @@ def supervise(children: Sequence[Child], drain_s: float) -> int:
     A second signal kills them at once. Returns the exit code: 0 after a drain, 1 if a worker could not be started or did
     not end by itself, 128 and the signal's number after a second signal.
     """
-    configure_logging()
     return asyncio.run(_Supervisor(drain_s + GRACE_S).run(children))
 
 
@@ -100,7 +99,7 @@ class Parent:
             await self._writer.wait_closed()
 
 
-class _Process:
+class ChildProcess:
     """One life of a child."""
 
     def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader) -> None:
@@ -115,12 +114,16 @@ class _Process:
         self._hearing = asyncio.create_task(self._hear(reader))
 
     @classmethod
-    async def start(cls, child: Child) -> "_Process":
+    async def start(cls, child: Child, output: Path | None = None) -> "ChildProcess":
+        """Start it; what it says goes to *output*, or where this process says things."""
         ours, theirs = socket.socketpair()
+        file = None if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             process = await asyncio.create_subprocess_exec(
                 *child.command,
                 stdin=asyncio.subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
                 env={**os.environ, ENVIRONMENT: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the parent, who passes it on
@@ -130,6 +133,8 @@ class _Process:
             raise
         finally:
             theirs.close()
+            if file is not None:
+                os.close(file)
         reader, writer = await asyncio.open_connection(sock=ours)
         started = cls(process, reader)
         started._hearing.add_done_callback(lambda _: writer.close())
@@ -146,6 +151,7 @@ class _Process:
 
     @property
     def pid(self) -> int:
+        """Of the process."""
         return self._process.pid
 
     async def ended(self) -> int:
@@ -155,6 +161,7 @@ class _Process:
         return code
 
     def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -162,7 +169,7 @@ class _Process:
 class _Supervisor:
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, ChildProcess] = {}
         self._draining = asyncio.Event()
         self._asked_at = 0.0
         self._killed = False
@@ -205,7 +212,7 @@ class _Supervisor:
         backoff = FIRST_BACKOFF_S
         fruitless = 0
         while not self._draining.is_set():
-            process = self._processes[child.name] = await _Process.start(child)
+            process = self._processes[child.name] = await ChildProcess.start(child)
             if self._draining.is_set():
                 process.signal(signal.SIGTERM)  # it was asked while this one was on its way
             log.info("worker process started", worker=child.name, pid=process.pid)

@@ -48,9 +48,9 @@ CODES: Final = frozenset(re.findall(r"^ +``(\w+)`` ", Refusal.__doc__ or "", re.
 """The codes that a refusal may have, out of its own table."""
 
 _BEFORE_READING: Final = frozenset(
-    {"token_too_large", "too_many_blocks", "unknown_key", "bad_signature", "malformed_token"}
+    {"token_too_large", "too_many_blocks", "unknown_key", "bad_signature", "malformed_token", "limits_reached"}
 )
-_OF_THE_READABLE: Final = _BEFORE_READING - {"malformed_token"} | {"wrong_audience", "limits_reached"}
+_OF_THE_READABLE: Final = _BEFORE_READING - {"malformed_token"} | {"wrong_audience"}
 
 _TYPE, _TOPIC = TYPES[0], TOPICS[0]
 

@@ -5,6 +5,7 @@ made on both sides.
 """
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ import orjson
 import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka import KafkaError as Answer
+from opentelemetry.trace import Tracer
 from structlog.dev import plain_traceback
 
 from pf_stream import Capability, Context, Effects, Emit, Intent, Key, Reactor, Reply, State, Topology, on, operation
@@ -197,6 +199,8 @@ def misbehave(intent: Added, state: Count) -> Any:
             return Emit(Unlisted(name=intent.name))
         case "replies what has no JSON form":
             return Reply({"n": object()})
+        case "logs":
+            logging.getLogger("counts").warning("counting %s", intent.name)
         case "takes its time":
             time.sleep(0.03)
         case "leaves a wrong type":
@@ -214,11 +218,13 @@ def misbehave(intent: Added, state: Count) -> Any:
 
 
 def wait_until(check: Callable[[], T], within: float = 20.0) -> T:
-    """Call *check* until it raises no AssertionError any more; after *within* seconds the last one goes through."""
+    """Call *check* until it raises no AssertionError and is not False; after *within* seconds the last one goes through."""
     deadline = time.monotonic() + within
     while True:
         try:
-            return check()
+            found = check()
+            assert found is not False
+            return found
         except AssertionError:
             if time.monotonic() > deadline:
                 raise
@@ -553,6 +559,7 @@ def in_thread(
     service_keys: tuple[SigningKey, ...] = (),
     roots: TrustRoots = ROOTS,
     state_dir: Path | None = None,
+    tracer: Tracer | None = None,
 ) -> Iterator[ThreadWorker]:
     """A worker that is ready, and drained and stopped after the block; *at* bootstrap servers, or with a name of its own."""
     settings = WorkerSettings(
@@ -567,7 +574,9 @@ def in_thread(
     thread = threading.Thread(target=loop.run_forever, name=f"worker {worker_id}")
     thread.start()
     try:
-        started = asyncio.run_coroutine_threadsafe(Worker.start(topology, settings, limits), loop).result(60)
+        started = asyncio.run_coroutine_threadsafe(
+            Worker.start(topology, settings, limits, tracer=tracer), loop
+        ).result(60)
         worker = ThreadWorker(loop, started)
         try:
             worker.ready()

@@ -14,6 +14,7 @@ from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.leased import LeasedCommitter
+from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.targets import Targets
@@ -58,6 +59,7 @@ class KafkaSystem:
             changelog=Appender(link),
             outputs=Appender(link),
             trial=asyncio.Lock(),
+            metrics=Metrics(self.plan.topology),
             committed=lambda at, position: None,
         )
         life = KafkaLife(self, shared)

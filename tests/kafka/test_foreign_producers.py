@@ -403,6 +403,6 @@ def test_the_page_has_every_header_that_the_engine_reads_or_writes() -> None:
     sources = [
         path.read_text() for package in ("core", "engine") for path in (ROOT / "pf_stream" / package).glob("*.py")
     ]
-    names = {name for source in sources for name in re.findall(r'"((?:pf-|ce_)[a-z-]+)"', source)}
+    names = {name for source in sources for name in re.findall(r'"((?:pf-|ce_)[a-z-]+)"', source)} - {"pf-stream"}
     assert len(names) > 12
     assert not [name for name in names if f"`{name}`" not in PAGE and name not in PAGE]

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pf_stream.components.state import read_state
+from pf_stream.components.stored import ChangelogStates, read_state
 from pf_stream.core import changelog
 from pf_stream.model import Topology
 from tests.kafka._support import (
@@ -138,7 +138,7 @@ def test_a_rolling_upgrade_under_load_loses_nothing(client: Client, tmp_path: Pa
 
     current = v2.tally.within(client.topology.namespace)
     assert {name: stored_version(client, name) for name in names} == dict.fromkeys(names, 2)
-    untouched = read_state(connection(servers), current, "counts", quiet)
+    untouched = read_state(ChangelogStates(connection(servers), current, "counts"), quiet)
     assert (untouched.stored_version, untouched.version) == (1, 2), "nobody asked for it since"
     assert untouched.state == {"amount": 7, "units": ["piece"]}
 

@@ -4,7 +4,7 @@
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pf_stream.engine.depot import Note
 from pf_stream.kafka.link import Partition
@@ -39,6 +39,9 @@ class ModelShelf:
             self.note = Note(self._topic_id, position, self.at_ms)
         self.unwritten.append((list(entries), self.note))
         _apply(self.values, entries)
+
+    def keys(self, prefix: bytes, /) -> Iterator[bytes]:
+        return iter(sorted(key for key in self.values if key.startswith(prefix)))
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return [(key, value) for key, value in sorted(self.values.items()) if key[1:2] != b"s"]

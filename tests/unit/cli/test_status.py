@@ -13,7 +13,9 @@ from pf_stream.components import status
 from pf_stream.components.registry import Component
 from pf_stream.core.status import LaneState, LaneStatus
 
-RUNNING = LaneStatus("intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5)
+RUNNING = LaneStatus(
+    "intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5, rate=41.6, commit_p99_ms=7.4
+)
 RECOVERING = LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.4, recovery_rate=210_000, left_s=3.4)
 PAUSED = LaneStatus("totals", "log", 0, LaneState.paused, until_ms=1_767_225_600_000)
 STOPPED = LaneStatus(
@@ -23,8 +25,7 @@ STOPPED = LaneStatus(
 
 def worker(*lanes: LaneStatus, silent_ms: int = 0) -> Component:
     heard_ms = WallClock().now_ms() - silent_ms
-    times = {"started_ms": heard_ms, "heartbeat_ms": heard_ms}
-    return Component("worker", "flights-0", "1", "flights", "flights", "flights-0", (), (), **times, lanes=lanes)
+    return Component("worker", "flights-0", "1", "flights", "flights", "flights-0", (), (), heard_ms, heard_ms, lanes)
 
 
 def pf_status(monkeypatch: pytest.MonkeyPatch, *found: Component, output: str = "table") -> Result:
@@ -38,12 +39,18 @@ def test_every_state_is_told_in_sixty_columns(monkeypatch: pytest.MonkeyPatch) -
     assert done.exit_code == 5
     assert max(map(len, done.stdout.splitlines())) <= 60
     words = " ".join(done.stdout.split())
-    assert "flights-0 - - running" in words
-    assert "intents-0 3 running" in words
-    assert "intents-1 - recovering 40 %, 210,000/s, 3 s left" in words
-    assert "paused until 2026-01-01T00:00:00.000Z" in words
+    assert "flights-0 - 3 42 7 ms running" in words
+    assert "- intents-0 3 42 7 ms running" in words
+    assert "intents-1 - - - recovering 40 %, 210,000/s, 3 s left" in words
+    assert "2026-01-01T00:00:00.000Z" in words.replace(" ", ""), "whole, if folded"
     assert "stopped: state_undecodable:" in words
     assert "[bold]N1" in words
+
+
+def test_a_worker_has_the_sums_of_its_lanes_and_the_slowest_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(RUNNING, partition=2, lag=10, rate=0.6, commit_p99_ms=30.2)
+    done = pf_status(monkeypatch, worker(RUNNING, other))
+    assert "flights-0 - 13 42 30 ms running" in " ".join(done.stdout.split())
 
 
 def test_a_healthy_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
 """The registry: what workers write, and what can be made of what lies there."""
 
 import asyncio
+import dataclasses
 import json
+import socket
+import time
 
 import pytest
 
 from pf_stream import Topology, caller
 from pf_stream.clock import VirtualClock
-from pf_stream.components.registry import HEARTBEAT_S, Registry, merge, records_for
+from pf_stream.components.registry import HEARTBEAT_S, Component, Peers, Registry, merge, records_for
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.kafka.topics import REGISTRY
@@ -67,6 +70,8 @@ def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -
         "started_ms": NOW_MS,
         "heartbeat_ms": NOW_MS,
         "lanes": [],
+        "host": None,
+        "port": None,
     }
 
 
@@ -131,11 +136,41 @@ def test_a_report_that_failed_half_way_announces_the_reactors_with_the_next(
     assert len(merge(topic.latest.items())) == 4
 
 
-def test_a_record_of_an_older_worker_has_no_lanes(flights: Topology) -> None:
+def test_a_report_says_where_the_worker_answers(topic: Compacted, flights: Topology, clock: VirtualClock) -> None:
+    asyncio.run(Registry(topic, flights, "w1", clock, 8081).report())
+    asyncio.run(Registry(topic, flights, "w2", clock).report())
+    one, two, *reactors = merge(topic.latest.items())
+    assert (one.host, one.port) == (socket.gethostname(), 8081)
+    assert (two.host, two.port) == (socket.gethostname(), None)
+    assert {(reactor.host, reactor.port) for reactor in reactors} == {(None, None)}
+
+
+def test_a_record_of_an_older_worker_has_no_lanes_and_no_port(flights: Topology) -> None:
     key, value = records_for(flights, "w1", NOW_MS)[0]
     older = json.loads(value)
-    del older["lanes"]
-    assert [component.lanes for component in merge([(key, json.dumps(older).encode())])] == [()]
+    for name in ("lanes", "host", "port"):
+        del older[name]
+    (found,) = merge([(key, json.dumps(older).encode())])
+    assert (found.lanes, found.host, found.port) == ((), None, None)
+
+
+def test_peers_are_read_once_for_many_who_ask(flights: Topology, clock: VirtualClock) -> None:
+    reads = 0
+    lane = LaneStatus("intents", "log", 1, LaneState.running)
+
+    def read() -> list[Component]:
+        nonlocal reads
+        reads += 1
+        time.sleep(0.05)
+        return [dataclasses.replace(one, lanes=(lane,)) for one in merge(records_for(flights, "w1", NOW_MS))]
+
+    async def ask() -> set[str | None]:
+        peers = Peers(read, flights.app_id, "w0", clock)
+        found = await asyncio.gather(*(peers.with_lane(f"intents-{number}") for number in (0, 1, 1, 1)))
+        return {None if one is None else one.name for one in found}
+
+    assert asyncio.run(ask()) == {None, "w1"}
+    assert reads == 1
 
 
 @pytest.mark.parametrize(("missed", "lost"), [(3.0, False), (3.01, True)])

@@ -1,6 +1,6 @@
 """What a lane puts on its shelf and takes from there, and how many objects it keeps beside it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
@@ -35,6 +35,9 @@ class WholeShelf:
                 self.values[key] = value
         self.position = position
 
+    def keys(self, prefix: bytes, /) -> Iterator[bytes]:
+        return iter([key for key in self.values if key.startswith(prefix)])
+
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return [(key, value) for key, value in self.values.items() if key[1:2] != b"s"]
 
@@ -47,6 +50,18 @@ class TestMemory:
         shelf.put([(key_of("a"), b"5"), (key_of("b"), None), (key_of("c"), None)], 12)
         assert [shelf.get(key) for key in (key_of("a"), key_of("b"), key_of("c"), other)] == [b"5", None, None, None]
         assert (shelf.position, [*shelf.rest()]) == (0, []), "so a recovery reads all of the changelog"
+
+    def test_each_key_is_told_once_while_others_come_and_go(self) -> None:
+        shelf = MemoryShelf([PREFIX, changelog.state_prefix("other")])
+        shelf.put([(key_of(name), b"1") for name in "abc"], 3)
+        shelf.put([(key_of("b"), None), (key_of("d"), None)], 5)
+        walk = shelf.keys(PREFIX)
+        assert next(walk) == key_of("a")
+        shelf.put([(key_of("e"), b"1"), (key_of("c"), b"2")], 7)
+        assert list(walk) == [key_of("c")]
+        shelf.put([(key_of("b"), b"3")], 8)
+        assert sorted(shelf.keys(PREFIX)) == [key_of(name) for name in "abce"]
+        assert list(shelf.keys(changelog.state_prefix("other"))) == []
 
 
 class TestAcknowledged:

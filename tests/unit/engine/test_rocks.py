@@ -41,8 +41,8 @@ def serve(folder: Path, calls: Connection) -> None:
                 case "clear":
                     await shelf.clear(*arguments)
                     answer = None
-                case "rest":
-                    answer = list(shelf.rest())
+                case "rest" | "keys":
+                    answer = list(getattr(shelf, name)(*arguments))
                 case _:
                     answer = getattr(shelf, name)(*arguments)
             calls.send((answer, shelf.note))
@@ -77,6 +77,9 @@ class FarShelf:
 
     def put(self, entries: Sequence[tuple[bytes, bytes | None]], position: int, /) -> None:
         self.call("put", entries, position)
+
+    def keys(self, prefix: bytes, /) -> Iterator[bytes]:
+        return iter(self.call("keys", prefix))
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         found: Iterable[tuple[bytes, bytes]] = self.call("rest")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pf_stream.core.records import Header
 from pf_stream.kafka import batch
 from pf_stream.kafka.batch import BatchBuilder, Chunk, record_count, split, stamp
+from tests.unit.kafka import batches
+from tests.unit.kafka.batches import APPEND_TIME, MARKER
 
 BAD = b"bad\xff".decode(errors="surrogateescape")
 
@@ -83,3 +85,10 @@ class TestEntries:
         data[-1] ^= 1
         with pytest.raises(CorruptRecordException, match="invalid checksum in test at offset 0"):
             list(Chunk(bytes(data), (), "test").entries(0, 9))
+
+
+def test_a_chunk_knows_its_batches_without_reading_them() -> None:
+    data = batches.batch(10, [5, 9, 7]) + batches.batch(13, [1, 2], APPEND_TIME) + batches.batch(15, [3], MARKER)
+    chunk = Chunk(data + batches.batch(20, [4])[:-1], (), "test")
+    assert chunk.extents == [(10, 13, 5), (13, 15, 2)]
+    assert chunk.next_offset == 16

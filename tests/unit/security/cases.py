@@ -229,7 +229,8 @@ def _grants(rng: Random, most: int) -> tuple[HeldGrant, ...]:
     return tuple(HeldGrant(rng.choice(OPERATIONS), random_scope(rng)) for _ in range(rng.randint(0, most)))
 
 
-def _resource_of(rng: Random, scope: Scope) -> str:
+def resource_of(rng: Random, scope: Scope) -> str:
+    """A resource of *scope*."""
     segments = [rng.choice(SEGMENTS[:4]) if segment == "*" else segment for segment in scope.segments]
     if scope.below:
         segments += (rng.choice(SEGMENTS[:4]) for _ in range(rng.randrange(3)))
@@ -297,10 +298,10 @@ def _asked(rng: Random, case: Case, aim: HeldGrant | None) -> Case:
     edges += rng.sample(MOMENTS, 3)
     if aim is None:
         required = rng.choice(OPERATIONS)
-        resource = _resource_of(rng, random_scope(rng))
+        resource = resource_of(rng, random_scope(rng))
     else:
         required = rng.choice([one for one, held in IMPLIED_BY.items() if aim.operation in held])
-        resource = _resource_of(rng, aim.scope)
+        resource = resource_of(rng, aim.scope)
     at_ms = rng.choice(edges) + rng.choice([-400, -1, 0, 1, 400])
     return replace(case, required=required, resource=resource, at_ms=at_ms)
 

@@ -29,6 +29,8 @@ CASES: Final = [(name, which) for name, sample in SAMPLES.items() for which in s
 ROOT: Final = f"ed25519/{PUBLISHED['root_public_key']}"
 KID: Final = 7
 
+LONG = {"test026_public_keys_interning.bc"}
+"""Whose blocks are not even looked at: they were appended, and say too much."""
 NO_ENVELOPE: Final = {
     "test003_invalid_signature_format.bc": "a signature is not 64 bytes",
     "test036_secp256r1.bc": "a block's key is not Ed25519",
@@ -138,7 +140,8 @@ class TestOurReaders:
             "Format" in validation["result"].get("Err", {}) for validation in SAMPLES[name]["validations"].values()
         )
         assert isinstance(outcome, Refusal)
-        assert outcome.code == ("bad_signature" if forged and name not in NO_ENVELOPE else "malformed_token")
+        expected = "bad_signature" if forged and name not in NO_ENVELOPE else "malformed_token"
+        assert outcome.code == ("limits_reached" if name in LONG else expected)
         unnamed = verifier.verify(to_base64url(data_of(name)).encode())
         assert isinstance(unnamed, Refusal)
         assert unnamed.code == ("unknown_key" if name not in NO_ENVELOPE else "malformed_token")
@@ -149,7 +152,7 @@ class TestOurReaders:
         assert (envelope.kid, envelope.sealed) == (KID, name == "test020_sealed.bc")
         for validation in SAMPLES[name]["validations"].values():
             if validation["world"] is not None:
-                assert list(envelope.revocation_ids) == validation["revocation_ids"]
+                assert [signature.hex() for signature in envelope.signatures] == validation["revocation_ids"]
 
     # What is published of reordered blocks is the order before.
     @pytest.mark.parametrize("name", sorted(SAMPLES.keys() - NO_BLOCKS.keys() - {"test006_reordered_blocks.bc"}))

@@ -149,6 +149,9 @@ class TestStrictness:
             field(3, 3) + field(5, b""),
             field(3, 3) + field(6, field(2, 3)),
             field(3, 3) + field(6, field(2, 0) + field(2, 1)),
+            # kinds of checks came with Biscuit 3.1, wherever the version stands
+            field(3, 3) + field(6, field(1, field(1, field(1, 27))) + field(2, 0)),
+            field(6, field(2, 0) + field(1, field(1, field(1, 27)))) + field(3, 3),
             field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(5, b""))),
             field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(3, field(2, b"")))),
             field(3, 3) + field(6, field(1, field(1, field(1, 27)) + field(3, field(1, b"")))),
@@ -171,6 +174,11 @@ class TestStrictness:
     def test_what_could_be_read_in_two_ways_is_refused(self, data: bytes) -> None:
         with pytest.raises(Fault):
             read_blocks([sealed(data)])
+
+    def test_a_check_may_say_its_kind_where_the_version_knows_kinds(self) -> None:
+        for kind in (0, 1):
+            (block,) = read_blocks([sealed(field(3, 4) + field(6, field(1, field(1, field(1, 27))) + field(2, kind)))])
+            assert [check.kind for check in block.checks] == [kind]
 
     def test_nesting_is_bounded(self) -> None:
         term, ops = field(2, 1), field(1, field(1, field(6, 1)))

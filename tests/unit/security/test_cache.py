@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.model.capability import parse_grant
-from pf_stream.security import Claims, Refusal, Verifier, attenuate, mint
+from pf_stream.security import Claims, Refusal, SigningKey, TrustRoots, Verifier, attenuate, mint
 from pf_stream.security._cache import BoundedCache
 from pf_stream.security.narrowing import Bounds, Narrower
-from pf_stream.security.verify import _claims_size
 from tests.unit.security.cases import AUDIENCE, KEY, NOW_MS, ROOTS, append, code
 
 
@@ -69,6 +68,16 @@ class TestBoundedCache:
             assert sum(kept._shares.values()) == kept._young_bytes == 50 * len(recent)
         assert len(recent) <= 8
 
+    def test_its_size_is_that_of_both_generations(self) -> None:
+        kept = cache()  # 400 a generation
+        for number in range(9):
+            kept.put(number, Held(f"user {number}", 50))
+        assert (len(kept.recent), kept.bytes) == (1, 450)
+        assert kept.get(3) is not None, "it moves to the young one"
+        assert (len(kept.recent), kept.bytes) == (2, 450)
+        kept.drop(4)
+        assert (len(kept), kept.bytes) == (8, 400)
+
     def test_it_adds_up_whatever_is_done(self) -> None:
         actions = st.lists(
             st.tuples(
@@ -99,7 +108,9 @@ class TestBoundedCache:
                 assert {name: size for name, size in kept._shares.items() if size} == held
                 assert kept._young_bytes == sum(held.values()) <= 200
                 assert all(size <= 50 for size in held.values())
-                assert sum(one.size for one in kept._old.values()) <= 200
+                old = sum(one.size for one in kept._old.values())
+                assert old <= 200
+                assert kept.bytes == kept._young_bytes + old
 
         check()
 
@@ -116,6 +127,15 @@ def verified(verifier: Verifier, text: bytes) -> Claims:
 
 
 class TestTokens:
+    def test_what_was_verified_and_what_was_known_is_counted(self) -> None:
+        verifier = Verifier(ROOTS, AUDIENCE)
+        good, bad = token(), token()[:-8]
+        for one in (good, bad, good, good, bad):
+            verifier.verify(one)
+        assert (verifier.accepted, verifier.rejected, verifier.known) == (1, 1, 3)
+        assert {name: count for name, (count, _) in verifier.cached.items()} == {"accepted": 1, "refused": 1}
+        assert verifier.cached["accepted"][1] == verified(verifier, good).size
+
     def test_who_narrows_for_ever_pushes_nobody_out(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE, cache_bytes=160_000)
         others = [token(f"user {number}") for number in range(10)]
@@ -134,7 +154,7 @@ class TestTokens:
             verifier.note(verified(verifier, mine), number, True, 300)
         assert verifier.recent.get(other.token) is other
         assert other.notes == {"question": True}
-        sizes = {text: _claims_size(text, claims) for text, claims in verifier.recent.items()}
+        sizes = {text: claims.size for text, claims in verifier.recent.items()}
         assert sum(sizes.values()) <= 20_000 + sizes[other.token]
 
     def test_what_was_good_for_nothing_lies_with_the_junk_until_it_is_good_for_something(self) -> None:
@@ -166,21 +186,40 @@ class TestTokens:
     def test_a_note_counts_once(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE)
         seen = verified(verifier, token())
+        before = seen.size
         for _ in range(3):
             verifier.note(seen, "question", True, 300)
-        assert seen.notes.size == 300
+        assert seen.size == before + 300
 
     def test_what_holders_add_outside_the_profile_is_short(self) -> None:
-        """Reading a kilobyte of Datalog takes longer than its signatures; what is read at sight may be longer."""
-        topics = [f"topic {number}" for number in range(60)]
-        for size, expected in ((900, None), (1100, "limits_reached")):
+        """Reading much Datalog takes longer than its signatures; what is read at sight may be longer."""
+        topics = [f"topic {number}" for number in range(30)]
+        for size, expected in ((450, None), (550, "limits_reached")):
             odd = append(token().decode(), f'check if "{"x" * size}" != ""')
             for text in (odd, attenuate(odd, ROOTS, topics=topics)):
                 assert code(Verifier(ROOTS, AUDIENCE).verify(text.encode())) == expected
         twice = token().decode()
         for letter in "xy":
-            twice = append(attenuate(twice, ROOTS, topics=topics), f'check if "{letter * 600}" != ""')
+            twice = append(attenuate(twice, ROOTS, topics=topics), f'check if "{letter * 300}" != ""')
         assert code(Verifier(ROOTS, AUDIENCE).verify(twice.encode())) == "limits_reached"
+
+    def test_what_holders_add_outside_the_profile_is_little(self) -> None:
+        for number, expected in ((12, None), (13, "limits_reached")):
+            odd = append(token().decode(), ";".join(f"f({at})" for at in range(number)))
+            assert code(Verifier(ROOTS, AUDIENCE).verify(odd.encode())) == expected
+
+    def test_a_token_with_anything_outside_the_profile_is_short(self) -> None:
+        for number, expected in ((40, None), (90, "limits_reached")):
+            long = attenuate(token().decode(), ROOTS, topics=[f"topic {at}" for at in range(number)])
+            assert code(Verifier(ROOTS, AUDIENCE).verify(long.encode())) is None
+            odd = append(long, 'check if "" == ""')
+            assert code(Verifier(ROOTS, AUDIENCE).verify(odd.encode())) == expected
+
+    def test_what_is_too_long_is_found_before_its_signature_is_checked(self) -> None:
+        odd = append(token().decode(), f'check if "{"x" * 600}" != ""')
+        foreign = Verifier(TrustRoots.of(SigningKey.generate(KEY.kid)), AUDIENCE)
+        assert code(foreign.verify(odd.encode())) == "limits_reached"
+        assert code(foreign.verify(token())) == "bad_signature"
 
     def test_a_refused_token_has_no_notes(self) -> None:
         verifier = Verifier(ROOTS, AUDIENCE)
@@ -207,5 +246,5 @@ class TestNarrower:
         for number in range(50):
             narrower(token(f"user {number}"), self.BOUNDS, NOW_MS)
         kept = [*verifier._accepted._young.items(), *verifier._accepted._old.items()]
-        assert sum(_claims_size(text, claims) for text, claims in kept) <= 40_000
+        assert sum(claims.size for _, claims in kept) <= 40_000
         assert any(self.BOUNDS in claims.notes for _, claims in kept)

@@ -63,7 +63,7 @@ EVERYDAY = {
     "any of": 'check if topic($t), {"q", "r", "s"}.contains($t); check if intent_type($t), $t.starts_with("t")',
     "times": 'check if during("../.."), topic("q"); check if during($w), $w != "calendar nobody"',
     "small rule": 'team("x"); may($o) <- team($t), request($o, $r); check if may("A.read")',
-    "some facts": numbers("f", 20) + "check if f($a), f($b), $a + $b == 30",
+    "some facts": numbers("f", 11) + "check if f($a), f($b), $a + $b == 17",
     "small closure": f"check if {array(10)}.any($a -> $a == 7)",
     "ten checks": ";".join('check if request($o, $r), $r.starts_with("/a")' for _ in range(10)),
 }

@@ -11,7 +11,7 @@ from pf_stream.model.capability import parse_grant
 from pf_stream.security import attenuate, mint
 from pf_stream.security._block import DEFAULT_SYMBOLS, read_blocks
 from pf_stream.security._protobuf import Fault
-from pf_stream.security._shorthand import read_shorthand, unread_bytes
+from pf_stream.security._shorthand import read_shorthand, unread
 from pf_stream.security.envelope import Envelope, SealedBlock
 from pf_stream.security.profile import Profile, read_profile
 from tests.unit.security.cases import ENDS, KEY, NOW_MS, PLAIN, ROOTS, append, issue, random_case
@@ -210,11 +210,11 @@ def test_what_holders_added_and_is_not_read_is_counted() -> None:
         token = attenuate(append(attenuate(token, ROOTS, **narrow), odd), ROOTS, during=[HOURS])
         blocks = sealed(token)
         assert read_shorthand(blocks) is None
-        assert unread_bytes(blocks) == len(blocks[2].data) + len(blocks[4].data)
+        assert unread(blocks) == (len(blocks[2].data) + len(blocks[4].data), 2)
         foreign = blocks[1]._replace(third_party=True)
-        assert unread_bytes((blocks[0], foreign)) == len(foreign.data)
+        assert unread((blocks[0], foreign)) == (len(foreign.data), 2)
     with pytest.raises(Fault):
-        unread_bytes((blocks[0], SealedBlock(b"\x0a\x7f", blocks[1].signature, third_party=False)))
+        unread((blocks[0], SealedBlock(b"\x0a\x7f", blocks[1].signature, third_party=False)))
 
 
 def test_a_block_of_a_third_party_is_not_ours_to_read() -> None:

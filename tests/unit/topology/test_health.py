@@ -9,11 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter
 
 from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.topology.health import Health, HealthPortError, HealthServer
 
 LANE = LaneStatus("intents", "log", 0, LaneState.stopped, code="fenced", reason="it belongs to another")
+
+REGISTRY = CollectorRegistry()
+SEEN = Counter("seen_total", "What was seen.", registry=REGISTRY)
 
 Ask = Callable[..., tuple[int, Any]]
 
@@ -22,7 +26,7 @@ def served(health: Health, ask: Callable[[Ask], None]) -> None:
     """Call *ask* in a thread while the health of a worker is served."""
 
     async def run() -> None:
-        server = HealthServer("w0", lambda: health)
+        server = HealthServer("w0", lambda: health, REGISTRY)
         port = await server.start(0)
 
         def get(path: str, **headers: str) -> tuple[int, Any]:
@@ -73,6 +77,19 @@ def test_a_worker_that_cannot_go_on() -> None:
     served(Health(live=False, ready=False, lanes=()), ask)
 
 
+def test_metrics_come_in_the_format_that_is_asked_for() -> None:
+    def ask(get: Ask) -> None:
+        SEEN.inc()
+        code, text = get("/metrics")
+        assert (code, b"\nseen_total 1.0\n" in text, b"# EOF" in text) == (200, True, False)
+        _, text = get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert b"\nseen_total 1.0\n" in text
+        assert text.endswith(b"# EOF\n")
+        assert get("/metrics", Host="rebound.example")[0] == 400
+
+    served(Health(live=False, ready=False, lanes=()), ask)
+
+
 def test_a_page_that_calls_itself_something_else_is_told_nothing() -> None:
     def ask(get: Ask) -> None:
         assert get("/ready", Host="rebound.example")[0] == 400
@@ -86,6 +103,6 @@ def test_a_port_that_is_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = HealthServer("w0", lambda: Health(live=True, ready=True, lanes=()))
+        server = HealthServer("w0", lambda: Health(live=True, ready=True, lanes=()), REGISTRY)
         with pytest.raises(HealthPortError, match=rf"127\.0\.0\.1:{port}: Address already in use"):
             asyncio.run(server.start(port))

@@ -1,0 +1,308 @@
+"""One engine at one job, once: started, watched, ended, and its accounts compared with what was sent."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from bench.peers.engines import PARTITIONS, Engine, Job
+from bench.peers.environments import ROOT
+from bench.peers.meter import Meter
+from bench.peers.plan import Keys
+from bench.peers.processes import Cores, Process
+from bench.peers.progress import BusySample, shares
+from bench.peers.rig import Heard, Spec
+from bench.peers.workload import HOT_KEYS, Ledger, Load, contexts, fill
+from pf_stream.clock import WallClock
+from pf_stream.components.pace import commits, pace
+from pf_stream.core.records import Record
+from pf_stream.kafka.admin import Admin, NewTopicSpec
+from pf_stream.kafka.link import ConnectionSettings, Link
+from pf_stream.security import SigningKey
+
+__all__ = ["Bench", "Outcome"]
+
+SAMPLE_S: Final = 0.05
+STALL_S: Final = 60.0
+"""How long an engine may take until its first commit, or from one to the next."""
+LINGER_S: Final = 0.005
+"""As Kafka's own producer by default; with less, the generator's requests alone would take a third of the broker's core."""
+PAUSE_S: Final = 0.002
+_SOURCE: Final = {"message.timestamp.type": "LogAppendTime"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one round of a cell gave."""
+
+    records: int
+    """That were sent."""
+    load_before: float
+    """Load average over a minute."""
+    wrong: str | None = None
+    """How the result is not what it must be; then there are no figures."""
+    records_per_s: float | None = None
+    """See :class:`Pace`; of a latency run, the rate."""
+    steady_records_per_s: float | None = None
+    """See :class:`Pace`."""
+    cpu_us_per_record: float | None = None
+    """See :class:`Pace`; of a latency run, over the measurement."""
+    rss_mb: float | None = None
+    """Most resident memory."""
+    broker_core_share: float | None = None
+    """See :class:`Shares`."""
+    others_share: float | None = None
+    """See :class:`Shares`."""
+    p50_ms: float | None = None
+    """Latency that half of the records do not exceed."""
+    p99_ms: float | None = None
+    """Latency that 99 of 100 do not exceed."""
+    late_ms: float | None = None
+    """How late the generator was at most; latencies count from when records were due, so that is in them."""
+    failed: str | None = None
+    """Why what was asked cannot be told, though nothing is wrong with the result."""
+
+
+class Bench:
+    """A broker with filled topics; runs cells, one at a time."""
+
+    def __init__(self, servers: str, broker_pid: int, cores: Cores, folder: Path) -> None:
+        self._servers = servers
+        self._broker_pid = broker_pid
+        self._cores = cores
+        self._folder = folder
+        self._connection = ConnectionSettings(servers)
+        self._admin = Admin(self._connection)
+        key = SigningKey.generate()
+        self._trust = folder / "issuer.pub"
+        key.save(folder / "issuer")
+        self._tokens = contexts(key, WallClock().now_ms())
+        (folder / "tokens").write_bytes(b"\n".join(self._tokens))
+        self._ledgers: dict[tuple[Keys, int], Ledger] = {}
+        self._filled: set[str] = set()
+        self._cells = 0
+
+    # -- topics --------------------------------------------------------------------------------------------------------
+
+    def fill(self, engine: Engine, keys: Keys, records: int) -> str:
+        """The topic with *records* records as *engine* is to have them; made the first time."""
+        topic = f"bench.{keys}-{records}-{engine.context}"
+        if topic not in self._filled:
+            self._make([topic], _SOURCE)
+            fill(self._servers, topic, Load(self._tokens, engine.context, _accounts(keys, records)), records)
+            self._filled.add(topic)
+        return topic
+
+    def _make(self, topics: Sequence[str], config: dict[str, str]) -> None:
+        self._admin.create([NewTopicSpec(topic, PARTITIONS, config) for topic in topics], 1)
+
+    @contextlib.contextmanager
+    def _job(self, engine: Engine, source: str | None, *, output: bool) -> Iterator[Job]:
+        """A job with topics of its own, which go behind the block; without a *source*, that too."""
+        self._cells += 1
+        app = f"bench.c{self._cells}"
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            job = Job(
+                app,
+                self._servers,
+                source or f"{app}-in",
+                f"{app}-out" if output else None,
+                self._trust,
+                Path(folder),
+                paced=source is None,
+            )
+            if source is None:
+                self._make([job.source], _SOURCE)
+            if job.output is not None:
+                self._make([job.output], {})
+            engine.prepare(job, self._admin)
+            try:
+                yield job
+            finally:
+                self._admin.delete([name for name in self._admin.names() if _is_of(app, name)])
+
+    def _start(self, engine: Engine, job: Job) -> Process:
+        command = [*engine.command(), *engine.options(job)]
+        log = job.folder / "engine.log"
+        return Process(engine.name, command, ROOT, log, self._cores.measured, engine.environment(job))
+
+    # -- throughput ----------------------------------------------------------------------------------------------------
+
+    def throughput(self, engine: Engine, job_name: str, keys: Keys, records: int) -> Outcome:
+        """All records at once.
+
+        Raises:
+            MissingError: the engine cannot be had.
+            StuckError: it ended by itself, or made no progress for a minute.
+        """
+        source = self.fill(engine, keys, records)
+        load_before = os.getloadavg()[0]
+        with self._job(engine, source, output=job_name == "counter+output") as job:
+            with self._start(engine, job) as process:
+                samples = self._watch(job, process, records)
+                process.end()
+            wrong = asyncio.run(self._faults(engine, job, keys, records))
+        outcome = Outcome(records, load_before, wrong)
+        found = pace(samples, records)
+        if wrong is not None:
+            return outcome
+        if found is None:
+            return replace(outcome, failed=f"too few commits to tell a rate: {len(commits(samples))}")
+        return replace(outcome, **asdict(found), **asdict(shares(commits(samples))))
+
+    def _watch(self, job: Job, process: Process, records: int) -> list[BusySample]:
+        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid])
+        try:
+            samples = [meter.sample(process)]
+            deadline = time.monotonic() + STALL_S
+            while samples[-1].done < records:
+                time.sleep(SAMPLE_S)
+                samples.append(meter.sample(process))
+                if samples[-1].done > samples[-2].done:
+                    deadline = time.monotonic() + STALL_S
+                elif time.monotonic() > deadline:
+                    raise process.stuck(f"{samples[-1].done:,} of {records:,} records, and no more for a minute")
+            return samples
+        finally:
+            meter.close()
+
+    async def _faults(self, engine: Engine, job: Job, keys: Keys, records: int) -> str | None:
+        """How the accounts and the outputs are not as they must be."""
+        ledger = self._ledgers.get((keys, records))
+        if ledger is None:
+            ledger = self._ledgers[keys, records] = Ledger(records, _accounts(keys, records))
+        link = await Link.connect(self._connection)
+        try:
+            changelogs = [name for name in self._admin.names() if _is_of(job.app, name) and "changelog" in name]
+            last: dict[bytes, bytes] = {}
+            for name in changelogs:
+                async for record in _read(link, name):
+                    if record.value is None:
+                        last.pop(record.key or b"", None)
+                    else:
+                        last[record.key or b""] = record.value
+            faults = ledger.faults(engine.accounts(last, job.folder))
+            if faults is None and job.output is not None:
+                seen = bytearray(records)
+                outputs = 0
+                async for record in _read(link, job.output):
+                    seen[_number(record)] = 1
+                    outputs += 1
+                if (outputs, sum(seen)) != (records, records):
+                    faults = f"{outputs:,} outputs for {sum(seen):,} of {records:,} records"
+            return faults
+        finally:
+            await link.close()
+
+    # -- latency -------------------------------------------------------------------------------------------------------
+
+    def latency(self, engine: Engine, rate: int, warm_s: float, measure_s: float) -> Outcome:
+        """Records at a steady rate. Raises as :meth:`throughput` does."""
+        load_before = os.getloadavg()[0]
+        with self._job(engine, None, output=True) as job:
+            assert job.output is not None
+            spec = Spec(
+                self._servers,
+                job.source,
+                job.output,
+                PARTITIONS,
+                str(self._folder / "tokens"),
+                engine.context,
+                rate,
+                warm_s,
+                measure_s,
+                str(job.folder / "began"),
+                LINGER_S,
+                PAUSE_S,
+            )
+            with (
+                self._start(engine, job) as process,
+                Process(
+                    "the generator",
+                    [sys.executable, "-m", "bench.peers.rig", json.dumps(asdict(spec))],
+                    ROOT,
+                    job.folder / "rig.log",
+                    self._cores.rig,
+                    {},
+                ) as rig,
+            ):
+                samples = self._watch_rig(job, process, rig, Path(spec.began), measure_s)
+                process.end()
+            log = (job.folder / "rig.log").read_text(encoding="utf-8")
+        heard = Heard(**json.loads(log))
+        first, last = samples[0], samples[-1]
+        seconds = last.at - first.at
+        outcome = Outcome(
+            heard.sent,
+            load_before,
+            records_per_s=rate,
+            cpu_us_per_record=(last.cpu_s - first.cpu_s) / (rate * seconds) * 1e6,
+            rss_mb=max(sample.rss for sample in samples) / 1e6,
+            **asdict(shares(samples)),
+            p50_ms=heard.p50_ms,
+            p99_ms=heard.p99_ms,
+            late_ms=heard.late_ms,
+        )
+        if heard.in_time < 0.95:
+            return replace(outcome, failed=f"behind: {heard.in_time:.0%}", p50_ms=None, p99_ms=None)
+        if (heard.answered, heard.repeated) != (heard.sent, 0):
+            wrong = f"{heard.answered:,} of {heard.sent:,} records were answered, and {heard.repeated:,} twice"
+            return Outcome(heard.sent, load_before, wrong)
+        return outcome
+
+    def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[BusySample]:
+        """Samples from the beginning of the measurement to its end."""
+        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid, rig.pid])
+        try:
+            while not began.exists():
+                process.check()
+                rig.check()
+                time.sleep(SAMPLE_S)
+            samples = [meter.sample(process, ask=False)]
+            ends_at = samples[0].at + measure_s
+            while (left := ends_at - time.monotonic()) > 0.1:  # the rig still runs at the last one
+                time.sleep(min(0.5, left - 0.1))
+                samples.append(meter.sample(process, ask=False))
+            while rig.runs:
+                process.check()
+                time.sleep(SAMPLE_S)
+            rig.check(may_end=True)
+            return samples
+        finally:
+            meter.close()
+
+
+async def _read(link: Link, topic: str) -> AsyncIterator[Record]:
+    """Every committed record of a topic, in order within each partition."""
+    partitions = [(topic, number) for number in range(PARTITIONS)]
+    for partition, end in (await link.offsets(partitions, end=True)).items():
+        position = 0
+        while position < end:
+            chunk = (await link.fetch_one(partition, position)).chunk
+            if chunk is None:
+                break
+            for record in chunk:
+                if record.offset >= position:
+                    yield record
+            position = chunk.next_offset
+
+
+def _accounts(keys: Keys, records: int) -> int:
+    return min(HOT_KEYS, records) if keys == "hot" else records
+
+
+def _is_of(app: str, topic: str) -> bool:
+    """Whether a topic was made for an application."""
+    return f"{app}-" in topic
+
+
+def _number(record: Record) -> int:
+    value = record.value or b""
+    return int(value[value.rindex(b":") + 1 : -1])

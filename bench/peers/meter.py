@@ -1,0 +1,58 @@
+"""Looking at an engine from outside, while it runs: offsets of its group, processor time, memory."""
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from bench.peers.processes import Process
+from bench.peers.progress import BusySample
+from pf_stream.kafka.groups import GroupOffsets
+from pf_stream.kafka.link import ConnectionSettings
+
+__all__ = ["Meter", "cpu_name"]
+
+
+class Meter:
+    """Takes samples of one engine; the same for all of them."""
+
+    def __init__(self, servers: str, group: str, source: str, partitions: int, beside: Sequence[int]) -> None:
+        """*beside* are the processes on the broker's core, by id; this process is another."""
+        self._offsets = GroupOffsets(ConnectionSettings(servers), group, [(source, n) for n in range(partitions)])
+        self._beside = [psutil.Process(pid) for pid in (os.getpid(), *beside)]
+
+    def sample(self, process: Process, *, ask: bool = True) -> BusySample:
+        """What is so now; without asking Kafka, nothing counts as done. Raises :class:`StuckError`."""
+        done = sum(self._offsets.read().values()) if ask else 0
+        try:
+            engine = psutil.Process(process.pid)
+            cpu_s, rss = _used(engine), engine.memory_info().rss
+            broker_s = sum(map(_used, self._beside))
+        except psutil.NoSuchProcess:
+            process.check()
+            raise
+        whole = psutil.cpu_times()
+        busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
+        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s - cpu_s - broker_s)
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._offsets.close()
+
+
+def _used(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return used.user + used.system
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,302 @@
+"""What a worker counts and measures, for Prometheus. docs/operations.md says what each metric is good for.
+
+Counters and histograms are moved once for each unit, when it is acknowledged, by what the unit itself says: a record costs
+nothing. What is true at a moment (states, lag, caches) is looked up when somebody asks.
+
+Labels have values that the topology declares, and no others: what senders write never becomes one.
+"""
+
+import importlib.metadata
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from pf_stream.core.plan import GroupPlan
+from pf_stream.core.status import LaneStatus
+from pf_stream.core.unit import CommitUnit
+from pf_stream.engine.arrivals import Arrivals
+from pf_stream.model.topology import Guarantee, Topology
+from pf_stream.security.verify import Verifier
+
+__all__ = ["LaneMetrics", "Metrics"]
+
+_LATENCY_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_COMMIT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_RECOVERY_S: Final = (0.01, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 600)
+_UNIT_RECORDS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+_UNIT_BYTES: Final = tuple(1 << shift for shift in range(10, 24, 2))
+
+RECENT_S: Final = 10.0
+"""How far back what is called recent reaches."""
+_RECENT_UNITS: Final = 512
+"""Most units that are remembered for it."""
+
+
+class _Children(dict[str, Counter]):
+    """Counters of a family by its last label, since to look one up there costs more than to count."""
+
+    def __init__(self, family: Counter, *labels: str) -> None:
+        super().__init__()
+        self._family = family
+        self._labels = labels
+
+    def __missing__(self, last: str) -> Counter:
+        child = self[last] = self._family.labels(*self._labels, last)
+        return child
+
+
+class _Distribution:
+    """The observations of one time series of a :class:`_BulkHistogram`."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * len(bounds)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int) -> None:
+        """Note *value* as often as it was seen."""
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.total += value * times
+
+
+class _BulkHistogram(Collector):
+    """A histogram that takes a value many times at the cost of once: all records of a batch have one age.
+
+    That of prometheus-client takes one at a time.
+    """
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._bounds = (*bounds, math.inf)
+        self._children: dict[tuple[str, ...], _Distribution] = {}
+
+    def labels(self, *values: str) -> _Distribution:
+        """The time series of these values of the labels."""
+        return self._children.setdefault(values, _Distribution(self._bounds))
+
+    def describe(self) -> Iterable[Metric]:
+        return [HistogramMetricFamily(self._name, self._text, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for values, child in self._children.items():
+            buckets = zip(map(floatToGoString, self._bounds), accumulate(child.counts), strict=True)
+            family.add_metric(values, list(buckets), child.total)
+        return [family]
+
+
+class Metrics:
+    """The metrics of one worker, in a registry that has no others unless it is told so."""
+
+    def __init__(self, topology: Topology, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = CollectorRegistry() if registry is None else registry
+        """Of prometheus-client; a worker needs one to itself."""
+        self._topology = topology
+        self._lanes: dict[tuple[str, int], LaneMetrics] = {}
+        group = ("topology", "group")
+        self._worker = Info("pf_worker", "What the worker is.", ("topology",), registry=registry)
+        self.handled = Counter(
+            "pf_intents_handled_total",
+            "Intents that were handled and committed.",
+            (*group, "partition", "type"),
+            registry=registry,
+        )
+        self.refused = Counter(
+            "pf_records_refused_total", "Records that became dead letters.", (*group, "code"), registry=registry
+        )
+        self.repeats = Counter(
+            "pf_repeats_dropped_total", "Records dropped because they are repeats.", group, registry=registry
+        )
+        self.sent = Counter(
+            "pf_outputs_sent_total", "Records that lanes have written to topics.", (*group, "kind"), registry=registry
+        )
+        self.unit_records = Histogram(
+            "pf_unit_records", "Records and timers of a unit.", group, registry=registry, buckets=_UNIT_RECORDS
+        )
+        self.unit_bytes = Histogram(
+            "pf_unit_bytes", "What a unit appends to the changelog.", group, registry=registry, buckets=_UNIT_BYTES
+        )
+        self.commit = Histogram(
+            "pf_commit_seconds",
+            "From sealing a unit to the acknowledgement of its commit.",
+            group,
+            registry=registry,
+            buckets=_COMMIT_S,
+        )
+        self.recovered = Counter(
+            "pf_recovered_records_total", "Changelog records read in recoveries.", group, registry=registry
+        )
+        self.recovery = Histogram(
+            "pf_recovery_seconds", "How long a lane read its changelog.", group, registry=registry, buckets=_RECOVERY_S
+        )
+        topic = ("topology", "topic")
+        self.from_append = _BulkHistogram(
+            "pf_latency_from_append_seconds",
+            "From a record's timestamp to the acknowledged commit.",
+            topic,
+            _LATENCY_S,
+        )
+        self.from_fetch = _BulkHistogram(
+            "pf_latency_from_fetch_seconds", "From the fetch of a record to the acknowledged commit.", topic, _LATENCY_S
+        )
+        registry.register(self.from_append)
+        registry.register(self.from_fetch)
+
+    def lane(self, plan: GroupPlan, partition: int) -> "LaneMetrics":
+        """Those of a lane: the same ones whenever it comes back to this worker."""
+        key = plan.name, partition
+        if key not in self._lanes:
+            self._lanes[key] = LaneMetrics(self, plan, partition)
+        return self._lanes[key]
+
+    def watch(
+        self,
+        worker: str,
+        guarantee: Guarantee,
+        statuses: Callable[[], Iterable[LaneStatus]],
+        ready: Callable[[], bool],
+        verifier: Verifier,
+    ) -> None:
+        """Tell also of what is true at the moment of each scrape."""
+        topology = self._topology
+        self._worker.labels(topology.app_id).info(
+            {"worker": worker, "guarantee": guarantee, "version": importlib.metadata.version("pf-stream")}
+        )
+        self.registry.register(_Moment(topology.app_id, statuses, ready, verifier))
+
+
+class LaneMetrics:
+    """The metrics of one lane."""
+
+    def __init__(self, metrics: Metrics, plan: GroupPlan, partition: int) -> None:
+        app = plan.topology.app_id
+        self.arrivals = Arrivals()
+        """What the lane reads."""
+        self._handled = _Children(metrics.handled, app, plan.name, str(partition))
+        self._refused = _Children(metrics.refused, app, plan.name)
+        self._repeats = metrics.repeats.labels(app, plan.name)
+        self._sent = _Children(metrics.sent, app, plan.name)
+        self._kinds = {source.dead_letters: "dead_letter" for source in plan.sources}
+        self._kinds |= {emit.topic: "intent" for emit in plan.emits.values()}
+        self._kinds |= {source.topic: "intent" for source in plan.sources}
+        self._unit_records = metrics.unit_records.labels(app, plan.name)
+        self._unit_bytes = metrics.unit_bytes.labels(app, plan.name)
+        self._commit = metrics.commit.labels(app, plan.name)
+        self._recovered = metrics.recovered.labels(app, plan.name)
+        self._recovery = metrics.recovery.labels(app, plan.name)
+        self._from_append = {source.topic: metrics.from_append.labels(app, source.topic) for source in plan.sources}
+        self._from_fetch = {source.topic: metrics.from_fetch.labels(app, source.topic) for source in plan.sources}
+        self._recent: deque[tuple[float, int, float]] = deque(maxlen=_RECENT_UNITS)
+        """When units were acknowledged, on the event loop's clock; intents handled; seconds that the commit took."""
+
+    def recovered(self, records: int, seconds: float) -> None:
+        """The lane has read its changelog."""
+        self._recovered.inc(records)
+        self._recovery.observe(seconds)
+
+    def sent(self, topic: str, records: int) -> None:
+        """Outputs of the lane are in a topic; one that the topology does not name was chosen by a client, for a reply."""
+        self._sent[self._kinds.get(topic, "reply")].inc(records)
+
+    def committed(self, unit: CommitUnit[Any], size: int, began_s: float, ended_s: float, ended_ms: int) -> None:
+        """A unit of *size* bytes is acknowledged.
+
+        *began_s* and *ended_s* are by the event loop's clock, *ended_ms* is the latter by the wall clock.
+        """
+        handled = 0
+        for kind, count in unit.handled.items():
+            self._handled[kind].inc(count)
+            handled += count
+        for refused in unit.refused:
+            self._refused[refused.code].inc()
+        if unit.repeats:
+            self._repeats.inc(unit.repeats)
+        if unit.count:  # else it only marks outputs as sent
+            self._unit_records.observe(unit.count)
+        self._unit_bytes.observe(size)
+        self._commit.observe(ended_s - began_s)
+        self._recent.append((ended_s, handled, ended_s - began_s))
+        for topic, records, appended_ms, fetched_s in self.arrivals.take(unit.positions):
+            # Two clocks: ours may be behind the broker's.
+            self._from_append[topic].observe(max(0, ended_ms - appended_ms) / 1000, records)
+            self._from_fetch[topic].observe(ended_s - fetched_s, records)
+
+    def recent(self, now_s: float) -> tuple[float, float | None]:
+        """Intents handled per second of late, and the 99th percentile of commits in seconds, if there were any."""
+        recent = self._recent
+        while recent and recent[0][0] < now_s - RECENT_S:
+            recent.popleft()
+        if not recent:
+            return 0.0, None
+        # If there were more units than are remembered, they are of less than that time.
+        span = RECENT_S if len(recent) < _RECENT_UNITS else now_s - recent[0][0]
+        seconds = sorted(row[2] for row in recent)
+        return sum(row[1] for row in recent) / span, seconds[math.ceil(0.99 * len(seconds)) - 1]
+
+
+class _Moment(Collector):
+    """What is true of a worker at a moment."""
+
+    def __init__(
+        self, app: str, statuses: Callable[[], Iterable[LaneStatus]], ready: Callable[[], bool], verifier: Verifier
+    ) -> None:
+        self._app = app
+        self._statuses = statuses
+        self._ready = ready
+        self._verifier = verifier
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families({}, [])
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families(self._verifier.cached, self._statuses())
+
+    def _families(self, cached: Mapping[str, tuple[int, int]], lanes: Iterable[LaneStatus]) -> Iterable[Metric]:
+        app, verifier = self._app, self._verifier
+        ready = GaugeMetricFamily("pf_worker_ready", "Whether every lane is open and can be read.", labels=["topology"])
+        ready.add_metric([app], self._ready())
+        lane = ["topology", "group", "partition"]
+        state = GaugeMetricFamily("pf_lane_state", "What a lane does: 1 for its state.", labels=[*lane, "state"])
+        progress = GaugeMetricFamily(
+            "pf_recovery_ratio", "Share of its changelog that a lane has read; 1 once it is open.", labels=lane
+        )
+        lag = GaugeMetricFamily(
+            "pf_lag_records", "Records of a source partition that are not decided.", labels=[*lane, "topic"]
+        )
+        timers = GaugeMetricFamily("pf_timers_waiting", "Timers, and intents that wait for a try.", labels=lane)
+        for one in lanes:
+            labels = [app, one.group, str(one.partition)]
+            state.add_metric([*labels, one.state.value], 1)
+            if one.progress is not None or one.state.is_open:
+                progress.add_metric(labels, 1.0 if one.progress is None else one.progress)
+            if one.state.is_open:
+                timers.add_metric(labels, one.timers)
+            for topic, records in (one.lags or {}).items():
+                lag.add_metric([*labels, topic], records)
+        verified = CounterMetricFamily(
+            "pf_tokens_verified_total", "Tokens whose signatures were checked.", labels=["topology", "outcome"]
+        )
+        verified.add_metric([app, "accepted"], verifier.accepted)
+        verified.add_metric([app, "refused"], verifier.rejected)
+        known = CounterMetricFamily(
+            "pf_tokens_known_total", "Decisions made anew about a token that was known.", labels=["topology"]
+        )
+        known.add_metric([app], verifier.known)
+        tokens = GaugeMetricFamily("pf_token_cache_tokens", "Tokens that are kept.", labels=["topology", "cache"])
+        size = GaugeMetricFamily(
+            "pf_token_cache_bytes", "What they and their decisions take.", labels=tokens._labelnames
+        )
+        for name, (count, taken) in cached.items():
+            tokens.add_metric([app, name], count)
+            size.add_metric([app, name], taken)
+        return [ready, state, progress, lag, timers, verified, known, tokens, size]
