@@ -12,7 +12,8 @@ from pf_stream.core.delivery import Delivery
 from pf_stream.core.limits import Limits
 from pf_stream.core.outputs import (
     BadEffectError,
-    Emitter,
+    emitted,
+    emitted_size,
     origin_of,
     output_size,
     reply,
@@ -32,6 +33,7 @@ from pf_stream.security.refusal import Refusal
 
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
 
+_MANY: Final = (list, tuple)  # a union would be made anew each time
 _LONGEST_COPIED: Final = 64 << 10
 """Most bytes of what a reply repeats of its request. A unit that does not fit into one commit would stop its lane."""
 
@@ -89,20 +91,18 @@ class Performer:
             BadEffectError: it is no effect, or one that cannot be made.
             EffectRefusedError: the caller may not do what is scheduled.
         """
-        emitter: Emitter | None = None
         limit = self._limits.output_bytes
         outputs = into.outputs
-        for effect in result if isinstance(result, list | tuple) else (result,):
+        for effect in result if isinstance(result, _MANY) else (result,):
             if isinstance(effect, Emit):
-                plan = self._plan.emits.get(type(effect.intent))
+                intent = effect.intent
+                plan = self._plan.emits.get(type(intent))
                 if plan is None:
-                    raise _unknown("emitted", effect.intent)
-                if emitter is None:
-                    emitter = Emitter(delivery, self._partition, reactor)
-                output = emitter.emit(effect.intent, plan, len(outputs) + len(into.timers))
+                    raise _unknown("emitted", intent)
+                output = emitted(delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers))
                 outputs.append(output)
+                into.size += emitted_size(output)
                 length = len(output.value or b"")
-                into.size += emitter.size + length + len(output.key or b"")
                 if length > limit:
                     raise BadEffectError(f"emitted {length} bytes; the limit is {limit}")
             elif isinstance(effect, Reply):
@@ -117,9 +117,7 @@ class Performer:
                         outputs.append(output)
                         into.size += output_size(output)
             elif isinstance(effect, Schedule):
-                if emitter is None:
-                    emitter = Emitter(delivery, self._partition, reactor)
-                self._schedule(delivery, reactor, effect, emitter, into)
+                self._schedule(delivery, reactor, effect, into)
             elif isinstance(effect, Cancel):
                 into.timers.append((_timer_key(reactor, delivery.key, effect.name), None))
                 into.size += 64
@@ -129,9 +127,7 @@ class Performer:
                     f"or None"
                 )
 
-    def _schedule(
-        self, delivery: Delivery, reactor: ReactorPlan, effect: Schedule, emitter: Emitter, into: Consequences
-    ) -> None:
+    def _schedule(self, delivery: Delivery, reactor: ReactorPlan, effect: Schedule, into: Consequences) -> None:
         intent = effect.intent
         plan = self._plan.emits.get(type(intent))
         if plan is None:
@@ -147,7 +143,8 @@ class Performer:
         horizon_ms = self._limits.timer_ms
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
-        output = emitter.emit(intent, plan, len(into.outputs) + len(into.timers))
+        index = len(into.outputs) + len(into.timers)
+        output = emitted(delivery, self._partition, reactor, intent, plan, index)
         origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None

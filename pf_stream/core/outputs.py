@@ -25,8 +25,9 @@ from pf_stream.security.refusal import Refusal
 __all__ = [
     "SERVICE",
     "BadEffectError",
-    "Emitter",
     "dead_letter",
+    "emitted",
+    "emitted_size",
     "origin_of",
     "output_size",
     "overdue",
@@ -46,6 +47,9 @@ _topic_name: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}").fullmatch
 
 _EMITTED_SIZE: Final = 1024
 """What an emitted intent adds to a unit beside its key, its value, its trace and its caller's token, by estimate."""
+
+_EMITTED_HEADERS: Final = 7
+"""How many headers each has beside those of its trace, which come last."""
 
 # What is copied from a record into each of its outputs is the sender's choice, and a unit that does not fit into one commit
 # stops its lane.
@@ -67,58 +71,50 @@ DROPPED: Final = frozenset({"pf-context", "pf-revocation-ids"})
 token, and must not revoke another one because its sender said so."""
 
 
-class Emitter:
-    """Makes the records of the intents that a reactor emits because of one record.
+def emitted(
+    delivery: Delivery, partition: int, reactor: ReactorPlan, intent: Intent, plan: EmitPlan, index: int
+) -> Output:
+    """The record of an *intent* that *reactor* emits because of *delivery*; *index* tells it from others that it causes.
 
-    Their ids are made of the position of that record, so that a second run of it gives equal ids. Their time is its time,
-    so that event time survives a hop.
+    Its id is made of the position of that record, so that a second run of it gives an equal one. Its time is that record's
+    time, so that event time survives a hop.
     """
+    record, headers, timer = delivery.record, delivery.headers, delivery.timer
+    caused = timer is not None and timer.scheduled
+    if caused:
+        id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
+    else:
+        id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
+    time = headers.get("ce_time")
+    if time is None:
+        time = _event_time(record.timestamp)
+    elif not time or len(time) > _LONGEST_TIME:
+        time = _rfc3339(event_time_ms(headers, record.timestamp))
+    out = [_SPEC, plan.type, reactor.source, ("ce_id", id_), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
+    if caused or delivery.hops or "traceparent" in headers:
+        out += _trace(delivery, id_.rpartition(b":")[0] + b":")
+    origin = origin_of(delivery, reactor)
+    spec = plan.intent
+    return Output(
+        plan.topic,
+        None,
+        spec.key_of(intent),
+        spec.encode(intent),
+        delivery.at_ms,
+        out,
+        None if origin is None else Narrowing(origin, plan.bounds),
+    )
 
-    __slots__ = ("_at_ms", "_hops", "_id", "_origin", "_source", "_time", "_trace", "size")
 
-    def __init__(self, delivery: Delivery, partition: int, reactor: ReactorPlan) -> None:
-        record, headers = delivery.record, delivery.headers
-        self._source = reactor.source
-        caused = delivery.timer is not None and delivery.timer.scheduled
-        if caused:
-            self._id = b"%s:" % headers["ce_id"]  # it has no record of its own
-        else:
-            self._id = b"%s:%d:%d:" % (delivery.source.plan.topic.encode(), partition, record.offset)
-        time = headers.get("ce_time") if "ce_time" in headers else _event_time(record.timestamp)
-        if not time or len(time) > _LONGEST_TIME:
-            time = _rfc3339(event_time_ms(headers, record.timestamp))
-        self._time: Header = ("ce_time", time)
-        self._hops: Header = ("pf-hops", b"%d" % (delivery.hops + 1))
-        self._origin = origin_of(delivery, reactor)
-        self.size = _EMITTED_SIZE + (len(self._origin) if isinstance(self._origin, bytes) else 0)
-        """What each intent adds to a unit beside its key and value, by estimate."""
-        self._trace: tuple[Header, ...] = ()
-        if caused or delivery.hops or "traceparent" in headers:
-            self._trace = _trace(delivery, self._id)
-            self.size += sum(len(value or b"") for _, value in self._trace)
-        self._at_ms = delivery.at_ms
-
-    def emit(self, intent: Intent, plan: EmitPlan, index: int) -> Output:
-        """The record of an effect; *index* tells it from the others of one record."""
-        spec = plan.intent
-        return Output(
-            plan.topic,
-            None,
-            spec.key_of(intent),
-            spec.encode(intent),
-            self._at_ms,
-            [
-                _SPEC,
-                plan.type,
-                self._source,
-                ("ce_id", b"%s%d" % (self._id, index)),
-                self._time,
-                _JSON,
-                self._hops,
-                *self._trace,
-            ],
-            None if self._origin is None else Narrowing(self._origin, plan.bounds),
-        )
+def emitted_size(output: Output) -> int:
+    """Bytes that an emitted intent adds to a unit, by estimate."""
+    _, _, key, value, _, headers, context = output
+    size = _EMITTED_SIZE + len(key or b"") + len(value or b"")
+    if context is not None and isinstance(context.origin, bytes):
+        size += len(context.origin)
+    for _, told in headers[_EMITTED_HEADERS:]:
+        size += len(told or b"")
+    return size
 
 
 def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
@@ -281,6 +277,11 @@ def _size(record: Record) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"")
     return size
+
+
+@lru_cache(maxsize=64)
+def _hops(count: int) -> Header:
+    return "pf-hops", b"%d" % count
 
 
 # All records of a batch have the time at which the broker appended it.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, ClassVar, get_args
 
@@ -60,10 +60,11 @@ class IntentSpec:
     once_ms: int | None
     """For how long a second intent of the same key, subject and ``ce_id`` is dropped, in milliseconds; ``None``: it is not."""
 
-    @property
-    def type(self) -> str:
-        """Value of the ``ce_type`` header: ``{name}.v{version}``."""
-        return f"{self.name}.v{self.version}"
+    type: str = field(init=False)
+    """Value of the ``ce_type`` header: ``{name}.v{version}``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", f"{self.name}.v{self.version}")
 
     @property
     def older_types(self) -> dict[str, int]:
@@ -187,11 +188,11 @@ def _check_keys(cls: type[Intent], keys: tuple[str, ...], faults: list[str]) -> 
     if not keys:
         first = next(iter(cls.model_fields), "id")
         faults.append(f"has no key: mark the field that state is kept by, such as {first}: Annotated[str, Key]")
-    for field in keys:
-        annotation = cls.model_fields[field].annotation
+    for key in keys:
+        annotation = cls.model_fields[key].annotation
         if annotation not in (str, int):
             shown = getattr(annotation, "__name__", None) if not get_args(annotation) else annotation
-            faults.append(f"key field {field!r} must be a str or an int, not {shown}")
+            faults.append(f"key field {key!r} must be a str or an int, not {shown}")
 
 
 def _key_of(fields: tuple[str, ...]) -> Callable[[Intent], bytes]:
