@@ -71,42 +71,45 @@ class OutboxBuilder:
         return {number: entry for number, entry in enumerate(self._entries) if entry is not None}
 
     def _add(self, index: int, output: Output | Copy) -> None:
-        count = self._partitions[output.topic]
-        chosen = output.to_partition if isinstance(output, Copy) else output.partition
-        partition = partition_of(output.key or b"", count) if chosen is None else chosen % count
-        target = output.topic, partition
-        origin = ("pf-source", b"%s%d" % (self._source, index))
         if isinstance(output, Copy):
-            if target in self._batches:
-                self._close(target)
-            self._entries.append(
-                PointerEntry(
-                    output.topic,
-                    partition,
-                    output.source,
-                    output.partition,
-                    output.offset,
-                    output.timestamp_ms,
-                    (*output.headers, origin),
-                    output.drop,
-                )
-            )
+            self._point(index, output)
             return
-        fields = output.headers
-        if output.context is not None:
-            context = self._make_context(output.context)
+        topic, chosen, key, value, timestamp_ms, headers, narrowing = output
+        count = self._partitions[topic]
+        target = topic, partition_of(key or b"", count) if chosen is None else chosen % count
+        if narrowing is not None:
+            context = self._make_context(narrowing)
             if context is not None:
-                fields.append(("pf-context", context))
-        fields.append(origin)
+                headers.append(("pf-context", context))
+        headers.append(("pf-source", b"%s%d" % (self._source, index)))
         batch = self._batches.get(target)
         if batch is not None:
-            if batch[1].append(output.timestamp_ms, output.key, output.value, fields):
+            if batch[1].append(timestamp_ms, key, value, headers):
                 return
             self._close(target)
         builder = BatchBuilder(OUTPUT_BYTES, compress=True)
-        builder.append(output.timestamp_ms, output.key, output.value, fields)
+        builder.append(timestamp_ms, key, value, headers)
         self._batches[target] = len(self._entries), builder
         self._entries.append(None)
+
+    def _point(self, index: int, copy: Copy) -> None:
+        count = self._partitions[copy.topic]
+        chosen = copy.to_partition
+        target = copy.topic, partition_of(copy.key or b"", count) if chosen is None else chosen % count
+        if target in self._batches:
+            self._close(target)
+        origin = ("pf-source", b"%s%d" % (self._source, index))
+        self._entries.append(
+            PointerEntry(
+                *target,
+                copy.source,
+                copy.partition,
+                copy.offset,
+                copy.timestamp_ms,
+                (*copy.headers, origin),
+                copy.drop,
+            )
+        )
 
     def _close(self, target: Partition) -> None:
         number, builder = self._batches.pop(target)
