@@ -5,7 +5,6 @@ import structlog
 from pf_stream.clock import Clock
 from pf_stream.core.unit import Narrowing
 from pf_stream.security.narrowing import Narrower
-from pf_stream.security.token import TokenError
 
 __all__ = ["ContextMaker"]
 
@@ -29,7 +28,7 @@ class ContextMaker:
             made = self._narrower.narrow(origin, bounds)
         else:
             made = self._narrower.sign(origin, bounds, self._clock.now_ms())
-        if isinstance(made, TokenError):
-            log.warning("emitted without a context", reason=str(made))
-            return None
-        return made
+        if isinstance(made, bytes):
+            return made
+        log.warning("emitted without a context", reason=str(made))
+        return None

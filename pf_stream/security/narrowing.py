@@ -88,6 +88,7 @@ class Narrower:
     ) -> None:
         """*keys* sign for services, by kid."""
         self._verifier = verifier
+        self._recent = verifier.recent
         self._roots = roots
         self._keys = keys
         self._signed: dict[tuple[Identity, Bounds], tuple[int, bytes | TokenError]] = {}
@@ -126,7 +127,12 @@ class Narrower:
 
     def narrow(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
         """*token* to be handed on, base64url; or why there is none: it is sealed, or as long as a token may be."""
-        claims = self._verifier.recent.get(token) or self._verifier.verify(token)
+        known = self._recent.get(token)
+        made = None if known is None else known.notes.get(bounds)
+        return self._make(token, bounds) if made is None else made
+
+    def _make(self, token: bytes, bounds: Bounds) -> bytes | TokenError:
+        claims = self._verifier.verify(token)
         made = None if isinstance(claims, Refusal) else claims.notes.get(bounds)
         if made is None:
             made = self._narrow(token, claims, bounds)
