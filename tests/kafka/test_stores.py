@@ -82,9 +82,9 @@ def test_what_is_on_disk_is_not_read_again(client: Client, tmp_path: Path) -> No
         all_counted(worker, expected)
 
 
-@pytest.mark.parametrize("guarantee", ["effectively_once", "transactional"])
+@pytest.mark.parametrize(("guarantee", "lives"), [("effectively_once", 4), ("transactional", 3)])
 def test_kills_at_any_moment_leave_what_is_right(
-    bootstrap_servers: str, unique: str, tmp_path: Path, guarantee: Guarantee
+    bootstrap_servers: str, unique: str, tmp_path: Path, guarantee: Guarantee, lives: int
 ) -> None:
     topology = (lasting if guarantee == "effectively_once" else exact_on_disk).within(unique)
     make_topics(bootstrap_servers, topology)
@@ -94,7 +94,7 @@ def test_kills_at_any_moment_leave_what_is_right(
     options = ("--state-dir", str(tmp_path / "state"))
     expected = dict.fromkeys(names, 0)
     warm = 0
-    for _ in range(6):
+    for _ in range(lives):
         with in_process(bootstrap_servers, topology, tmp_path, *options, module=SMALL_TABLES) as worker:
             worker.wait_for("worker ready")
             warm += len(re.findall(r"lane open.*since=[1-9]", worker.log))
