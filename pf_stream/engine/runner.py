@@ -220,7 +220,7 @@ class LaneRunner:
         sources: list[Partition] = [(topic, self.partition) for topic in positions]
         begins = await shared.control.offsets(sources, end=False)
         ends = await shared.control.offsets(sources, end=True)
-        described = await shared.control.describe(list(positions))
+        described = await self._siblings.topics()
         missing = [topic for topic in positions if topic not in described]
         if missing:
             why = await shared.control.why_absent(missing[0])

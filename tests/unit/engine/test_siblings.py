@@ -1,4 +1,4 @@
-"""What a new lane sees of the others of its group, over the broker model."""
+"""What lanes that begin together find out together, over the broker model."""
 
 import asyncio
 import random
@@ -41,6 +41,8 @@ class World:
         self.loop = VirtualLoop(dice)
         self.broker = Broker()
         self.broker.create(GROUP.changelog, PARTITIONS, compact=True)
+        self.source = GROUP.sources[0].topic
+        self.broker.create(self.source, PARTITIONS)
         self.client = Counting(Network(self.loop, self.broker, dice, lambda: NOW_MS))
         for number in range(PARTITIONS):
             self.write(number, changelog.FENCE, b"{}")
@@ -127,3 +129,16 @@ def test_who_gives_up_takes_nobody_along(world: World) -> None:
 
     world.run(work)
     assert world.fetches == 3 + PARTITIONS
+
+
+def test_topics_are_asked_for_together_and_anew_by_who_comes_later(world: World) -> None:
+    async def work(siblings: Siblings) -> None:
+        found = await asyncio.gather(*(siblings.topics() for _ in range(PARTITIONS)))
+        assert {one[world.source].id for one in found} == {world.broker.topics[world.source].id}
+        assert len(world.client.sent) == 2
+        world.broker.delete(world.source)
+        world.broker.create(world.source, PARTITIONS)
+        again = await siblings.topics()
+        assert again[world.source].id == world.broker.topics[world.source].id != found[0][world.source].id
+
+    world.run(work)
