@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--plot", type=Path, metavar="FILE", help=f"the plot; {PLOT.relative_to(ROOT)}")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: draw and tell what was written before")
     given = parser.parse_args(arguments)
+    plot: Path | None = given.plot or (None if given.quick else PLOT)
+    if plot is not None and find_spec("matplotlib") is None:
+        parser.error("it draws with matplotlib, which is missing: pip install 'pf-stream[dev]'")
     if given.redraw:
         rows = load(RESULTS)
     else:
@@ -46,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"\n{table(rows)}")
     if not given.quick:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
-    if given.plot is not None or not given.quick:
-        draw(rows, given.plot or PLOT)
+    if plot is not None:
+        draw(rows, plot)
     found = verdicts(rows)
     for text, well in found:
         print(f"{text}: {'ok' if well else 'TOO MUCH'}")
