@@ -26,6 +26,7 @@ from pf_stream.engine.reader import Reader
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
+from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
@@ -106,6 +107,7 @@ class Lanes:
         self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
+        self._siblings = {plan.name: Siblings(plan, shared.control) for plan in plans}
         self._links = links
         self._rejoin = rejoin
         self._open: dict[LaneKey, LaneRunner] = {}
@@ -309,7 +311,7 @@ class Lanes:
             self._all_open()
 
     def _new_runner(self, key: LaneKey) -> LaneRunner:
-        return LaneRunner(self._plans[key[0]], key[1], self._shared, self._lane_failed)
+        return LaneRunner(self._plans[key[0]], key[1], self._shared, self._siblings[key[0]], self._lane_failed)
 
     def _all_open(self) -> None:
         self.ready.set()

@@ -11,8 +11,6 @@ import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from pf_stream.core.changelog import HEADER
-from pf_stream.core.header import Header
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
@@ -29,6 +27,7 @@ from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.recovery import Progress
 from pf_stream.engine.replica import Replica
 from pf_stream.engine.shared import Shared
+from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
 from pf_stream.errors import PFError
@@ -71,10 +70,16 @@ class LaneRunner:
     """
 
     def __init__(
-        self, plan: GroupPlan, partition: int, shared: Shared, failed: "Callable[[LaneRunner, Exception], None]"
+        self,
+        plan: GroupPlan,
+        partition: int,
+        shared: Shared,
+        siblings: Siblings,
+        failed: "Callable[[LaneRunner, Exception], None]",
     ) -> None:
         self.plan = plan
         self.partition = partition
+        self._siblings = siblings
         self._shared = shared
         self._targets = Targets(plan, shared.control)
         self._shelf: LastingShelf | None = None
@@ -146,7 +151,7 @@ class LaneRunner:
         if committer.fence != known + 1:
             await self._recover(committer.fence, before_ms)
             if self.lane.is_new:
-                await self._check_partitions()
+                await self._siblings.check()
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
@@ -210,35 +215,12 @@ class LaneRunner:
         self._metrics.arrivals.add(topic, chunk, now_s)
         return chunk if self._tracing is None else self._tracing.watch(topic, chunk, now_s, time)
 
-    async def _check_partitions(self) -> None:
-        """Raise :class:`PartitionCountError` if another lane of the group says that there were fewer partitions.
-
-        A new lane has nothing of its own that could tell, and would give a second state to keys that moved here.
-        """
-        control = self._shared.control
-        others: list[Partition] = [(self.plan.changelog, number) for number in range(self.plan.partitions)]
-        begins = await control.offsets(others, end=False)
-        ends = await control.offsets(others, end=True)
-        for other in others:
-            position = begins[other]
-            while position < ends[other]:
-                result = await control.fetch_one(other, position)
-                if result.error is not None:
-                    raise result.error
-                if result.chunk is None:
-                    continue
-                for record in result.chunk:
-                    if record.key == HEADER and record.value is not None:
-                        Header.parse(self.plan.changelog, record.value).check_partitions(self.plan)
-                        return  # they all say the same
-                position = result.chunk.next_offset
-
     async def _start_positions(self, positions: Mapping[str, int | None]) -> None:
         shared = self._shared
         sources: list[Partition] = [(topic, self.partition) for topic in positions]
         begins = await shared.control.offsets(sources, end=False)
         ends = await shared.control.offsets(sources, end=True)
-        described = await shared.control.describe(list(positions))
+        described = await self._siblings.topics()
         missing = [topic for topic in positions if topic not in described]
         if missing:
             why = await shared.control.why_absent(missing[0])
