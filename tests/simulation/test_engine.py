@@ -46,10 +46,12 @@ def test_a_seed_replays() -> None:
 
 
 def test_the_seeds_reach_what_they_are_for() -> None:
-    """Every misfortune happens, zombies are refused, and outputs are written more than once."""
+    """Every misfortune happens, zombies are refused, and outputs are written more than once, if by one run in fifty."""
     happened: Counter[str] = Counter()
     repeated = fenced = 0
-    for seed in range(60):
+    for seed in range(400):
+        if seed >= 60 and repeated > 10:
+            break
         simulation = Simulation(seed)
         simulation.run()
         happened += simulation.happened

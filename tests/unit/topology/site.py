@@ -65,7 +65,7 @@ class Site:
         self.benches: dict[int, Bench] = {}
         self.partitions = partitions
         plans = Bench(partitions=partitions).plan, Bench(group="moves", partitions=partitions).plan
-        shared: Any = SimpleNamespace(authority=Authority(Verifier(roots, "box")))
+        shared: Any = SimpleNamespace(authority=Authority(Verifier(roots, "box")), control=None)
         self.loop = asyncio.new_event_loop()
         self._made = self.loop.run_until_complete(self._lanes(plans, shared))
         self.lanes: Lanes | None = self._made
