@@ -52,11 +52,14 @@ class Rarely(logging.Filter):
 
 
 class _Stderr(logging.Handler):
-    """Writes lines of libraries between ours, and never into the middle of one."""
+    """Writes lines of libraries between ours, and never into the middle of one.
+
+    Nor do processes that share a terminal or a file: each line is one write, its end included.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            structlog.PrintLogger(sys.stderr).msg(self.format(record))
+            structlog.WriteLogger(sys.stderr).msg(self.format(record))
         except Exception:  # noqa: BLE001 - as every handler does: what cannot be logged must not harm who logs
             self.handleError(record)
 
@@ -82,7 +85,7 @@ def configure_logging(form: LogFormat = "console", level: LogLevel = "info") -> 
     structlog.configure(
         processors=[*common, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is then: it may be replaced
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # as it is then: it may be replaced
     )
     handler = _Stderr()
     handler.setFormatter(

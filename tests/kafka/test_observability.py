@@ -262,6 +262,14 @@ def test_a_worker_process_sends_its_spans_to_a_collector(
     assert workers == {"w0-0", "w0-1"}
 
 
+def is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
 def test_every_line_of_all_processes_is_json_if_that_is_wanted(client: Client, tmp_path: Path) -> None:
     options = ("--processes", "2", "--log-format", "json", "--log-level", "debug")
     with in_process(client.bootstrap_servers, client.topology, tmp_path, *options) as worker:
@@ -272,7 +280,9 @@ def test_every_line_of_all_processes_is_json_if_that_is_wanted(client: Client, t
         client.flush()
         worker.wait_for("counting", times=2)
         assert worker.end() == 0
-        lines = [json.loads(line) for line in worker.log.splitlines()]
+    said_otherwise = [line for line in worker.log.splitlines() if not is_json(line)]
+    assert said_otherwise == []
+    lines = [json.loads(line) for line in worker.log.splitlines()]
     assert {"worker process started", "worker started", "lane open", "worker stopped"} <= {
         one["event"] for one in lines
     }

@@ -1,5 +1,6 @@
 """What a worker writes to stderr, as text and as JSON: its own events, libraries' lines, and nothing secret."""
 
+import io
 import json
 import logging
 import subprocess
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from pf_stream.topology.logs import Rarely, configure_logging
+from pf_stream.topology.logs import LogFormat, Rarely, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +148,22 @@ for log in (structlog.get_logger(), logging.getLogger("aiokafka")):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.count("ValueError: no reason") == 2
     assert "a-secret-token" not in done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_is_one_write_since_other_processes_write_there_too(
+    form: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[str] = []
+
+    class Stderr(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stderr())
+    configure_logging(form)
+    structlog.get_logger().warning("ours")
+    logging.getLogger("aiokafka").warning("theirs")
+    assert len(writes) == 2
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in writes)
