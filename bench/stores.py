@@ -37,7 +37,7 @@ from pf_stream.core.header import Header
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.kafka.dev import DevBroker
-from pf_stream.kafka.link import ConnectionSettings, Link
+from pf_stream.kafka.link import ConnectionSettings, Link, is_transient
 from pf_stream.kafka.topics import create_topics
 from pf_stream.model.topology import Store
 from pf_stream.security import SigningKey, mint
@@ -458,11 +458,18 @@ async def _append(connection: ConnectionSettings, batches: Iterable[tuple[str, i
             builder = BatchBuilder(8 << 20, compress=False)
             for key, value, headers in records:
                 builder.append(WallClock().now_ms(), key, value, headers)
+            batch = builder.build()
             await link.watch([topic])
-            node = link.leader((topic, number))
-            assert node is not None
-            answers = await link.produce(node, [((topic, number), builder.build())])
-            assert answers[topic, number].error is None, answers
+            while True:
+                node = link.leader((topic, number))
+                assert node is not None
+                error = (await link.produce(node, [((topic, number), batch)]))[topic, number].error
+                if error is None:
+                    break
+                if not is_transient(error):
+                    raise error
+                await asyncio.sleep(0.1)  # the topic was made just now
+                await link.refresh()
     finally:
         await link.close()
 
