@@ -76,6 +76,6 @@ def test_what_an_engine_takes_is_what_is_measured(bootstrap_servers: str, unique
         engine.join()
     heard = Heard(**json.loads(done.stdout))
     assert Path(spec.began).exists()
-    assert heard.sent > 2 * RATE
+    assert heard.sent > 2.4 * RATE
     assert (heard.answered, heard.repeated) == (heard.sent, 0)
     assert DELAY_S * 1000 <= heard.p50_ms <= heard.p99_ms <= heard.most_ms < 30_000
