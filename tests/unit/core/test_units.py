@@ -1,13 +1,16 @@
 """The commit unit: what one micro-batch decided, each thing once, and the same for the same input."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pf_stream.core import CommitUnit, Limits, Narrowing, Output, SourceRecord, changelog
-from pf_stream.core.outputs import output_size
+from pf_stream.core.outputs import emitted, emitted_size, output_size
 from pf_stream.core.records import Header
-from tests.unit.core.kit import TOKEN, Bench, Box, Ping, Put, record
+from tests.unit.core.kit import NOW_MS, TOKEN, Bench, Box, Ping, Put, record
 
 STATE = changelog.state_key(changelog.state_prefix("boxes"), b"b")
 
@@ -60,6 +63,29 @@ def test_what_an_emitted_intent_looks_like() -> None:
         ],
         context=Narrowing(TOKEN.encode(), emit.bounds),
     )
+
+
+def test_what_one_record_causes_is_one_span_and_counts_with_its_token() -> None:
+    bench = Bench()
+    cause = record(7, Put(box="b"))
+    delivery: Any = SimpleNamespace(
+        record=cause,
+        headers=dict(cause.headers),
+        timer=None,
+        source=SimpleNamespace(plan=SimpleNamespace(topic="t")),
+        hops=1,
+        at_ms=NOW_MS,
+        claims=SimpleNamespace(identity=None, token=TOKEN.encode(), tenant=None),
+    )
+    emit = next(plan for plan in bench.plan.emits.values() if plan.topic == "box.moves" and plan.intent.requires)
+    moved = emit.intent.model.model_validate({"room": "attic", "box": "b", "item": "1"})
+    reactor = bench.plan.reactors[0]
+    first, second = (emitted(delivery, 0, reactor, moved, emit, index) for index in (0, 11))
+    assert [dict(one.headers)["ce_id"] for one in (first, second)] == [b"t:0:7:0", b"t:0:7:11"]
+    assert dict(first.headers)["traceparent"] == dict(second.headers)["traceparent"]
+    bare = first._replace(context=None, headers=first.headers[:-2])
+    told = sum(len(value or b"") for _, value in first.headers[-2:])
+    assert emitted_size(first) == emitted_size(bare) + told + len(TOKEN.encode())
 
 
 @pytest.mark.parametrize(
