@@ -26,7 +26,7 @@ from pf_stream.core.records import SourceRecord
 from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Cancel, Emit, Reply, Schedule
+from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -84,8 +84,8 @@ class Performer:
             for route in source.routes.values()
         }
 
-    def perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, into: Consequences) -> None:
-        """Add what *result* asks for, which a handler of *reactor* returned.
+    def perform(self, delivery: Delivery, reactor: ReactorPlan, result: object, into: Consequences) -> bool:
+        """Add what *result* asks for, which a handler of *reactor* returned. Returns whether the state is to be removed.
 
         Raises:
             BadEffectError: it is no effect, or one that cannot be made.
@@ -93,6 +93,7 @@ class Performer:
         """
         limit = self._limits.output_bytes
         outputs = into.outputs
+        forget = False
         for effect in result if isinstance(result, _MANY) else (result,):
             if isinstance(effect, Emit):
                 intent = effect.intent
@@ -121,11 +122,14 @@ class Performer:
             elif isinstance(effect, Cancel):
                 into.timers.append((_timer_key(reactor, delivery.key, effect.name), None))
                 into.size += 64
+            elif isinstance(effect, Forget):
+                forget = True
             else:
                 raise BadEffectError(
-                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, a list of them, "
-                    f"or None"
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, a list of "
+                    f"them, or None"
                 )
+        return forget
 
     def _schedule(self, delivery: Delivery, reactor: ReactorPlan, effect: Schedule, into: Consequences) -> None:
         intent = effect.intent

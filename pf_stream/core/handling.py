@@ -90,7 +90,7 @@ class Handling(Generic[O]):
     def accept(self, delivery: Delivery) -> bool:
         """Decide an admitted record; ``False`` if it must be taken again later, and nothing has changed."""
         timers = self._timers
-        if timers.event_ms is not None:
+        if timers.event_ms is not None or self._plan.event_time:
             time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
             # Nobody is from the future: a sender's clock must not make all timers of a lane due.
             if timers.move_event_clock(min(time_ms, delivery.at_ms)):
@@ -135,6 +135,7 @@ class Handling(Generic[O]):
             delivery.now_ms,
             timer,
             delivery.hops,
+            self._timers.event_ms,
         )
         consequences: Consequences | None = None
         done: list[tuple[Store, Entry]] = []
@@ -153,12 +154,15 @@ class Handling(Generic[O]):
             try:
                 # Each reactor gets an intent of its own, since it may keep a list of it in its state.
                 intent = binding.decode(delivery.value) if done else delivery.intent
+                entry.removed = False
                 result = binding.handle(intent, entry.state, context)
                 if result is not None:
                     if consequences is None:
                         consequences = self._consequences
                         consequences.clear()
-                    self._performer.perform(delivery, reactor, result, consequences)
+                    if self._performer.perform(delivery, reactor, result, consequences):
+                        entry.state = reactor.fresh()
+                        entry.removed = True
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
                 store.undo(key, entry)
                 for other, other_entry in done:

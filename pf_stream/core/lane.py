@@ -25,7 +25,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.shelf import MemoryShelf, Shelf
 from pf_stream.core.source import Source
-from pf_stream.core.store import ENCODING_ERRORS, Entry, Store, current_json
+from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store, current_json
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
@@ -354,6 +354,9 @@ class Lane(Generic[O]):
             with strictly():
                 for store, key, entry in dirty:
                     reactor = store.reactor
+                    if entry.removed:
+                        entries.append((changelog.state_key(reactor.prefix, key), None))
+                        continue
                     raw = reactor.spec.state.encode(entry.state)
                     size += len(raw) + len(key) + 64
                     state_key = changelog.state_key(reactor.prefix, key)
@@ -363,7 +366,7 @@ class Lane(Generic[O]):
         if size > self.limits.unit_bytes_hard:
             return self._take_back("unit_too_large")
         for (_, _, entry), (_, value) in zip(dirty, entries, strict=True):
-            entry.raw = entry.base = value
+            entry.raw = entry.base = REMOVED if value is None else value
             entry.log = None
         self.sequence += 1
         for topic, source in self.sources.items():

@@ -156,6 +156,8 @@ class GroupPlan:
     """Everything that the topology may emit."""
     services: Mapping[str, Identity]
     """By id, the reactors of the group that emit under an identity of their own."""
+    event_time: bool
+    """Whether a reactor of the group is told the event clock."""
 
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
@@ -274,6 +276,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         sources=tuple(sorted(sources, key=lambda source: source.topic)),
         emits=emits,
         services={reactor.spec.id: reactor.service for reactor in reactors if reactor.service is not None},
+        event_time=any(reactor.spec.event_time for reactor in reactors),
     )
 
 

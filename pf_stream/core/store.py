@@ -10,11 +10,12 @@ from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.core.shelf import Shelf
 from pf_stream.errors import PFError
 from pf_stream.model.context import Context
+from pf_stream.model.effect import forgets
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import strictly
 from pf_stream.model.versions import StepError
 
-__all__ = ["ENCODING_ERRORS", "Entry", "StateUndecodableError", "Store", "current_json", "decode_state"]
+__all__ = ["ENCODING_ERRORS", "REMOVED", "Entry", "StateUndecodableError", "Store", "current_json", "decode_state"]
 
 _PREFIX = changelog.STATE_PREFIX
 
@@ -76,13 +77,19 @@ def decode_state(spec: ReactorSpec, key: bytes, raw: bytes) -> Any:
         raise StateUndecodableError(spec.id, key, str(error)) from error
 
 
+REMOVED: Final = b""
+"""In place of the bytes of a state: there was one, and it was removed."""
+
+
 class Entry:
     """The state under one key, as an object."""
 
-    __slots__ = ("base", "log", "raw", "state")
+    __slots__ = ("base", "log", "raw", "removed", "state")
 
     def __init__(self, state: Any, raw: bytes | None) -> None:
         self.state = state
+        self.removed = False
+        """Whether the state was removed, and *state* is a new one that no intent has seen."""
         self.raw = raw
         """As last sealed; ``None`` if it never was."""
         self.base = raw
@@ -141,22 +148,23 @@ class Store:
         Runs the handlers of this unit's earlier intents once more; they are pure, and their effects were taken then.
         """
         spec = self.reactor.spec
-        if entry.log is None:
-            if entry.raw is None:
-                del self.live[key]
-            else:
-                entry.state = decode_state(spec, key, entry.raw)
+        if entry.log is None and entry.raw is None:
+            del self.live[key]
             return
-        state = self.reactor.fresh() if entry.base is None else decode_state(spec, key, entry.base)
-        for binding, value, context in entry.log:
-            binding.handle(binding.decode(value), state, context)
+        state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
+        removed = entry.base == REMOVED
+        for binding, value, context in entry.log or ():
+            removed = forgets(binding.handle(binding.decode(value), state, context))
+            if removed:
+                state = self.reactor.fresh()
         entry.state = state
+        entry.removed = removed
         if not entry.log:
             return
         try:
             # A stream of failures on one key must not run its whole log again each time.
             with strictly():
-                entry.base = self._encode(state)
+                entry.base = REMOVED if removed else self._encode(state)
             entry.log = []
         except ENCODING_ERRORS:
             pass  # the lane finds the intent that left this behind when it seals the unit

@@ -4,9 +4,10 @@ from pf_stream.model.callers import Caller, compose, composition, propagation
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
-from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Reply, Schedule
+from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
+from pf_stream.model.part import Part
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
 from pf_stream.model.requirement import Requirement, all_of, any_of, caller, computed, during
 from pf_stream.model.rules import Rule, rule
@@ -28,6 +29,7 @@ __all__ = [
     "Effect",
     "Effects",
     "Emit",
+    "Forget",
     "Grant",
     "Group",
     "Intent",
@@ -35,6 +37,7 @@ __all__ = [
     "Key",
     "OnError",
     "Operation",
+    "Part",
     "Reactor",
     "ReactorSpec",
     "Reply",

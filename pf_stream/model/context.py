@@ -57,6 +57,7 @@ class Context:
         "_timer",
         "_timestamp_ms",
         "_topic",
+        "_watermark_ms",
     )
 
     def __init__(
@@ -70,7 +71,9 @@ class Context:
         now_ms: int,
         timer: Waited | None = None,
         hops: int = 0,
+        watermark_ms: int | None = None,
     ) -> None:
+        self._watermark_ms = watermark_ms
         self._claims = claims
         self._hops = hops
         self._headers = headers
@@ -125,6 +128,12 @@ class Context:
     def time(self) -> datetime:
         """Event time, aware, UTC."""
         return datetime.fromtimestamp(self.time_ms / 1000, UTC)
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The lane's event clock when this intent is handled, milliseconds since the epoch: intents of earlier event times
+        may come, and are late. ``None`` where no reactor asked for it (``event_time=True``) and no timer runs on it."""
+        return self._watermark_ms
 
     @property
     def due_ms(self) -> int | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Cancel", "Effect", "Effects", "Emit", "Reply", "Schedule"]
+__all__ = ["Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
 
 
 @dataclass(slots=True)
@@ -59,6 +59,21 @@ class Cancel:
     """As given to :class:`Schedule`."""
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Cancel
+@dataclass(slots=True)
+class Forget:
+    """Remove the state that this reactor has under this key: what the handler changed in it, too.
+
+    The key is then as one that never was; an intent that follows begins with a new state. Timers of the key stay.
+    """
+
+
+Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
+
+
+def forgets(result: object) -> bool:
+    """Whether what a handler returned removes the state of its key."""
+    return isinstance(result, Forget) or (
+        isinstance(result, list | tuple) and any(isinstance(effect, Forget) for effect in result)
+    )

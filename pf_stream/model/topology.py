@@ -3,18 +3,22 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
+from pf_stream.model.part import Part
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 from pf_stream.model.requirement import During, Requirement, leaves, read_requirements, requirement_faults
 from pf_stream.model.service import Service
 from pf_stream.model.when import Calendar, is_calendar_name
 
 __all__ = ["Group", "Guarantee", "Store", "Topology"]
+
+T = TypeVar("T")
 
 Guarantee: TypeAlias = Literal["effectively_once", "transactional"]
 """How a micro-batch is committed. ``effectively_once``: state first and whole, then the outputs, which after a crash may be
@@ -27,6 +31,12 @@ Store: TypeAlias = Literal["memory", "rocksdb"]
 what counts all the same."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+def _once(given: Iterable[T], *brought: Iterable[T]) -> tuple[T, ...]:
+    """What is given, as it is, and what of the rest is not among that, each once."""
+    given = tuple(given)
+    return given + tuple(one for one in dict.fromkeys(chain(*brought)) if one not in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +107,16 @@ class Topology:
         requires: Mapping[str, Requirement | Sequence[Requirement]] = MappingProxyType({}),
         calendars: Mapping[str, Calendar] = MappingProxyType({}),
         services: Mapping[str, Service] = MappingProxyType({}),
+        parts: Iterable[Part] = (),
     ) -> None:
+        """Take what *parts* bring beside what the other arguments say; reactors and types may be in several of them."""
+        parts = tuple(parts)
         set_ = object.__setattr__
         set_(self, "name", name)
-        set_(self, "reactors", tuple(reactors))
+        set_(self, "reactors", _once(reactors, *(part.reactors for part in parts)))
         set_(self, "namespace", name if namespace is None else namespace)
-        set_(self, "internal", frozenset(internal))
-        set_(self, "emits", tuple(emits))
+        set_(self, "internal", frozenset(internal).union(*(part.internal for part in parts)))
+        set_(self, "emits", _once(emits, *(part.emits for part in parts)))
         set_(self, "replies", tuple(replies))
         set_(self, "partitions", partitions)
         set_(self, "version", version)
@@ -114,7 +127,8 @@ class Topology:
         read = {name: read_requirements(required) for name, required in requires.items()}
         set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
         set_(self, "calendars", MappingProxyType(dict(calendars)))
-        set_(self, "services", MappingProxyType(dict(services)))
+        brought = {id_: service for part in parts for id_, service in part.services.items()}
+        set_(self, "services", MappingProxyType({**brought, **services}))
         faults = [
             f"requires for {name!r} {requires[name]!r}, which is no requirement: write SomeCap.operation('/scope')"
             for name, required in read.items()
