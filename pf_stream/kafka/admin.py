@@ -47,6 +47,8 @@ _MOVING: frozenset[int] = frozenset(
     }
 )
 _PAUSE_S = 0.02
+_PARTITION_S = 0.02
+"""How much longer a broker may take for each partition that it makes or deletes: it makes folders and files for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class NewTopicSpec:
 
 
 class Admin:
-    """Asks a cluster and tells it what to do. Every call waits for its answer, some seconds at most.
+    """Asks a cluster and tells it what to do. Every call waits for its answer, some seconds at most; longer for thousands of partitions.
 
     Every method raises :class:`KafkaUnavailableError` if no broker answers, :class:`NotAuthorisedError` if it will not
     for this principal, and :class:`KafkaError` for whatever else it says.
@@ -231,24 +233,26 @@ class Admin:
             )
             for topic in topics
         ]
-        futures = self._client.create_topics(new, request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S)
+        patience_s = TIMEOUT_S + _PARTITION_S * sum(topic.num_partitions for topic in new)
+        futures = self._client.create_topics(new, request_timeout=patience_s, operation_timeout=patience_s)
         made = [
             name
             for name, future in futures.items()
-            if self._done(f"create topic {name}", future, Answer.TOPIC_ALREADY_EXISTS)
+            if self._done(f"create topic {name}", future, Answer.TOPIC_ALREADY_EXISTS, wait_s=patience_s)
         ]
-        self._wait_until("create topics", lambda: set(made) <= set(self._metadata().topics))
+        self._wait_until("create topics", lambda: set(made) <= set(self._metadata().topics), patience_s)
         return made
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete topics with all their records; those that do not exist are none. Returns as :meth:`create`."""
         if not names:
             return
-        self._metadata()
-        futures = self._client.delete_topics(list(names), request_timeout=TIMEOUT_S, operation_timeout=TIMEOUT_S)
+        known = self._metadata().topics
+        patience_s = TIMEOUT_S + _PARTITION_S * sum(len(known[name].partitions) for name in names if name in known)
+        futures = self._client.delete_topics(list(names), request_timeout=patience_s, operation_timeout=patience_s)
         for name, future in futures.items():
-            self._done(f"delete topic {name}", future, *_NOT_THERE)
-        self._wait_until("delete topics", lambda: not set(names) & set(self._metadata().topics))
+            self._done(f"delete topic {name}", future, *_NOT_THERE, wait_s=patience_s)
+        self._wait_until("delete topics", lambda: not set(names) & set(self._metadata().topics), patience_s)
 
     def offsets(
         self, partitions: Iterable[Partition], at: Literal["start", "end"] | int, *, committed: bool = False
@@ -327,17 +331,17 @@ class Admin:
                 time.sleep(_PAUSE_S)
         return answers
 
-    def _done(self, action: str, future: "Future[Any]", *ignored: int) -> bool:
+    def _done(self, action: str, future: "Future[Any]", *ignored: int, wait_s: float) -> bool:
         try:
-            future.result(2 * TIMEOUT_S)
+            future.result(wait_s + TIMEOUT_S)
         except KafkaException as error:
             if answer_of(error).code() in ignored:
                 return False
             raise self._session.error(answer_of(error), action) from error
         return True
 
-    def _wait_until(self, action: str, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
+    def _wait_until(self, action: str, is_so: Callable[[], bool], patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while not is_so():
             if time.monotonic() > deadline:
                 raise KafkaError(f"cannot {action}: the broker took the request, but does not show the outcome")
