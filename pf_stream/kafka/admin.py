@@ -114,7 +114,8 @@ class NewTopicSpec:
 
 
 class Admin:
-    """Asks a cluster and tells it what to do. Every call waits for its answer, some seconds at most; longer for thousands of partitions.
+    """Asks a cluster and tells it what to do. Every call waits for its answer, some seconds at most, longer for thousands of
+    partitions.
 
     Every method raises :class:`KafkaUnavailableError` if no broker answers, :class:`NotAuthorisedError` if it will not
     for this principal, and :class:`KafkaError` for whatever else it says.
