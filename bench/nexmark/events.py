@@ -1,8 +1,8 @@
 """The events: people who join, auctions they open, bids they place, made from a seed.
 
-After the generator of Apache Beam (``org.apache.beam.sdk.nexmark.sources.generator``): of each fifty events one is a person, three are
-auctions and forty-six are bids; half of the bids are for the hottest auction, three of four by a hot bidder; three of four auctions
-are by a hot seller. Every figure is Beam's default. The same seed gives the same events.
+After the generator of Apache Beam (``org.apache.beam.sdk.nexmark.sources.generator``): of each fifty events one is a person, three
+are auctions and forty-six are bids; half of the bids are for the hottest auction, three of four by a hot bidder; three of four auctions
+are by a hot seller. All figures are Beam's defaults. The same seed gives the same events.
 """
 
 import random
@@ -31,7 +31,18 @@ _HOT_BIDDERS: Final = 4
 _HOT: Final = 100
 """Of so many persons, or auctions, in a row, the first is the hot one."""
 _STATES: Final = ("AZ", "CA", "ID", "OR", "WA", "WY")
-_CITIES: Final = ("Phoenix", "Los Angeles", "San Francisco", "Boise", "Portland", "Bend", "Redmond", "Seattle", "Kent", "Cheyenne")
+_CITIES: Final = (
+    "Phoenix",
+    "Los Angeles",
+    "San Francisco",
+    "Boise",
+    "Portland",
+    "Bend",
+    "Redmond",
+    "Seattle",
+    "Kent",
+    "Cheyenne",
+)
 _FIRST_NAMES: Final = ("Peter", "Paul", "Luke", "John", "Saul", "Vicky", "Kate", "Julie", "Sarah", "Deiter", "Walter")
 _LAST_NAMES: Final = ("Shultz", "Abrams", "Spencer", "White", "Bartels", "Walton", "Smith", "Jones", "Noris")
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"

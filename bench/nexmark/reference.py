@@ -14,7 +14,7 @@ __all__ = ["Row", "answers"]
 Row: TypeAlias = tuple[Any, ...]
 
 _WON: Final = """
-    SELECT a.id, a.seller, a.category, a.expires_ms, max(b.price) AS price
+    CREATE VIEW won AS SELECT a.id, a.seller, a.category, a.expires_ms, max(b.price) AS price
     FROM auction a JOIN bid b ON b.auction = a.id AND b.time_ms BETWEEN a.time_ms AND a.expires_ms
     GROUP BY ALL
 """
@@ -28,19 +28,22 @@ QUERIES: Final[Mapping[str, str]] = {
         SELECT p.name, p.city, p.state, a.id FROM auction a JOIN person p ON a.seller = p.id
         WHERE a.category = 10 AND p.state IN ('OR', 'ID', 'CA')
     """,
-    "q4": f"SELECT category, avg(price) FROM ({_WON}) GROUP BY category",
+    "q4": "SELECT category, avg(price) FROM won GROUP BY category",
     "q5": """
         WITH counted AS (
             SELECT start_ms, auction, count(*) AS bids
-            FROM (SELECT auction, unnest(range(time_ms // 2000 * 2000 - 8000, time_ms // 2000 * 2000 + 1, 2000)) AS start_ms FROM bid)
+            FROM (
+                SELECT auction, unnest(range(time_ms // 2000 * 2000 - 8000, time_ms // 2000 * 2000 + 1, 2000)) AS start_ms
+                FROM bid
+            )
             GROUP BY ALL
         )
         SELECT start_ms, auction, bids FROM counted QUALIFY bids = max(bids) OVER (PARTITION BY start_ms)
     """,
-    "q6": f"""
+    "q6": """
         SELECT id, seller, avg(price) OVER (
             PARTITION BY seller ORDER BY expires_ms, id ROWS BETWEEN 9 PRECEDING AND CURRENT ROW
-        ) FROM ({_WON})
+        ) FROM won
     """,
     "q7": """
         SELECT time_ms // 10000 * 10000, auction, bidder, price FROM bid
@@ -56,7 +59,9 @@ QUERIES: Final[Mapping[str, str]] = {
                 WHEN time_ms - lag(time_ms) OVER (PARTITION BY bidder ORDER BY time_ms) < 10000 THEN 0 ELSE 1
             END AS begins FROM bid
         ), numbered AS (
-            SELECT bidder, time_ms, sum(begins) OVER (PARTITION BY bidder ORDER BY time_ms ROWS UNBOUNDED PRECEDING) AS session FROM begun
+            SELECT bidder, time_ms,
+                sum(begins) OVER (PARTITION BY bidder ORDER BY time_ms ROWS UNBOUNDED PRECEDING) AS session
+            FROM begun
         )
         SELECT bidder, count(*), min(time_ms), max(time_ms) + 10000 FROM numbered GROUP BY bidder, session
     """,
@@ -74,4 +79,5 @@ def answers(events: Iterable[Event]) -> dict[str, list[Row]]:
     with duckdb.connect() as database:
         for kind, rows in tables.items():
             database.register(kind.__name__.lower(), pd.DataFrame(rows))
+        database.execute(_WON)
         return {name: sorted(database.execute(query).fetchall()) for name, query in QUERIES.items()}
