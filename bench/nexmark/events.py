@@ -1,8 +1,8 @@
 """The events: people who join, auctions they open, bids they place, made from a seed.
 
-After the generator of Apache Beam (``org.apache.beam.sdk.nexmark.sources.generator``): of each fifty events one is a person, three
-are auctions and forty-six are bids; half of the bids are for the hottest auction, three of four by a hot bidder; three of four auctions
-are by a hot seller. All figures are Beam's defaults. The same seed gives the same events.
+After the generator of Apache Beam (``org.apache.beam.sdk.nexmark.sources.generator``): of each fifty events one is a person,
+three are auctions and forty-six are bids; half of the bids are for the hottest auction, three of four by a hot bidder; three of
+four auctions are by a hot seller. All figures are Beam's defaults. The same seed gives the same events.
 """
 
 import random

@@ -67,8 +67,8 @@ QUERIES: Final[Mapping[str, str]] = {
     """,
     "q12": "SELECT bidder, count(*) FROM bid GROUP BY bidder",
 }
-"""By query, its rows in no order. Times are milliseconds since the epoch; windows are named by their start. Of the query by processing
-time only what all windows of a bidder hold together is told by the events."""
+"""By query, its rows in no order. Times are milliseconds since the epoch; windows are named by their start. Of the query by
+processing time the events tell only what all windows of a bidder hold together."""
 
 
 def answers(events: Iterable[Event]) -> dict[str, list[Row]]:
