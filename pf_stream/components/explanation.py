@@ -14,8 +14,9 @@ from pf_stream.model.requirement import Requirement
 from pf_stream.model.scope import Scope
 from pf_stream.model.topology import Topology
 from pf_stream.model.when import Calendar, UnknownCalendarError
+from pf_stream.security.claims import Claims
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims, Verifier
+from pf_stream.security.verify import Verifier
 
 __all__ = ["Finding", "Verdict", "explain"]
 

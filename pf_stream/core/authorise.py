@@ -6,9 +6,10 @@ from typing import Any, Final
 from pf_stream.core.checks import Case, Check, first_refusal
 from pf_stream.core.plan import Route
 from pf_stream.model.intent import Intent
+from pf_stream.security.claims import Claims
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims, Verifier
+from pf_stream.security.verify import Verifier
 
 __all__ = ["Authority"]
 

@@ -21,8 +21,8 @@ from pf_stream.model.requirement import (
 from pf_stream.model.rules import Rule
 from pf_stream.model.scope import bad_segment, check_resource
 from pf_stream.model.when import Calendar, UnknownCalendarError, When
+from pf_stream.security.claims import Claims
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims
 
 __all__ = ["Case", "Check", "Checks", "compile_checks", "fill", "first_refusal"]
 

@@ -7,7 +7,7 @@ from pf_stream.core.records import Record
 from pf_stream.core.source import Source
 from pf_stream.core.timers import Timer
 from pf_stream.model.intent import Intent
-from pf_stream.security.verify import Claims
+from pf_stream.security.claims import Claims
 
 __all__ = ["Delivery", "Headers"]
 

@@ -10,8 +10,9 @@ from typing import Final
 
 from pf_stream.model.scope import Scope, bad_segment
 from pf_stream.model.state import StateCap
+from pf_stream.security.claims import Claims
 from pf_stream.security.refusal import Refusal
-from pf_stream.security.verify import Claims, Verifier
+from pf_stream.security.verify import Verifier
 
 __all__ = ["READ_TOPIC", "READ_TYPE", "refusal_to_read"]
 

@@ -7,10 +7,11 @@ from typing import Final
 
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import HeldGrant
+from pf_stream.security.claims import Claims
 from pf_stream.security.keys import SigningKey, TrustRoots
 from pf_stream.security.refusal import Refusal
 from pf_stream.security.token import DEFAULT_LIFETIME_S, TokenError, attenuate, mint
-from pf_stream.security.verify import Claims, Verifier
+from pf_stream.security.verify import Verifier
 
 __all__ = ["Bounds", "Identity", "Narrower"]
 
