@@ -67,7 +67,7 @@ class Reader:
         self._gather = gather
         self._feeds: dict[Partition, Feed] = {}
         self._nodes: dict[int, asyncio.Task[None]] = {}
-        self._looking: set[Feed] = set()
+        self._looking: set[tuple[str, int | None]] = set()
         self._failing_since: float | None = None
         self._wake = asyncio.Event()
 
@@ -96,9 +96,9 @@ class Reader:
                         node = self._link.leader(partition)
                         if node is None or feed.doubtful:
                             feed.doubtful = True
-                            if feed not in self._looking:
-                                self._looking.add(feed)
-                                group.create_task(self._look_again(feed))
+                            if (partition[0], node) not in self._looking:
+                                self._looking.add((partition[0], node))
+                                group.create_task(self._look_again(partition[0], node))
                         elif node not in self._nodes or self._nodes[node].done():
                             self._nodes[node] = group.create_task(self._read_node(node))
         finally:
@@ -172,42 +172,56 @@ class Reader:
             other.doubtful = other.doubtful or other.partition[0] == feed.partition[0]
         return True
 
-    async def _look_again(self, feed: Feed) -> None:
-        """Find out whether a doubtful partition can be read on."""
-        topic = feed.partition[0]
+    async def _look_again(self, topic: str, node: int | None) -> None:
+        """Find out whether the doubtful partitions of a topic that one broker leads, or nobody, can be read on.
+
+        All at once, since there may be a thousand; and broker by broker, so that one that is away holds up no other.
+        """
         missing = False
         try:
-            while self._feeds.get(feed.partition) is feed:
+            while doubtful := [
+                feed
+                for feed in self._feeds.values()
+                if feed.doubtful and feed.partition[0] == topic and self._link.leader(feed.partition) == node
+            ]:
                 try:
                     why = await self._link.why_absent(topic)
                     if why is None:
-                        await self._check(feed)
-                        feed.doubtful = False
+                        await self._check(topic, doubtful)
                         return
                     if not isinstance(why, TopicMissingError):
                         raise why
                 except TopicMissingError:
                     pass  # it went between two requests
+                except (PFError, kafka_errors.KafkaError) as error:
+                    for feed in doubtful:
+                        self._give_up(feed, error)
+                    return
                 if not missing:
                     missing = True
-                    log.warning("a source topic is missing; waiting for it", topic=topic, partition=feed.partition[1])
+                    log.warning("a source topic is missing; waiting for it", topic=topic)
                 await asyncio.sleep(LOOK_S)
-        except (PFError, kafka_errors.KafkaError) as error:
-            if self._feeds.get(feed.partition) is feed:
-                feed.failed(error)
         finally:
-            self._looking.discard(feed)
+            self._looking.discard((topic, node))
             self.wake()
 
-    async def _check(self, feed: Feed) -> None:
-        partition = feed.partition
-        begin = (await self._link.offsets([partition], end=False))[partition]
-        end = (await self._link.offsets([partition], end=True))[partition]
+    async def _check(self, topic: str, doubtful: list[Feed]) -> None:
+        partitions = [feed.partition for feed in doubtful]
+        begins = await self._link.offsets(partitions, end=False)
+        ends = await self._link.offsets(partitions, end=True)
         # The id last: whatever the offsets belong to, an older topic or this one, is told by it.
-        found = (await self._link.describe([partition[0]])).get(partition[0])
+        found = (await self._link.describe([topic])).get(topic)
         if found is None:
-            raise TopicMissingError([partition[0]], "Create it with: pf topics create")
-        if found.id != feed.topic_id:
-            raise TopicReplacedError(partition[0])
-        if not begin <= feed.offset <= end:
-            raise WatermarkRangeError(*partition, feed.offset, begin, end)
+            raise TopicMissingError([topic], "Create it with: pf topics create")
+        for feed in doubtful:
+            begin, end = begins[feed.partition], ends[feed.partition]
+            if found.id != feed.topic_id:
+                self._give_up(feed, TopicReplacedError(topic))
+            elif not begin <= feed.offset <= end:
+                self._give_up(feed, WatermarkRangeError(*feed.partition, feed.offset, begin, end))
+            else:
+                feed.doubtful = False
+
+    def _give_up(self, feed: Feed, error: Exception) -> None:
+        if self._feeds.get(feed.partition) is feed:
+            feed.failed(error)
