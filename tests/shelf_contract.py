@@ -93,6 +93,8 @@ class ShelfContract:
             shelf.put([(key, b"s") for key in [*mine, *other, changelog.UNIT]], 304)
             shelf.put([(mine[7], None), (mine[8], b"t")], 306)
             assert sorted(shelf.keys(PREFIX)) == sorted(set(mine) - {mine[7]})
+            shelf.put([(mine[7], b"u"), *((key, None) for key in mine[8:])], 600)
+            assert sorted(shelf.keys(PREFIX)) == sorted(mine[:8])
             await place.close()
 
         self.run(work())

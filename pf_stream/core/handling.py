@@ -161,8 +161,7 @@ class Handling(Generic[O]):
                         consequences = self._consequences
                         consequences.clear()
                     if self._performer.perform(delivery, reactor, result, consequences):
-                        entry.state = reactor.fresh()
-                        entry.removed = True
+                        store.remove(entry)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
                 store.undo(key, entry)
                 for other, other_entry in done:

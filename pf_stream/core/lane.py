@@ -354,12 +354,13 @@ class Lane(Generic[O]):
             with strictly():
                 for store, key, entry in dirty:
                     reactor = store.reactor
+                    state_key = changelog.state_key(reactor.prefix, key)
+                    size += len(key) + 64
                     if entry.removed:
-                        entries.append((changelog.state_key(reactor.prefix, key), None))
+                        entries.append((state_key, None))
                         continue
                     raw = reactor.spec.state.encode(entry.state)
-                    size += len(raw) + len(key) + 64
-                    state_key = changelog.state_key(reactor.prefix, key)
+                    size += len(raw)
                     entries.append((state_key, changelog.pack_state(reactor.spec.state.version, raw)))
         except ENCODING_ERRORS:
             return self._take_back("bad_state")
@@ -414,7 +415,7 @@ class Lane(Generic[O]):
         for store, key, entry in self._unit.dirty:
             if not store.is_untouched(entry):
                 touched.append((store, key, entry))
-            elif entry.raw is None:
+            elif not entry.raw:  # nothing is stored, nor under way, since the unit before is acknowledged
                 store.forget(key)
             else:
                 entry.log = None

@@ -142,6 +142,11 @@ class Store:
         entry = self.live[key] = Entry(self.reactor.fresh(), None)
         return entry
 
+    def remove(self, entry: Entry) -> None:
+        """Begin anew with a key: what it had goes with the unit."""
+        entry.state = self.reactor.fresh()
+        entry.removed = True
+
     def undo(self, key: bytes, entry: Entry) -> None:
         """Rebuild the object as its log says, after something outside the log changed it.
 
@@ -151,27 +156,27 @@ class Store:
         if entry.log is None and entry.raw is None:
             del self.live[key]
             return
-        state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
-        removed = entry.base == REMOVED
+        entry.state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
+        entry.removed = entry.base == REMOVED
         for binding, value, context in entry.log or ():
-            removed = forgets(binding.handle(binding.decode(value), state, context))
-            if removed:
-                state = self.reactor.fresh()
-        entry.state = state
-        entry.removed = removed
+            entry.removed = False
+            if forgets(binding.handle(binding.decode(value), entry.state, context)):
+                self.remove(entry)
         if not entry.log:
             return
         try:
             # A stream of failures on one key must not run its whole log again each time.
             with strictly():
-                entry.base = REMOVED if removed else self._encode(state)
+                entry.base = REMOVED if entry.removed else self._encode(entry.state)
             entry.log = []
         except ENCODING_ERRORS:
             pass  # the lane finds the intent that left this behind when it seals the unit
 
     @staticmethod
     def is_untouched(entry: Entry) -> bool:
-        """Whether everything that was done to a dirty entry was undone."""
+        """Whether everything that was done to a dirty entry was undone, or all that was begun was forgotten."""
+        if entry.removed and not entry.raw:
+            return True
         return not entry.log and entry.base is entry.raw
 
     def forget(self, key: bytes) -> None:

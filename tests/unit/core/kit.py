@@ -12,6 +12,7 @@ from pf_stream import (
     Context,
     Effects,
     Emit,
+    Forget,
     Intent,
     Key,
     Reactor,
@@ -95,7 +96,7 @@ class WorkerKilled(BaseException):
 
 
 class Boxes(Reactor[Box], id="boxes"):
-    """Every act but ``keep`` is a way to go wrong, after the state was changed."""
+    """Every act but ``keep`` and ``forget`` is a way to go wrong, after the state was changed."""
 
     @on
     def put(self, intent: Put, state: Box, ctx: Context) -> Effects:
@@ -139,6 +140,7 @@ class Boxes(Reactor[Box], id="boxes"):
             case "die":
                 raise WorkerKilled
         return [
+            *([Forget()] if intent.act == "forget" else []),
             Emit(Moved(room=intent.room, box=intent.box, item=intent.item)),
             Reply({"items": state.items, "weight": state.weight}),
         ]
