@@ -146,7 +146,7 @@ def export(
     """
     with exit_on_error():
         from pf_stream.components.stored import export_line
-        from pf_stream.core.store import StateUndecodableError
+        from pf_stream.core.decoding import StateUndecodableError
 
         states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         faults = 0

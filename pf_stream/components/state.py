@@ -12,9 +12,9 @@ from pf_stream.components.changelogs import LaneLog, require_no_workers
 from pf_stream.components.live import NoReactorError
 from pf_stream.components.stored import States, Stored, find_reactor
 from pf_stream.core.changelog import HEADER, parse_state_key, watermark_key
+from pf_stream.core.decoding import StateUndecodableError, current_json
 from pf_stream.core.header import Header
 from pf_stream.core.plan import GroupPlan, plan
-from pf_stream.core.store import StateUndecodableError, current_json
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin

@@ -9,8 +9,8 @@ import orjson
 from pydantic_core import from_json, to_json
 
 from pf_stream.core.changelog import STATE_PREFIX, parse_state_key, state_key, state_prefix
+from pf_stream.core.decoding import StateUndecodableError, current_json
 from pf_stream.core.partition import partition_of
-from pf_stream.core.store import StateUndecodableError, current_json
 from pf_stream.errors import ConfigurationError, NotFoundError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import TopicMissingError

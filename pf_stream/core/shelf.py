@@ -5,12 +5,18 @@ the step leaves the step pure: what a shelf says of a key follows from the chang
 not change but by its own units.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 from typing import Final, Protocol
+
+from pf_stream.core.changelog import state_key_end
 
 __all__ = ["MemoryShelf", "Shelf"]
 
+_PART: Final = 1_000
+"""How many keys a list has at most; to insert one moves 8 bytes of each."""
 _MOVES: Final = 4
 """How many keys are looked at for each that is removed: at most about a quarter of all are such that were."""
 
@@ -33,10 +39,13 @@ class Shelf(Protocol):
         :attr:`position`. All of it or nothing survives the end of the process."""
 
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
-        """The keys of states that begin with *prefix*, each once.
+        """The keys of states that begin with *prefix*, each once, without those of their entries.
 
         They may be taken in pieces while others are put there, which may be left out.
         """
+
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values of entries of one state, ``start <= key < stop``, by key. Nothing may be put there meanwhile."""
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         """All that it holds beside states: positions, timers, marks, outputs, the header."""
@@ -45,7 +54,7 @@ class Shelf(Protocol):
 class MemoryShelf:
     """States in memory, as bytes. It ends with the process and is made again from the whole changelog."""
 
-    __slots__ = ("_keys", "_values", "get")
+    __slots__ = ("_entries", "_keys", "_values", "get")
 
     position = 0
 
@@ -53,7 +62,9 @@ class MemoryShelf:
         """*prefixes* are the beginnings of the keys that are asked for; others are not kept."""
         self._values: dict[bytes, bytes] = {}
         self._keys = {prefix: _Keys() for prefix in prefixes}
-        """Those of the values, by prefix."""
+        """Those of the values that are states, by prefix."""
+        self._entries: dict[bytes, SortedKeys] = {}
+        """Those that are entries, by the key of their state."""
         self.get = self._values.get
 
     def put(self, entries: Sequence[tuple[bytes, bytes | None]], position: int, /) -> None:
@@ -64,24 +75,81 @@ class MemoryShelf:
                     values[key] = value
                 else:
                     del values[key]
-                    self._keys_with(key).remove(key)  # type: ignore[union-attr]
-            elif value is not None:
-                keys = self._keys_with(key)
-                if keys is not None:
-                    keys.add(key)
-                    values[key] = value
+                    self._list(key, add=False)
+            elif value is not None and self._list(key, add=True):
+                values[key] = value
 
-    def _keys_with(self, key: bytes) -> "_Keys | None":
+    def _list(self, key: bytes, *, add: bool) -> bool:
+        """List a key that is new, or one that is gone no more; returns whether it is one that is kept."""
         for prefix, keys in self._keys.items():
             if key.startswith(prefix):
-                return keys
-        return None
+                end = state_key_end(key)
+                if len(key) == end:
+                    keys.add(key) if add else keys.remove(key)
+                elif add:
+                    self._entries.setdefault(key[:end], SortedKeys()).add(key)
+                else:
+                    self._entries[key[:end]].remove(key)
+                    if not self._entries[key[:end]]:
+                        del self._entries[key[:end]]
+                return True
+        return False
 
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
         return (key for key in self._keys[prefix].walk() if key in self._values)
 
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        keys = self._entries.get(start[: state_key_end(start)])
+        return iter(()) if keys is None else ((key, self._values[key]) for key in keys.within(start, stop))
+
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return ()
+
+
+class SortedKeys:
+    """Keys in their order, in lists that are short enough for one to be inserted or removed anywhere."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: list[list[bytes]] = [[]]
+        """None of them is empty, unless all are."""
+
+    def __bool__(self) -> bool:
+        return bool(self._parts[0])
+
+    def _part(self, key: bytes) -> int:
+        """Which part has *key*, or would have it."""
+        return max(bisect_right(self._parts, key, key=itemgetter(0)) - 1, 0) if len(self._parts) > 1 else 0
+
+    def add(self, key: bytes) -> None:
+        """Add a key that is not there."""
+        at = self._part(key)
+        part = self._parts[at]
+        insort(part, key)
+        if len(part) > _PART:
+            half = len(part) // 2
+            self._parts.insert(at + 1, part[half:])
+            del part[half:]
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key that is there."""
+        at = self._part(key)
+        part = self._parts[at]
+        del part[bisect_left(part, key)]
+        if not part and len(self._parts) > 1:
+            del self._parts[at]
+
+    def within(self, start: bytes, stop: bytes) -> Iterator[bytes]:
+        """Those of ``start <= key < stop``; none is added or removed meanwhile."""
+        first = self._part(start)
+        for at in range(first, len(self._parts)):
+            part = self._parts[at]
+            low = bisect_left(part, start) if at == first else 0
+            high = len(part) if part and part[-1] < stop else bisect_left(part, stop)
+            yield from islice(part, low, high)
+            if high < len(part):
+                return
 
 
 class _Keys:

@@ -20,7 +20,7 @@ from pf_stream.components.stored import (
     read_state,
 )
 from pf_stream.core.changelog import pack_state
-from pf_stream.core.store import StateUndecodableError
+from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.errors import ConfigurationError, NotFoundError
 from pf_stream.kafka.link import ConnectionSettings
 

@@ -23,6 +23,7 @@ from pf_stream import (
     operation,
 )
 from pf_stream.core import Authority, CommitUnit, Lane, Limits, Rewind, SourceRecord, plan
+from pf_stream.core.decoding import decode_whole
 from pf_stream.core.records import APPEND_TIME, Header
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
 
@@ -284,7 +285,9 @@ class Bench:
         stored = self.lane.stored(reactor, key.encode())
         if stored is None:
             return None
-        state: S = state_type.__state__.decode(stored)
+        spec = next(one.spec for one in self.plan.reactors if one.spec.id == reactor)
+        assert spec.state_type is state_type
+        state: S = decode_whole(spec, key.encode(), stored, self.lane.entries(reactor, key.encode()))
         return state
 
 

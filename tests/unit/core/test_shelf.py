@@ -41,6 +41,9 @@ class WholeShelf:
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
         return iter([key for key in self.values if key.startswith(prefix)])
 
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        return iter([(key, self.values[key]) for key in sorted(self.values) if start <= key < stop])
+
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return [(key, value) for key, value in self.values.items() if key[1:2] != b"s"]
 
