@@ -150,7 +150,7 @@ def parse_entry_key(data: bytes, at: int) -> int | str:
     match data[at : at + 1]:
         case b"s":
             return data[at + 1 :].decode()
-        case b"i" if len(data) - at - 2 == abs(data[at + 1] - 0x80):
+        case b"i" if data[at + 1 :] and len(data) - at - 2 == abs(data[at + 1] - 0x80):
             number = int.from_bytes(data[at + 2 :], "big")
             return number if data[at + 1] >= 0x80 else number - (1 << 8 * (0x80 - data[at + 1]))
     raise ValueError(f"{data[at:]!r} is no key of an entry")

@@ -100,20 +100,20 @@ class StoredMap(MapState[Any, Any]):
     # -- what handlers do ----------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, /) -> Any:
-        value = self._value(key, self._slots.get(key) or self._load(key))
+        value = self._value(key, self._slot(key))
         return default if value is _GONE else value
 
     def __getitem__(self, key: Any, /) -> Any:
-        value = self._value(key, self._slots.get(key) or self._load(key))
+        value = self._value(key, self._slot(key))
         if value is _GONE:
             raise KeyError(key)
         return value
 
     def __contains__(self, key: Any, /) -> bool:
-        return (self._slots.get(key) or self._load(key)).value is not _GONE
+        return self._slot(key).value is not _GONE
 
     def __setitem__(self, key: Any, value: Any, /) -> None:
-        slot = self._slots.get(key) or self._load(key)
+        slot = self._slot(key)
         if slot.value is _GONE:
             at = bisect_left(self._fresh, key)
             if at == len(self._fresh) or self._fresh[at] != key:
@@ -121,7 +121,7 @@ class StoredMap(MapState[Any, Any]):
         self._change(key, slot, value)
 
     def __delitem__(self, key: Any, /) -> None:
-        slot = self._slots.get(key) or self._load(key)
+        slot = self._slot(key)
         if slot.value is _GONE:
             raise KeyError(key)
         self._change(key, slot, _GONE)
@@ -155,6 +155,19 @@ class StoredMap(MapState[Any, Any]):
             if value is not _GONE:
                 yield key, value
 
+    def _slot(self, key: Any) -> _Slot:
+        slot = self._slots.get(key)
+        # Else True would be 1 for as long as 1 is in use.
+        if slot is not None and type(key) is self._spec.key_type:
+            return slot
+        name = self._name(key)
+        try:
+            raw = None if self._blind else self._shelf.get(name)
+        except Exception as error:
+            raise BrokenStateError(error) from error
+        slot = self._slots[key] = _Slot(raw)
+        return slot
+
     def _value(self, key: Any, slot: _Slot) -> Any:
         value = slot.value
         if value is _UNREAD:
@@ -181,15 +194,6 @@ class StoredMap(MapState[Any, Any]):
                 f"keys of {self._spec.name!r} are {self._spec.key_type.__name__}, and {key!r:.200} is {type(key).__name__}"
             )
         return self._prefix + changelog.pack_entry_key(key)
-
-    def _load(self, key: Any) -> _Slot:
-        name = self._name(key)
-        try:
-            raw = None if self._blind else self._shelf.get(name)
-        except Exception as error:
-            raise BrokenStateError(error) from error
-        slot = self._slots[key] = _Slot(raw)
-        return slot
 
     def _stored(self, start: bytes, stop: bytes) -> Iterator[tuple[Any, bytes]]:
         """What the shelf has in a range of names."""
