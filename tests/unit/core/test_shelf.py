@@ -112,6 +112,25 @@ class TestMemory:
             assert stayed <= set(seen)
         assert sorted(shelf.keys(PREFIX)) == sorted(there)
 
+    @pytest.mark.parametrize("part", [4, 1_000])
+    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150), st.integers(0, 60), st.integers(0, 60))
+    @settings(max_examples=100)
+    def test_entries_are_in_order(self, part: int, course: list[tuple[bool, int]], start: int, stop: int) -> None:
+        there: dict[bytes, bytes] = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pf_stream.core.shelf._PART", part)
+            shelf = MemoryShelf([PREFIX])
+            for put, at in course:
+                key = key_of("b") + b"\x01f%02d" % at
+                shelf.put([(key, b"1" if put else None)], 0)
+                there.pop(key, None)
+                if put:
+                    there[key] = b"1"
+            low, high = (key_of("b") + b"\x01f%02d" % at for at in (start, stop))
+            assert [*shelf.entries(low, high)] == [item for item in sorted(there.items()) if low <= item[0] < high]
+            assert list(shelf.keys(PREFIX)) == []
+            assert bool(shelf._entries) is bool(there), "a state without entries takes no memory"
+
 
 class TestAcknowledged:
     def test_a_unit_is_on_the_shelf_when_it_is_acknowledged_and_not_before(self) -> None:
