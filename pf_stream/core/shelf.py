@@ -75,25 +75,28 @@ class MemoryShelf:
                     values[key] = value
                 else:
                     del values[key]
-                    self._list(key, add=False)
-            elif value is not None and self._list(key, add=True):
-                values[key] = value
+                    self._unlist(key)
+            elif value is not None:
+                for prefix, keys in self._keys.items():
+                    if key.startswith(prefix):
+                        values[key] = value
+                        at = len(prefix) + 4  # as in state_key_end, which a recovery would call for each key
+                        end = at + int.from_bytes(key[at - 4 : at], "big")
+                        if len(key) == end:
+                            keys.add(key)
+                        else:
+                            self._entries.setdefault(key[:end], SortedKeys()).add(key)
+                        break
 
-    def _list(self, key: bytes, *, add: bool) -> bool:
-        """List a key that is new, or one that is gone no more; returns whether it is one that is kept."""
-        for prefix, keys in self._keys.items():
-            if key.startswith(prefix):
-                end = state_key_end(key)
-                if len(key) == end:
-                    keys.add(key) if add else keys.remove(key)
-                elif add:
-                    self._entries.setdefault(key[:end], SortedKeys()).add(key)
-                else:
-                    self._entries[key[:end]].remove(key)
-                    if not self._entries[key[:end]]:
-                        del self._entries[key[:end]]
-                return True
-        return False
+    def _unlist(self, key: bytes) -> None:
+        state = key[: state_key_end(key)]
+        if state != key:
+            entries = self._entries[state]
+            entries.remove(key)
+            if not entries:
+                del self._entries[state]
+            return
+        next(keys for prefix, keys in self._keys.items() if key.startswith(prefix)).remove(key)
 
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
         return (key for key in self._keys[prefix].walk() if key in self._values)
