@@ -313,6 +313,14 @@ class TestForget:
         run(bench, [("all", 0, 0)])
         assert SEEN == [["MapState({2: Row(count=5, notes=[])})", []]]
 
+    def test_sealed_and_not_yet_acknowledged(self, bench: Bench) -> None:
+        run(bench, [("set", 1, 1)])
+        bench.feed(do(1, fails="forget"), do(2, ("set", 5, 5)), topic=TOPIC)
+        bench.lane.seal()
+        SEEN.clear()
+        bench.feed(do(3, ("read", 1, 0), ("all", 0, 0)), topic=TOPIC)
+        assert SEEN == [["None", None, False, False, "MapState({5: Row(count=5, notes=[])})", ["+5"]]]
+
     def test_entries_of_a_field_that_is_gone_go_too(self, bench: Bench) -> None:
         run(bench, [("set", 1, 1)])
         orphan = STATE + b"\x03olds1"
@@ -354,6 +362,20 @@ class TestFailures:
         )
         assert bench.state(Stock, "stock", "a") == expected
         assert Bench(shop, changelog=bench.changelog).state(Stock, "stock", "a") == expected
+
+    def test_failures_after_one_another(self, bench: Bench) -> None:
+        run(bench, [("set", 1, 1)])
+        fail = {"fails": "raise"}
+        (unit,) = bench.commit_all(
+            do(1, ("add", 1, 1)),
+            do(2, ("add", 1, 1), **fail),
+            do(3, ("add", 1, 1), **fail),
+            do(4, ("add", 1, -1)),
+            do(5, ("add", 1, 1), **fail),
+            do(6, ("add", 1, 1), **fail),
+            topic=TOPIC,
+        )
+        assert of_maps(unit) == {}, "it is as it was"
 
     def test_a_key_whose_only_intent_failed_has_nothing(self, bench: Bench) -> None:
         units = run(bench, [("set", 1, 1)], fails="raise")
