@@ -93,6 +93,31 @@ class ShelfContract:
             shelf.put([(key, b"s") for key in [*mine, *other, changelog.UNIT]], 304)
             shelf.put([(mine[7], None), (mine[8], b"t")], 306)
             assert sorted(shelf.keys(PREFIX)) == sorted(set(mine) - {mine[7]})
+            shelf.put([(mine[7], b"u"), *((key, None) for key in mine[8:])], 600)
+            assert sorted(shelf.keys(PREFIX)) == sorted(mine[:8])
+            await place.close()
+
+        self.run(work())
+
+    def test_entries_are_told_in_order_and_are_no_states(self, place: Place) -> None:
+        async def work() -> None:
+            shelf = await place.open()
+            await shelf.clear(TOPIC)
+            names = [
+                state("a") + changelog.pack_name("f") + changelog.pack_entry_key(at) for at in range(-50, 2_500, 7)
+            ]
+            near = [state("a") + b"\x02fgs", state("b") + b"\x01fi\x80", state("") + b"\x01fi\x80"]
+            shelf.put(
+                [(key, b"%d" % at) for at, key in enumerate([*reversed(names), *near, state("a"), state("b")])], 1
+            )
+            shelf.put([(names[3], None), (names[9], b"new")], 2)
+            assert sorted(shelf.keys(PREFIX)) == [state("a"), state("b")]
+            start, stop = changelog.entries_range(state("a"))
+            del names[3]
+            assert [key for key, _ in shelf.entries(start, stop)] == [*names, near[0]]
+            assert dict(shelf.entries(start, stop))[names[8]] == b"new"
+            assert [key for key, _ in shelf.entries(names[4], names[9])] == names[4:9]
+            assert [*shelf.entries(*changelog.entries_range(state("c")))] == []
             await place.close()
 
         self.run(work())

@@ -80,6 +80,8 @@ def get(
         found = dataclasses.asdict(stored)
         committed = {"committed": stored.timestamp_ms and utc(stored.timestamp_ms)}
         del found["timestamp_ms"]
+        if not stored.entries:
+            del found["entries"]
         if output is Output.table and isinstance(stored.state, dict):
             state = found.pop("state")
             found |= {f"state.{name}": value for name, value in state.items()}
@@ -146,7 +148,7 @@ def export(
     """
     with exit_on_error():
         from pf_stream.components.stored import export_line
-        from pf_stream.core.store import StateUndecodableError
+        from pf_stream.core.decoding import StateUndecodableError
 
         states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         faults = 0
@@ -272,8 +274,12 @@ def drop(
         wanted = Drop(connection(bootstrap_servers), load(topology, namespace), reactor, forced=force)
         lanes = wanted.execute(WallClock()) if execute else wanted.preview()
         rows = [dataclasses.asdict(lane) for lane in track(lanes, "dropping" if execute else "looking", wanted.size)]
-        show_rows(rows, output, ("topic", "partition", "states", "timers", "positions"))
-        counts = (sum(row[name] for row in rows) for name in ("states", "timers", "positions"))
-        note("{} {} states, {} timers and {} positions", "deleted" if execute else "would delete", *counts)
+        show_rows(rows, output, ("topic", "partition", "states", "entries", "timers", "positions"))
+        counts = (sum(row[name] for row in rows) for name in ("states", "entries", "timers", "positions"))
+        note(
+            "{} {} states, {} entries of them, {} timers and {} positions",
+            "deleted" if execute else "would delete",
+            *counts,
+        )
         if not execute:
             note("nothing is written without --execute")

@@ -53,7 +53,7 @@ class LaneLog:
         self.marks: dict[str, dict[str, Mark]] = {}
         """By topic and upstream lane: the last record taken."""
         self.states: set[bytes] = set()
-        """Keys of the states that were asked for, as they are in the changelog."""
+        """Keys of the states that were asked for, and of their entries, as they are in the changelog."""
         self.timers: set[bytes] = set()
         """Keys of its timers, likewise."""
         self.unit = changelog.UNIT_VALUE.pack(0, 0)

@@ -268,4 +268,4 @@ def _lines(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _stored(told: Mapping[str, Any], partition: int, worker: str) -> Stored:
     raw = b64decode(told["raw"]) if "raw" in told else pack_state(told["version"], to_json(told["state"]))
-    return Stored(told["key"].encode(), raw, partition, worker=worker)
+    return Stored(told["key"].encode(), raw, partition, worker=worker, counts=told.get("entries", {}))

@@ -11,10 +11,10 @@ from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
 from pf_stream.components.live import NoReactorError
 from pf_stream.components.stored import States, Stored, find_reactor
-from pf_stream.core.changelog import HEADER, parse_state_key, watermark_key
+from pf_stream.core.changelog import HEADER, parse_state_key, parse_subkey, state_key_end, watermark_key
+from pf_stream.core.decoding import StateUndecodableError, current_json, decode_entry
 from pf_stream.core.header import Header
 from pf_stream.core.plan import GroupPlan, plan
-from pf_stream.core.store import StateUndecodableError, current_json
 from pf_stream.engine.custody import Custody, Entry
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin
@@ -100,17 +100,22 @@ def _check_lane(settings: ConnectionSettings, group: GroupPlan, number: int, onl
     specs = {one.spec.id: one.spec for one in group.reactors}
     checked = Checked()
     for key, (offset, value) in sorted(last.items(), key=lambda item: item[1][0]):
-        reactor, name, _ = parse_state_key(key)
+        reactor, name, subkey = parse_state_key(key)
         spec = specs.get(reactor)
         if spec is None:
-            checked.undeclared[reactor] += 1
-        elif only in {None, reactor}:
+            checked.undeclared[reactor] += not subkey
+        elif only not in {None, reactor}:
+            continue
+        elif subkey:
+            _check_entry(checked, spec, group.changelog, Stored(name, value, number, offset), subkey)
+        else:
             _check(checked, spec, group.changelog, Stored(name, value, number, offset))
     return checked
 
 
 def check_states(states: States) -> Iterator[Checked]:
-    """Decode every state of one reactor, wherever they are read; gives the outcome for some of them at a time.
+    """Decode every state of one reactor as its workers tell them, without the entries of its maps; gives the outcome for some
+    of them at a time.
 
     Workers that do not have the reactor yet have no state of it.
     """
@@ -129,11 +134,24 @@ def _check(checked: Checked, spec: ReactorSpec, changelog: str, stored: Stored) 
     try:
         spec.state.decode(current_json(spec, stored.key, stored.raw))
     except StateUndecodableError as error:
-        reason = error.reason
+        _fault(checked, spec, changelog, stored, error.reason)
     except ValueError as error:  # pydantic's is one
-        reason = str(error)
-    else:
-        return
+        _fault(checked, spec, changelog, stored, str(error))
+
+
+def _check_entry(checked: Checked, spec: ReactorSpec, changelog: str, stored: Stored, subkey: bytes) -> None:
+    try:
+        id_, entry = parse_subkey(subkey)
+        for one in spec.state.maps:
+            if one.id == id_:
+                decode_entry(spec, one, stored.key, entry, stored.raw)
+    except StateUndecodableError as error:
+        _fault(checked, spec, changelog, stored, error.reason)
+    except (ValueError, IndexError) as error:
+        _fault(checked, spec, changelog, stored, f"an entry: {error}")
+
+
+def _fault(checked: Checked, spec: ReactorSpec, changelog: str, stored: Stored, reason: str) -> None:
     shown = stored.key.decode(errors="replace")
     checked.faults.append(StateFault(spec.id, shown, changelog, stored.partition, stored.offset, reason))
 
@@ -163,6 +181,8 @@ class Dropped:
     """Its partition."""
     states: int
     """How many states."""
+    entries: int
+    """How many entries of their maps."""
     timers: int
     """How many timers."""
     positions: int
@@ -237,7 +257,9 @@ class Drop:
             raise NotFoundError(f"nothing is kept of a reactor {self._reactor!r}{nearest(self._reactor, known)}")
 
     def _dropped(self, group: GroupPlan, number: int, log: LaneLog) -> Dropped:
-        return Dropped(group.changelog, number, len(log.states), len(log.timers), len(self._topics(log)))
+        entries = sum(1 for key in log.states if len(key) > state_key_end(key))
+        states = len(log.states) - entries
+        return Dropped(group.changelog, number, states, entries, len(log.timers), len(self._topics(log)))
 
     def _topics(self, log: LaneLog) -> list[str]:
         return [topic for reactor, topic in log.watermarks if reactor == self._reactor]

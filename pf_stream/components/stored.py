@@ -1,16 +1,16 @@
 """States of one reactor as they are stored. Tools read them in the changelog, or from workers (:mod:`.live`)."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 from pydantic_core import from_json, to_json
 
-from pf_stream.core.changelog import STATE_PREFIX, parse_state_key, state_key, state_prefix
+from pf_stream.core.changelog import STATE_PREFIX, parse_state_key, parse_subkey, state_key, state_prefix
+from pf_stream.core.decoding import StateUndecodableError, current_json, entry_json
 from pf_stream.core.partition import partition_of
-from pf_stream.core.store import StateUndecodableError, current_json
 from pf_stream.errors import ConfigurationError, NotFoundError
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.errors import TopicMissingError
@@ -58,6 +58,10 @@ class Stored:
     """When it was committed, milliseconds since the epoch; likewise."""
     worker: str | None = None
     """The worker that told it; None if it was read in the changelog."""
+    entries: Mapping[bytes, bytes] | None = None
+    """What its maps have, by subkey; None if a worker told it, which does not tell them."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How many entries its maps have, by the ids of the fields, if a worker told it."""
 
 
 class KeyPage(NamedTuple):
@@ -151,15 +155,21 @@ class ChangelogStates:
     def _partition(self, number: int, prefix: bytes) -> Iterable[Stored]:
         """The states of a partition whose keys in the changelog begin so."""
         last: dict[bytes, Stored] = {}
+        entries: dict[bytes, dict[bytes, bytes]] = {}
         for record in read_topic(self._settings, self.changelog, partitions=[number]):
             if record.key is None or not record.key.startswith(prefix):
                 continue
-            key = parse_state_key(record.key)[1]
-            if record.value is None:
+            _, key, subkey = parse_state_key(record.key)
+            if subkey:
+                of_key = entries.setdefault(key, {})
+                of_key.pop(subkey, None)
+                if record.value is not None:
+                    of_key[subkey] = record.value
+            elif record.value is None:
                 last.pop(key, None)
             else:
                 last[key] = Stored(key, record.value, number, record.offset, record.timestamp)
-        return last.values()
+        return (replace(one, entries=entries.get(key, {})) for key, one in last.items())
 
 
 # -- as people see them -----------------------------------------------------------------------------------------------------
@@ -178,7 +188,9 @@ class StoredState:
     stored_version: int
     """Version in which it is stored; it is upgraded when it next changes."""
     state: Any
-    """Its JSON."""
+    """Its JSON; with the entries of its maps, by key, where the changelog was read."""
+    entries: dict[str, int]
+    """How many entries each of its maps has; a worker counts 10,000 in all."""
     topic: str
     """The changelog."""
     partition: int
@@ -209,6 +221,10 @@ def read_state(states: States, key: str) -> StoredState:
         version=spec.state.version,
         stored_version=STATE_PREFIX.unpack_from(stored.raw)[1],
         state=state,
+        entries={
+            one.name: stored.counts.get(one.id, 0) if stored.entries is None else len(state[one.name])
+            for one in spec.state.maps
+        },
         topic=states.changelog,
         partition=stored.partition,
         offset=stored.offset,
@@ -233,6 +249,15 @@ def _current(spec: ReactorSpec, stored: Stored) -> bytes:
         value = from_json(json, allow_inf_nan=False)
     except ValueError as error:
         raise StateUndecodableError(spec.id, stored.key, f"it is no JSON: {error}") from error
+    if stored.entries is not None and spec.state.maps and isinstance(value, dict):
+        fields = {one.id: one for one in spec.state.maps}
+        value |= {one.name: {} for one in fields.values()}
+        for subkey, raw in sorted(stored.entries.items()):
+            id_, entry = parse_subkey(subkey)
+            if id_ in fields:
+                told = entry_json(spec, fields[id_], stored.key, entry, raw)
+                value[fields[id_].name][str(entry)] = from_json(told)
+        return to_json(value, inf_nan_mode="strings")
     return to_json(value) if b"\n" in json else json
 
 

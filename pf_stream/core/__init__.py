@@ -2,6 +2,7 @@
 
 from pf_stream.core.admission import NewerVersionError
 from pf_stream.core.authorise import Authority
+from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.core.header import (
     ChangelogFormatError,
     ChangelogOwnerError,
@@ -16,7 +17,6 @@ from pf_stream.core.partition import murmur2, partition_of
 from pf_stream.core.plan import GroupPlan, plan
 from pf_stream.core.records import Record, SourceRecord
 from pf_stream.core.refusal import CODES
-from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import CommitUnit, Copy, Narrowing, Output, Rewind
 
 __all__ = [

@@ -25,8 +25,12 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     scheduled  uint8: 0 if it was put aside, 1 if a handler made it; failed: uint16, attempts that failed
     blob       int32 length and bytes, -1 for none: the record's key and value, then name and value of each header
 
-``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``subject`` and ``ce_id`` are a
-uint32 length and bytes. Integers are
+A state's own key has no subkey; that of an entry of one of its maps is ``field ('i' int | 's' text)``, its value that of a state
+with the JSON of the entry. ``int`` is 0x80 plus the number of bytes that follow, which hold it; if it is negative, 0x80 minus that
+number, and they hold it plus 256 to the power of that. So entries are sorted as their keys are.
+
+``reactor``, ``topic``, ``field``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``subject`` and ``ce_id`` are a
+uint32 length and bytes, ``text`` is UTF-8 to the end. Integers are
 big-endian. Everything that one micro-batch decides is one record batch, which Kafka appends whole or not at all; the
 topic is compacted, which keeps the last value of each key.
 """
@@ -35,6 +39,7 @@ import struct
 from typing import Final
 
 __all__ = [
+    "BEHIND_ENTRIES",
     "EVENT_CLOCK",
     "EVENT_CLOCK_VALUE",
     "FENCE",
@@ -46,14 +51,19 @@ __all__ = [
     "UNIT",
     "UNIT_VALUE",
     "WATERMARK_VALUE",
+    "entries_range",
     "mark_key",
     "once_key",
     "outbox_key",
+    "pack_entry_key",
     "pack_name",
     "pack_state",
+    "parse_entry_key",
     "parse_name",
     "parse_state_key",
+    "parse_subkey",
     "state_key",
+    "state_key_end",
     "state_prefix",
     "timer_key",
     "watermark_key",
@@ -67,6 +77,8 @@ FENCE: Final = b"\x01f"
 UNIT: Final = b"\x01u"
 EVENT_CLOCK: Final = b"\x01e"
 SUSPECT: Final = b"\x01p"
+BEHIND_ENTRIES: Final = b"\xff"
+"""No subkey and no key within a field begins so: ids of fields have at most 128 bytes."""
 
 UNIT_VALUE = struct.Struct(">qq")
 WATERMARK_VALUE = struct.Struct(">q16s")
@@ -103,9 +115,51 @@ def state_key(prefix: bytes, key: bytes) -> bytes:
 def parse_state_key(data: bytes) -> tuple[str, bytes, bytes]:
     """Reactor id, key and subkey (empty for the state itself)."""
     reactor, at = parse_name(data, 2)
-    (length,) = _LENGTH.unpack_from(data, at)
-    start = at + _LENGTH.size
-    return reactor, data[start : start + length], data[start + length :]
+    end = state_key_end(data)
+    return reactor, data[at + _LENGTH.size : end], data[end:]
+
+
+def state_key_end(data: bytes) -> int:
+    """Where the subkey begins in the key of a state or an entry: the length of the state's own key."""
+    at = 7 + data[2]
+    return at + int.from_bytes(data[at - 4 : at], "big")
+
+
+def entries_range(key: bytes) -> tuple[bytes, bytes]:
+    """Between which keys, the first one included, those of the entries of a state lie; *key* is the state's own."""
+    return key + b"\x01", key + BEHIND_ENTRIES
+
+
+def pack_entry_key(key: int | str) -> bytes:
+    """Key of an entry within its field: sorted as the keys are, among those of one type.
+
+    Raises ``ValueError`` for a number of more than 127 bytes, and for a text that has no UTF-8.
+    """
+    if isinstance(key, str):
+        return b"s" + key.encode()
+    length = (abs(key).bit_length() + 7) // 8
+    if length > 127:
+        raise ValueError("a number of more than 127 bytes cannot be the key of an entry")
+    if key < 0:
+        return bytes((ord("i"), 0x80 - length)) + (key + (1 << 8 * length)).to_bytes(length, "big")
+    return bytes((ord("i"), 0x80 + length)) + key.to_bytes(length, "big")
+
+
+def parse_entry_key(data: bytes, at: int) -> int | str:
+    """What :func:`pack_entry_key` made, from *at* to the end; raises ``ValueError`` if it did not."""
+    match data[at : at + 1]:
+        case b"s":
+            return data[at + 1 :].decode()
+        case b"i" if data[at + 1 :] and len(data) - at - 2 == abs(data[at + 1] - 0x80):
+            number = int.from_bytes(data[at + 2 :], "big")
+            return number if data[at + 1] >= 0x80 else number - (1 << 8 * (0x80 - data[at + 1]))
+    raise ValueError(f"{data[at:]!r} is no key of an entry")
+
+
+def parse_subkey(data: bytes) -> tuple[str, int | str]:
+    """Field and key of an entry; raises ``ValueError`` if that is not what *data* is."""
+    field, at = parse_name(data, 0)
+    return field, parse_entry_key(data, at)
 
 
 def pack_state(version: int, json: bytes) -> bytes:

@@ -9,6 +9,7 @@ from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
 from pf_stream.core.consequences import Consequences, EffectRefusedError, Performer
 from pf_stream.core.delivery import Delivery
+from pf_stream.core.entries import BrokenStateError
 from pf_stream.core.limits import Limits
 from pf_stream.core.once import Once
 from pf_stream.core.outputs import BadEffectError, dead_letter, output_size, rerouted
@@ -161,8 +162,9 @@ class Handling(Generic[O]):
                         consequences = self._consequences
                         consequences.clear()
                     if self._performer.perform(delivery, reactor, result, consequences):
-                        entry.state = reactor.fresh()
-                        entry.removed = True
+                        store.remove(entry)
+            except BrokenStateError as broken:
+                raise broken.reason from None
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
                 store.undo(key, entry)
                 for other, other_entry in done:
@@ -175,6 +177,9 @@ class Handling(Generic[O]):
                 self.unit.dirty.append((store, key, entry))
                 self.unit.bytes += 128 + len(entry.raw or b"")
             entry.log.append((binding, delivery.value, context))
+            for field in entry.maps:
+                self.unit.bytes += field.growth
+                field.growth = 0
             done.append((store, entry))
         spec = delivery.route.intent
         handled = self.unit.handled

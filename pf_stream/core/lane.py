@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 
 from pf_stream.core import changelog
 from pf_stream.core.authorise import Authority
+from pf_stream.core.decoding import current_json
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.handling import Handling, OpenUnit
 from pf_stream.core.header import ChangelogFormatError, Header
@@ -25,7 +26,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.shelf import MemoryShelf, Shelf
 from pf_stream.core.source import Source
-from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store, current_json
+from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
@@ -350,24 +351,24 @@ class Lane(Generic[O]):
         dirty = open_unit.dirty = self._touched()
         size = open_unit.bytes
         entries: list[tuple[bytes, bytes | None]] = []
+        of_maps: list[tuple[bytes, bytes | None]] = []
         try:
             with strictly():
                 for store, key, entry in dirty:
-                    reactor = store.reactor
-                    if entry.removed:
-                        entries.append((changelog.state_key(reactor.prefix, key), None))
-                        continue
-                    raw = reactor.spec.state.encode(entry.state)
-                    size += len(raw) + len(key) + 64
-                    state_key = changelog.state_key(reactor.prefix, key)
-                    entries.append((state_key, changelog.pack_state(reactor.spec.state.version, raw)))
+                    value = None if entry.removed else store.encode(entry)
+                    size += len(value or b"") + len(key) + 64
+                    entries.append((changelog.state_key(store.reactor.prefix, key), value))
+                    if entry.maps:
+                        of_maps += store.seal_maps(key, entry)
         except ENCODING_ERRORS:
             return self._take_back("bad_state")
+        size += sum(len(key) + len(value or b"") + 64 for key, value in of_maps)
         if size > self.limits.unit_bytes_hard:
             return self._take_back("unit_too_large")
         for (_, _, entry), (_, value) in zip(dirty, entries, strict=True):
             entry.raw = entry.base = REMOVED if value is None else value
             entry.log = None
+        entries += of_maps
         self.sequence += 1
         for topic, source in self.sources.items():
             if source.next != source.sealed:
@@ -414,7 +415,7 @@ class Lane(Generic[O]):
         for store, key, entry in self._unit.dirty:
             if not store.is_untouched(entry):
                 touched.append((store, key, entry))
-            elif entry.raw is None:
+            elif not entry.raw:  # nothing is stored, nor under way, since the unit before is acknowledged
                 store.forget(key)
             else:
                 entry.log = None
@@ -460,6 +461,15 @@ class Lane(Generic[O]):
         """The last acknowledged state of *reactor* under *key* as the changelog has it, or ``None``."""
         store = self._store(reactor)
         return None if store is None else self.shelf.get(changelog.state_key(store.reactor.prefix, key))
+
+    def entries(self, reactor: str, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Subkeys and values of the entries that the last acknowledged state of *reactor* under *key* has in its maps, as the
+        changelog has them. To be taken before the lane goes on."""
+        store = self._store(reactor)
+        if store is not None:
+            at = changelog.state_key(store.reactor.prefix, key)
+            for name, value in self.shelf.entries(*changelog.entries_range(at)):
+                yield name[len(at) :], value
 
     def keys(self, reactor: str) -> Iterator[bytes]:
         """The keys of *reactor*'s acknowledged states, each once, in no order.

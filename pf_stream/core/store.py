@@ -1,23 +1,19 @@
 """State of one reactor in one lane: bytes on a shelf, objects while in use, and a way back."""
 
-import struct
 from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError
 
 from pf_stream.core import changelog
+from pf_stream.core.decoding import decode_state
+from pf_stream.core.entries import BrokenStateError, StoredMap
 from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.core.shelf import Shelf
-from pf_stream.errors import PFError
 from pf_stream.model.context import Context
 from pf_stream.model.effect import forgets
-from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.state import strictly
-from pf_stream.model.versions import StepError
 
-__all__ = ["ENCODING_ERRORS", "REMOVED", "Entry", "StateUndecodableError", "Store", "current_json", "decode_state"]
-
-_PREFIX = changelog.STATE_PREFIX
+__all__ = ["ENCODING_ERRORS", "REMOVED", "Entry", "Store"]
 
 _LIVE: Final = 32_768
 """States of a reactor that are kept as objects at least, if they are in use, in all lanes together; twice as many at most."""
@@ -28,55 +24,6 @@ ENCODING_ERRORS = (PydanticSerializationError, UserWarning, ValueError)
 """What encoding a state with a value of a wrong type raises, within :func:`~pf_stream.model.state.strictly`."""
 
 
-class StateUndecodableError(PFError):
-    """Raised when a stored state cannot be read as its reactor's state class: its lane stops, so that nothing is lost."""
-
-    code = "state_undecodable"
-
-    def __init__(self, reactor: str, key: bytes, reason: str) -> None:
-        self.reactor = reactor
-        self.key = key
-        self.reason = reason
-        super().__init__(f"state of reactor {reactor!r} under key {key!r} cannot be decoded: {reason}")
-
-
-def current_json(spec: ReactorSpec, key: bytes, raw: bytes) -> bytes:
-    """JSON of a stored state, upgraded to the version of its class; it may still not fit the class.
-
-    Raises :class:`StateUndecodableError`.
-    """
-    name = spec.state_type.__name__
-    upgrades = spec.state.upgrades
-    try:
-        form, version = _PREFIX.unpack_from(raw)
-        if form != changelog.FORMAT:
-            reason = f"it has format {form}, and this worker reads format {changelog.FORMAT}"
-        elif version > spec.state.version:
-            reason = (
-                f"it has version {version}, and {name} is version {spec.state.version} here: a newer version of the "
-                f"reactor wrote it. Upgrade this worker, or drop the reactor's state to begin without it"
-            )
-        elif version < upgrades.oldest:
-            reason = (
-                f"it has version {version}, and {name}, version {spec.state.version}, has no step from there: add "
-                f"@upgrade(from_version={version})"
-            )
-        else:
-            return upgrades.run(raw[_PREFIX.size :], version)
-    except (StepError, ValueError, struct.error) as error:
-        raise StateUndecodableError(spec.id, key, str(error)) from error
-    raise StateUndecodableError(spec.id, key, reason)
-
-
-def decode_state(spec: ReactorSpec, key: bytes, raw: bytes) -> Any:
-    """A stored state as an object of its class; raises :class:`StateUndecodableError`."""
-    json = current_json(spec, key, raw)
-    try:
-        return spec.state.decode(json)
-    except ValueError as error:  # pydantic's is one
-        raise StateUndecodableError(spec.id, key, str(error)) from error
-
-
 REMOVED: Final = b""
 """In place of the bytes of a state: there was one, and it was removed."""
 
@@ -84,10 +31,12 @@ REMOVED: Final = b""
 class Entry:
     """The state under one key, as an object."""
 
-    __slots__ = ("base", "log", "raw", "removed", "state")
+    __slots__ = ("base", "log", "maps", "raw", "removed", "state")
 
-    def __init__(self, state: Any, raw: bytes | None) -> None:
+    def __init__(self, state: Any, raw: bytes | None, maps: tuple[StoredMap, ...] = ()) -> None:
         self.state = state
+        self.maps = maps
+        """Its fields whose entries are stored one by one."""
         self.removed = False
         """Whether the state was removed, and *state* is a new one that no intent has seen."""
         self.raw = raw
@@ -105,7 +54,7 @@ class Store:
     lane's objects were last counted goes first.
     """
 
-    __slots__ = ("_idle", "_most", "_shelf", "live", "reactor")
+    __slots__ = ("_idle", "_maps", "_most", "_shelf", "live", "reactor")
 
     def __init__(self, reactor: ReactorPlan, shelf: Shelf, partitions: int) -> None:
         """*partitions* share what may be kept as objects."""
@@ -115,6 +64,7 @@ class Store:
         self._idle: dict[bytes, Entry] = {}
         """Those that were used before that."""
         self._shelf = shelf
+        self._maps = reactor.spec.state.maps
         self._most = max(_LIVE_IN_LANE, _LIVE // partitions)
 
     def load(self, key: bytes) -> Entry | None:
@@ -125,6 +75,8 @@ class Store:
             if raw is None:
                 return None
             entry = Entry(decode_state(self.reactor.spec, key, raw), raw)
+            if self._maps:
+                self._give_maps(key, entry, new=False)
         self.live[key] = entry
         return entry
 
@@ -140,7 +92,22 @@ class Store:
     def create(self, key: bytes) -> Entry:
         """The entry of a new key."""
         entry = self.live[key] = Entry(self.reactor.fresh(), None)
+        if self._maps:
+            self._give_maps(key, entry, new=True)
         return entry
+
+    def _give_maps(self, key: bytes, entry: Entry, *, new: bool) -> None:
+        at = changelog.state_key(self.reactor.prefix, key)
+        entry.maps = tuple(StoredMap(field, self.reactor.spec, key, at, self._shelf, new=new) for field in self._maps)
+        _attach(entry)
+
+    def remove(self, entry: Entry) -> None:
+        """Begin anew with a key: what it had goes with the unit."""
+        entry.state = self.reactor.fresh()
+        entry.removed = True
+        for field in entry.maps:
+            field.clear()
+        _attach(entry)
 
     def undo(self, key: bytes, entry: Entry) -> None:
         """Rebuild the object as its log says, after something outside the log changed it.
@@ -151,27 +118,37 @@ class Store:
         if entry.log is None and entry.raw is None:
             del self.live[key]
             return
-        state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
-        removed = entry.base == REMOVED
+        entry.state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
+        entry.removed = entry.base == REMOVED
+        for field in entry.maps:
+            field.undo()
+        _attach(entry)
         for binding, value, context in entry.log or ():
-            removed = forgets(binding.handle(binding.decode(value), state, context))
-            if removed:
-                state = self.reactor.fresh()
-        entry.state = state
-        entry.removed = removed
+            entry.removed = False
+            try:
+                result = binding.handle(binding.decode(value), entry.state, context)
+            except BrokenStateError as broken:
+                raise broken.reason from None
+            if forgets(result):
+                self.remove(entry)
         if not entry.log:
             return
         try:
             # A stream of failures on one key must not run its whole log again each time.
             with strictly():
-                entry.base = REMOVED if removed else self._encode(state)
+                changes = [field.changes() for field in entry.maps]
+                entry.base = REMOVED if entry.removed else self.encode(entry)
+            for field, changed in zip(entry.maps, changes, strict=True):
+                field.rebase(changed)
             entry.log = []
         except ENCODING_ERRORS:
             pass  # the lane finds the intent that left this behind when it seals the unit
 
     @staticmethod
     def is_untouched(entry: Entry) -> bool:
-        """Whether everything that was done to a dirty entry was undone."""
+        """Whether everything that was done to a dirty entry was undone, or all that was begun was forgotten."""
+        if entry.removed and not entry.raw:
+            return True
         return not entry.log and entry.base is entry.raw
 
     def forget(self, key: bytes) -> None:
@@ -179,6 +156,26 @@ class Store:
         self.live.pop(key, None)
         self._idle.pop(key, None)
 
-    def _encode(self, state: Any) -> bytes:
+    def encode(self, entry: Entry) -> bytes:
+        """The state as it is stored, without the entries of its maps; raises :data:`ENCODING_ERRORS`."""
+        for field in entry.maps:
+            if getattr(entry.state, field.name) is not field:
+                raise ValueError(f"{field.name!r} is another map: change the one that is there")
         spec = self.reactor.spec.state
-        return changelog.pack_state(spec.version, spec.encode(state))
+        return changelog.pack_state(spec.version, spec.encode(entry.state))
+
+    def seal_maps(self, key: bytes, entry: Entry) -> list[tuple[bytes, bytes | None]]:
+        """End the unit for the maps of an entry; returns their records. Raises :data:`ENCODING_ERRORS`."""
+        at = changelog.state_key(self.reactor.prefix, key)
+        cleared = any(field.cleared for field in entry.maps)
+        records = dict(record for field in entry.maps for record in field.seal())
+        if cleared:
+            # Also those of fields that the class does not have any more.
+            for name, _ in self._shelf.entries(*changelog.entries_range(at)):
+                records.setdefault(name, None)
+        return list(records.items())
+
+
+def _attach(entry: Entry) -> None:
+    for field in entry.maps:
+        setattr(entry.state, field.name, field)

@@ -13,11 +13,11 @@ from structlog.contextvars import bind_contextvars
 
 from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
+from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.status import LaneState, LaneStatus
-from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
 from pf_stream.engine.metrics import Metrics

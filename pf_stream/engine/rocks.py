@@ -15,6 +15,7 @@ from urllib.parse import quote
 import structlog
 from filelock import FileLock, Timeout
 
+from pf_stream.core.changelog import state_key_end
 from pf_stream.engine.depot import Note
 from pf_stream.engine.errors import StoreError
 from pf_stream.errors import ConfigurationError
@@ -111,7 +112,17 @@ class RocksShelf:
         for key in self._db.keys(from_key=prefix):
             if not key.startswith(prefix):
                 break
-            yield key
+            if len(key) == state_key_end(key):
+                yield key
+
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            for key, value in self._db.items(from_key=start):
+                if key >= stop:
+                    break
+                yield key, value
+        except Exception as error:
+            raise StoreError(self._path, error) from error
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         for key, value in self._db.items(from_key=b"\x01"):

@@ -11,12 +11,12 @@ import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.shelf import Shelf
 from pf_stream.core.status import LaneState, LaneStatus
-from pf_stream.core.store import StateUndecodableError
 from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.depot import LastingShelf
@@ -527,7 +527,7 @@ class LaneRunner:
         from pf_stream.core import changelog
 
         prefix = next(store.reactor.prefix for store in self.lane.stores if store.reactor.spec.id == error.reactor)
-        wanted = changelog.state_key(prefix, error.key)
+        wanted = changelog.state_key(prefix, error.key) + error.subkey
         control = self._shared.control
         begin = (await control.offsets([self._changelog], end=False))[self._changelog]
         end = (await control.offsets([self._changelog], end=True))[self._changelog]

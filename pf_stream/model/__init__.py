@@ -7,6 +7,7 @@ from pf_stream.model.context import Context
 from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
+from pf_stream.model.map_state import Entries, MapSpec, MapState
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
 from pf_stream.model.requirement import Requirement, all_of, any_of, caller, computed, during
@@ -29,12 +30,15 @@ __all__ = [
     "Effect",
     "Effects",
     "Emit",
+    "Entries",
     "Forget",
     "Grant",
     "Group",
     "Intent",
     "IntentSpec",
     "Key",
+    "MapSpec",
+    "MapState",
     "OnError",
     "Operation",
     "Part",

@@ -1,23 +1,22 @@
 """State: what a reactor remembers for each key."""
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter
 
 from pf_stream.errors import DefinitionError
+from pf_stream.model._codec import CONFIG, codec
 from pf_stream.model.capability import Capability, operation
+from pf_stream.model.map_state import MapSpec, MapState, StoredApart, read_map
 from pf_stream.model.versions import Steps, read_steps
 
 __all__ = ["State", "StateCap", "StateSpec", "strictly"]
-
-# One configuration for both directions, so that what is written can be read: infinity, NaN and bytes have no JSON form
-# of their own.
-_CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
 
 
 @contextmanager
@@ -44,31 +43,11 @@ class StateSpec:
     """JSON bytes to state; raises ``pydantic.ValidationError``."""
     upgrades: Steps
     """The way from older versions to this one."""
+    maps: tuple[MapSpec, ...] = ()
+    """Its fields that are no part of the JSON, since their entries are stored one by one."""
 
 
-_CONSTRAINTS = frozenset(
-    {"ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "max_digits", "decimal_places"}
-)
-
-
-def _refuses_more(schema: object) -> bool:
-    """Whether reading may refuse a value of the right type: pydantic checks constraints there, not when it writes."""
-    if isinstance(schema, dict):
-        if _CONSTRAINTS & schema.keys() or str(schema.get("type")).startswith("function"):
-            return True
-        return any(_refuses_more(part) for name, part in schema.items() if name not in {"default", "metadata"})
-    return isinstance(schema, list | tuple) and any(map(_refuses_more, schema))
-
-
-def _reading_back(adapter: TypeAdapter[Any]) -> Callable[[Any], bytes]:
-    """An encoder that never writes what could not be read again, which would stop the lane for good."""
-
-    def encode(state: Any) -> bytes:
-        raw = adapter.serializer.to_json(state)
-        adapter.validator.validate_json(raw)
-        return raw
-
-    return encode
+_NO_DEFAULT = dataclasses.MISSING, dataclasses.MISSING
 
 
 @dataclass_transform(field_specifiers=(dataclasses.field,))
@@ -92,6 +71,7 @@ class _StateMeta(type):
         if not 1 <= version <= 65535:
             faults.append(f"version {version} must be 1 to 65535")
         upgrades = read_steps("upgrade", name, version, namespace, faults)
+        maps = _read_maps(cls, version, faults)
         try:
             made: Any = dataclass(slots=True)(cls)
         except (TypeError, ValueError) as error:  # a mutable default, or a field without one after one with
@@ -101,7 +81,7 @@ class _StateMeta(type):
             for field in dataclasses.fields(made)
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         )
-        made.__pydantic_config__ = _CONFIG
+        made.__pydantic_config__ = CONFIG
         adapter: TypeAdapter[Any] | None = None
         if not faults:
             try:
@@ -115,15 +95,48 @@ class _StateMeta(type):
         if faults or adapter is None:
             raise DefinitionError(subject, faults)
         made.__state__ = StateSpec(
-            version=version,
-            encode=_reading_back(adapter) if _refuses_more(adapter.core_schema) else adapter.serializer.to_json,
-            decode=adapter.validator.validate_json,
+            version,
+            *codec(adapter),
             upgrades=upgrades,
+            maps=maps,
         )
         return made
 
     def __init__(cls, *args: Any, **_: Any) -> None:
         super().__init__(*args)
+
+
+def _read_maps(cls: type, version: int, faults: list[str]) -> tuple[MapSpec, ...]:
+    """The fields of a class that is not a dataclass yet that are maps; they are made fields that the JSON leaves out."""
+    try:
+        hints = get_type_hints(cls, include_extras=True)
+    except (AttributeError, NameError, SyntaxError, TypeError):
+        return ()  # pydantic finds it too, and says so
+    own = inspect.get_annotations(cls)
+    maps: list[MapSpec] = []
+    for name, hint in hints.items():
+        known = len(faults)
+        found = read_map(name, hint, version, faults)
+        if found is None and len(faults) == known:
+            continue
+        if found is not None:
+            faults.extend(
+                f"fields {other.name!r} and {name!r} store their entries under the same id: give one another"
+                for other in maps
+                if other.id == found.id
+            )
+            maps.append(found)
+        if name in own:
+            given = cls.__dict__.get(name, dataclasses.field())
+            if not isinstance(given, dataclasses.Field) or (given.default, given.default_factory) != _NO_DEFAULT:
+                faults.append(f"field {name!r} is a MapState, which starts empty: write it without a default")
+                given = dataclasses.field()
+            empty: Any = dataclasses.field(
+                default_factory=MapState[Any, Any], init=given.init, metadata={"exclude": True}
+            )
+            setattr(cls, name, empty)
+            cls.__annotations__[name] = Annotated[MapState, StoredApart(hint)]
+    return tuple(maps)
 
 
 class State(metaclass=_StateMeta):
@@ -137,6 +150,8 @@ class State(metaclass=_StateMeta):
     Attribute writes cost nothing extra; types are checked when the value is written to the changelog and when it is
     read back. ``version`` is a class keyword (default 1): raise it when the shape changes, and say with
     :func:`~pf_stream.upgrade` how what is stored becomes the new shape.
+
+    What may get large is a :class:`~pf_stream.MapState`, whose entries are stored one by one.
 
     Raises :class:`DefinitionError` at the class statement.
     """

@@ -28,6 +28,7 @@ from biscuit_auth import KeyPair, PrivateKey
 
 from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
+from pf_stream.core.decoding import decode_whole
 from pf_stream.core.records import Header
 from pf_stream.errors import NotFoundError
 from pf_stream.model import Grant, Intent, Reactor, State, Topology, When
@@ -397,7 +398,7 @@ class Driver:
             if lane.partition == partition and any(known.spec is spec for known in lane.plan.reactors):
                 stored = lane.lane.stored(spec.id, raw)
                 if stored is not None:
-                    state: S = spec.state.decode(stored)
+                    state: S = decode_whole(spec, raw, stored, lane.lane.entries(spec.id, raw))
                     return state
         return None
 

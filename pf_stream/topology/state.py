@@ -18,11 +18,12 @@ import re
 import socket
 import struct
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Set
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Set
 from contextlib import aclosing
 from dataclasses import dataclass
 from heapq import nsmallest
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -36,7 +37,7 @@ from starlette.types import Receive, Scope, Send
 
 from pf_stream.clock import Clock
 from pf_stream.components.registry import Component, Peers
-from pf_stream.core.changelog import FORMAT, STATE_PREFIX
+from pf_stream.core.changelog import FORMAT, STATE_PREFIX, parse_name
 from pf_stream.core.lane import Lane
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan
@@ -54,6 +55,8 @@ log = structlog.get_logger(__name__)
 PAGE: Final = 100
 """Keys of a page, if nothing else is said."""
 LARGEST_PAGE: Final = 1000
+COUNTED: Final = 10_000
+"""Entries of a state that are counted at most: they take some milliseconds."""
 RETRY: Final = {"retry-after": "1"}
 
 _PRIVATE: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -210,10 +213,14 @@ class StateRoutes:
     async def _get(self, asked: _Asked) -> Response:
         key = asked.params["key"].encode()
         number = partition_of(key, asked.plan.partitions)
-        raw = (await self._lane(asked, number)).raw(asked.reactor, key)
+        lane = await self._lane(asked, number)
+        raw = lane.raw(asked.reactor, key)
         if raw is None:
             raise _InsteadError(404, "no_state", f"reactor {asked.reactor!r} has no state under that key")
-        return _json({**_told(asked.reactor, key, raw), "partition": number, "worker": self._worker})
+        told = _told(asked.reactor, key, raw)
+        if entries := _count(islice(lane.entries(asked.reactor, key), COUNTED)):
+            told["entries"] = entries
+        return _json({**told, "partition": number, "worker": self._worker})
 
     async def _page(self, asked: _Asked) -> Response:
         partitions = asked.plan.partitions
@@ -332,6 +339,11 @@ def _told(reactor: str, key: bytes, raw: bytes) -> dict[str, Any]:
     except (ValueError, struct.error):
         pass
     return told | {"raw": b64encode(raw).decode()}
+
+
+def _count(entries: Iterable[tuple[bytes, bytes]]) -> Counter[str]:
+    """How many entries there are, by the ids of their fields."""
+    return Counter(parse_name(subkey, 0)[0] for subkey, _ in entries)
 
 
 def _text(key: bytes) -> str:

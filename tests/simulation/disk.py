@@ -6,6 +6,7 @@
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+from pf_stream.core.changelog import state_key_end
 from pf_stream.engine.depot import Note
 from pf_stream.kafka.link import Partition
 
@@ -41,7 +42,10 @@ class ModelShelf:
         _apply(self.values, entries)
 
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
-        return iter(sorted(key for key in self.values if key.startswith(prefix)))
+        return iter(sorted(key for key in self.values if key.startswith(prefix) and len(key) == state_key_end(key)))
+
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        return iter([(key, self.values[key]) for key in sorted(self.values) if start <= key < stop])
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return [(key, value) for key, value in sorted(self.values.items()) if key[1:2] != b"s"]

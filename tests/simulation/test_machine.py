@@ -16,6 +16,7 @@ PARTITIONS = 2
 ACTS = {
     "keep": None,
     "adopt": None,
+    "forget": None,
     "raise": "handler_failed",
     "raise in the second": "handler_failed",
     "return nonsense": "bad_effect",
@@ -39,7 +40,7 @@ class Machine(RuleBasedStateMachine):
     def start(self, seed: int) -> None:
         self.driver = Driver(boxes, partitions=PARTITIONS, seed=seed, limits=LIMITS)
         self.token = self.driver.context(BoxCap.put("/**"), subject="ann")
-        self.boxes: dict[str, Box] = {}
+        self.boxes: dict[str, Box | None] = {}
         self.watched: dict[str, Watched] = {}
         self.rooms: dict[str, list[str]] = {}
         self.codes: list[str] = []
@@ -64,7 +65,8 @@ class Machine(RuleBasedStateMachine):
         if code is not None:
             self.codes.append(code)
             return
-        box = self.boxes.setdefault(put.box, Box())
+        box = self.boxes.get(put.box) or Box()
+        self.boxes[put.box] = None if put.act == "forget" else box
         box.items.append(put.item)
         box.weight += 1
         watched = self.watched.setdefault(put.box, Watched())

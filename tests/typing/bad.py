@@ -6,7 +6,7 @@
 from typing import Any
 
 from flights import Aircraft, Fleet, FlightCap, FlightDeparted, flights
-from pf_stream import Context, Effects, Emit, Intent, Reactor, Reply, State, Topology, on, upcast, upgrade
+from pf_stream import Context, Effects, Emit, Intent, MapState, Reactor, Reply, State, Topology, on, upcast, upgrade
 from pf_stream.testing import Driver
 
 driver = Driver(flights)
@@ -25,6 +25,18 @@ Aircraft(legs="1")  # error: Argument "legs" to "Aircraft" has incompatible type
 Aircraft().legz = 1  # error: "Aircraft" has no attribute "legz"
 Aircraft().legs = "1"  # error: Incompatible types in assignment
 State().legs  # error: "State" has no attribute "legs"
+
+# Maps
+class Mapped(State):
+    rows: MapState[int, Aircraft]
+    floats: MapState[float, int]  # error: Value of type variable "K" of "MapState" cannot be "float"
+
+mapped = Mapped(rows=MapState(), floats=MapState())  # error: Argument "floats" to "Mapped" has incompatible type "MapState[int, int]"
+mapped.rows["1"]  # error: Invalid index type "str" for "MapState[int, Aircraft]"
+mapped.rows[1] = 2  # error: Incompatible types in assignment
+mapped.rows.get(1).legs  # error: Item "None" of "Aircraft | None" has no attribute "legs"
+mapped.rows.items("a")  # error: Argument 1 to "items" of "MapState" has incompatible type "str"
+len(mapped.rows)  # error: Argument 1 to "len" has incompatible type "MapState[int, Aircraft]"
 
 # Capabilities
 FlightCap.raport  # error: "type[FlightCap]" has no attribute "raport"

@@ -1,12 +1,27 @@
 """What a type checker must understand of our declarations; run by none, read by mypy (strict) in ``test_typing.py``."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, assert_type
 
 from flights import Aircraft, AirportBoard, Board, Fleet, FlightCap, FlightDeparted, flights
-from pf_stream import PUBLIC, Context, Effects, Emit, Intent, Key, Reply, State, Topology, upcast, upgrade
+from pf_stream import (
+    PUBLIC,
+    Context,
+    Effects,
+    Emit,
+    Entries,
+    Intent,
+    Key,
+    MapState,
+    Reply,
+    State,
+    Topology,
+    upcast,
+    upgrade,
+)
 from pf_stream.model import Grant, IntentSpec, Operation, StateSpec
 from pf_stream.testing import DeadLetter, Driver, OutputRecord, Position
 
@@ -57,6 +72,24 @@ assert_type(Counted(n=1).n, int)
 assert_type(Counted._renamed({"count": 1}), dict[str, Any])
 assert_type(Count(name="a"), Count)
 assert_type(Count.__intent__.older_types, dict[str, int])
+
+
+# A map knows its keys and values; it needs no default, and behind fields that have one it says so.
+class Mapped(State):
+    rows: MapState[int, Aircraft]
+    n: int = 0
+    names: MapState[str, float] = dataclasses.field(init=False)
+    old: Annotated[MapState[int, int], Entries(id="older", since=1)] = dataclasses.field(init=False)
+
+
+mapped = Mapped(rows=MapState({1: Aircraft()}))
+assert_type(mapped.rows[1], Aircraft)
+assert_type(mapped.rows.get(1), Aircraft | None)
+assert_type(mapped.names.get("a", 0.0), float)
+assert_type(mapped.names.get("a", "none"), float | str)
+assert_type(list(mapped.rows.items(1, 2)), list[tuple[int, Aircraft]])
+assert_type(mapped.names.first(), tuple[str, float] | None)
+assert_type(1 in mapped.rows, bool)
 
 # A handler keeps its type.
 handler: Callable[[FlightDeparted, Aircraft, Context], Effects] = Fleet().departed

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pf_stream import PUBLIC, Context, Intent, Key, Reactor, State, Topology, on, upgrade
+from pf_stream import PUBLIC, Context, Intent, Key, MapState, Reactor, State, Topology, on, upgrade
+from pf_stream.components.state import Checked, _check_entry
 from pf_stream.components.stored import (
     ChangelogStates,
     Cursor,
@@ -20,7 +21,7 @@ from pf_stream.components.stored import (
     read_state,
 )
 from pf_stream.core.changelog import pack_state
-from pf_stream.core.store import StateUndecodableError
+from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.errors import ConfigurationError, NotFoundError
 from pf_stream.kafka.link import ConnectionSettings
 
@@ -138,3 +139,57 @@ class TestCursor:
     def test_nonsense(self, text: str) -> None:
         with pytest.raises(ConfigurationError, match="does not begin with a partition, 0 to 3"):
             Cursor.parse(text, 4)
+
+
+class Shelf(State):
+    books: MapState[int, float]
+    names: MapState[str, str]
+    count: int = 0
+
+
+class Shelves(Reactor[Shelf], id="shelves"):
+    @on
+    def moved(self, intent: Moved, state: Shelf, ctx: Context) -> None: ...
+
+
+class Library(Board):
+    spec = Shelves.__reactor__
+
+
+ENTRIES = {
+    b"\x05booksi\x82\x01\x00": pack_state(1, b"2.5"),
+    b"\x05booksi\x81\x05": pack_state(1, b'"NaN"'),
+    b"\x05booksi\x7f\xff": pack_state(1, b"1.0"),
+    b"\x03oldi\x80": pack_state(1, b"1"),
+}
+
+
+class TestMaps:
+    """What a state's maps hold belongs to it, where it can be had."""
+
+    def test_from_the_changelog(self) -> None:
+        stored = Stored(KEY, pack_state(1, b'{"count":3}'), 0, entries=ENTRIES)
+        found = read_state(Library(stored), KEY.decode())
+        assert found.state == {"count": 3, "books": {"-1": 1.0, "5": "NaN", "256": 2.5}, "names": {}}
+        assert [*found.state["books"]] == ["-1", "5", "256"]
+        assert found.entries == {"books": 3, "names": 0}
+        assert json.loads(export_line(Shelves.__reactor__, stored))["state"] == found.state
+
+    def test_a_worker_says_how_many(self) -> None:
+        found = read_state(
+            Library(Stored(KEY, pack_state(1, b'{"count":3}'), 0, worker="w", counts={"books": 3})), KEY.decode()
+        )
+        assert (found.state, found.entries) == ({"count": 3}, {"books": 3, "names": 0})
+
+    def test_one_of_another_version(self) -> None:
+        entries = {b"\x05booksi\x81\x05": pack_state(2, b"2.5")}
+        with pytest.raises(StateUndecodableError, match="entry 5 of 'books': it has version 2"):
+            read_state(Library(Stored(KEY, pack_state(1, b"{}"), 0, entries=entries)), KEY.decode())
+
+    def test_they_are_checked(self) -> None:
+        checked = Checked()
+        for subkey, raw in {**ENTRIES, b"\x05booksi\x81\x06": pack_state(1, b"[]"), b"\x05books": b""}.items():
+            _check_entry(checked, Shelves.__reactor__, "log", Stored(KEY, raw, 0, 7), subkey)
+        assert [(fault.key, fault.offset) for fault in checked.faults] == [(KEY.decode(), 7)] * 2
+        assert "entry 6 of 'books': " in checked.faults[0].reason or "valid number" in checked.faults[0].reason
+        assert checked.keys.total() == 0

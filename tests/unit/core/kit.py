@@ -12,6 +12,7 @@ from pf_stream import (
     Context,
     Effects,
     Emit,
+    Forget,
     Intent,
     Key,
     Reactor,
@@ -22,6 +23,7 @@ from pf_stream import (
     operation,
 )
 from pf_stream.core import Authority, CommitUnit, Lane, Limits, Rewind, SourceRecord, plan
+from pf_stream.core.decoding import decode_whole
 from pf_stream.core.records import APPEND_TIME, Header
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
 
@@ -95,7 +97,7 @@ class WorkerKilled(BaseException):
 
 
 class Boxes(Reactor[Box], id="boxes"):
-    """Every act but ``keep`` is a way to go wrong, after the state was changed."""
+    """Every act but ``keep`` and ``forget`` is a way to go wrong, after the state was changed."""
 
     @on
     def put(self, intent: Put, state: Box, ctx: Context) -> Effects:
@@ -139,6 +141,7 @@ class Boxes(Reactor[Box], id="boxes"):
             case "die":
                 raise WorkerKilled
         return [
+            *([Forget()] if intent.act == "forget" else []),
             Emit(Moved(room=intent.room, box=intent.box, item=intent.item)),
             Reply({"items": state.items, "weight": state.weight}),
         ]
@@ -282,7 +285,9 @@ class Bench:
         stored = self.lane.stored(reactor, key.encode())
         if stored is None:
             return None
-        state: S = state_type.__state__.decode(stored)
+        spec = next(one.spec for one in self.plan.reactors if one.spec.id == reactor)
+        assert spec.state_type is state_type
+        state: S = decode_whole(spec, key.encode(), stored, self.lane.entries(reactor, key.encode()))
         return state
 
 

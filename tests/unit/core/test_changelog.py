@@ -60,3 +60,26 @@ def test_the_bytes_are_these() -> None:
     assert changelog.UNIT_VALUE.pack(1, 2) == b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02"
     assert changelog.WATERMARK_VALUE.pack(1, b"i" * 16) == b"\0\0\0\0\0\0\0\x01" + b"i" * 16
     assert changelog.MARK_VALUE.pack(1, 2) == b"\0\0\0\0\0\0\0\x01\0\0\0\x02"
+
+
+@given(st.one_of(st.lists(st.integers(-(1 << 80), 1 << 80)), st.lists(st.integers(-300, 300)), st.lists(st.text())))
+def test_keys_of_entries_are_sorted_as_they_are(keys: list[int] | list[str]) -> None:
+    names = [changelog.pack_entry_key(key) for key in keys]
+    assert [changelog.parse_entry_key(b"x" + name, 1) for name in sorted(names)] == sorted(keys)
+    assert [changelog.parse_subkey(changelog.pack_name("f") + name) for name in names] == [("f", key) for key in keys]
+
+
+@given(st.binary(max_size=4))
+def test_what_is_no_key_of_an_entry(data: bytes) -> None:
+    try:
+        key = changelog.parse_entry_key(data, 0)
+    except ValueError:
+        return
+    assert isinstance(key, str) or abs(key) < 1 << 24
+
+
+def test_entries_lie_between_a_state_and_the_next() -> None:
+    at = changelog.state_key(changelog.state_prefix("fleet"), b"N1")
+    start, stop = changelog.entries_range(at)
+    assert at < start <= at + changelog.pack_name("f" * 128) < stop
+    assert changelog.state_key_end(at) == changelog.state_key_end(at + b"\x01fi\x80") == len(at)

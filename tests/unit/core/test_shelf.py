@@ -1,8 +1,11 @@
 """What a lane puts on its shelf and takes from there, and how many objects it keeps beside it."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pf_stream.core import Lane, changelog, store
 from pf_stream.core.shelf import MemoryShelf
@@ -38,6 +41,9 @@ class WholeShelf:
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
         return iter([key for key in self.values if key.startswith(prefix)])
 
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        return iter([(key, self.values[key]) for key in sorted(self.values) if start <= key < stop])
+
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         return [(key, value) for key, value in self.values.items() if key[1:2] != b"s"]
 
@@ -62,6 +68,68 @@ class TestMemory:
         shelf.put([(key_of("b"), b"3")], 8)
         assert sorted(shelf.keys(PREFIX)) == [key_of(name) for name in "abce"]
         assert list(shelf.keys(changelog.state_prefix("other"))) == []
+
+    def test_keys_that_were_removed_take_no_memory(self) -> None:
+        """As those of windows, which come and go for ever."""
+        shelf = MemoryShelf([PREFIX])
+        sizes = []
+        for start in range(0, 20_000, 100):
+            shelf.put([(key_of(f"{at}"), b"1") for at in range(start, start + 100)], 0)
+            shelf.put([(key_of(f"{at}"), None) for at in range(start - 1_000, start - 900)], 0)
+            keys = shelf._keys[PREFIX]
+            sizes.append(len(keys._old) + len(keys._moved) + len(keys._gone) + len(shelf._values))
+        assert max(sizes) < 4_000
+        shelf.put([(key, None) for key in [*shelf.keys(PREFIX)]], 0)
+        assert len(keys._old) + len(keys._moved) + len(keys._gone) < 20
+
+    @given(st.data())
+    @settings(max_examples=200)
+    def test_any_walks_see_what_stays(self, data: st.DataObject) -> None:
+        """Whatever is put between two steps of it: each key at most once, and once if it was there all the time."""
+        shelf = MemoryShelf([PREFIX])
+        there: set[bytes] = set()
+        walks: list[tuple[Iterator[bytes], set[bytes], list[bytes]]] = []
+        for _ in range(data.draw(st.integers(1, 25))):
+            match data.draw(st.sampled_from(["put", "put", "remove", "walk", "go on"])):
+                case "put":
+                    keys = {key_of(str(at)) for at in data.draw(st.sets(st.integers(0, 30)))}
+                    shelf.put([(key, b"1") for key in sorted(keys)], 0)
+                    there |= keys
+                case "remove":
+                    keys = {key_of(str(at)) for at in data.draw(st.sets(st.integers(0, 30)))}
+                    shelf.put([(key, None) for key in sorted(keys)], 0)
+                    there -= keys
+                    for _, stayed, _ in walks:
+                        stayed.difference_update(keys)
+                case "walk":
+                    walks.append((shelf.keys(PREFIX), set(there), []))
+                case _:
+                    for walk, _, seen in walks:
+                        seen.extend(islice(walk, data.draw(st.integers(0, 9))))
+        for walk, stayed, seen in walks:
+            seen.extend(walk)
+            assert len(seen) == len(set(seen))
+            assert stayed <= set(seen)
+        assert sorted(shelf.keys(PREFIX)) == sorted(there)
+
+    @pytest.mark.parametrize("part", [4, 1_000])
+    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=150), st.integers(0, 60), st.integers(0, 60))
+    @settings(max_examples=100)
+    def test_entries_are_in_order(self, part: int, course: list[tuple[bool, int]], start: int, stop: int) -> None:
+        there: dict[bytes, bytes] = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pf_stream.core.shelf._PART", part)
+            shelf = MemoryShelf([PREFIX])
+            for put, at in course:
+                key = key_of("b") + b"\x01f%02d" % at
+                shelf.put([(key, b"1" if put else None)], 0)
+                there.pop(key, None)
+                if put:
+                    there[key] = b"1"
+            low, high = (key_of("b") + b"\x01f%02d" % at for at in (start, stop))
+            assert [*shelf.entries(low, high)] == [item for item in sorted(there.items()) if low <= item[0] < high]
+            assert list(shelf.keys(PREFIX)) == []
+            assert bool(shelf._entries) is bool(there), "a state without entries takes no memory"
 
 
 class TestAcknowledged:

@@ -41,7 +41,7 @@ def serve(folder: Path, calls: Connection) -> None:
                 case "clear":
                     await shelf.clear(*arguments)
                     answer = None
-                case "rest" | "keys":
+                case "rest" | "keys" | "entries":
                     answer = list(getattr(shelf, name)(*arguments))
                 case _:
                     answer = getattr(shelf, name)(*arguments)
@@ -80,6 +80,9 @@ class FarShelf:
 
     def keys(self, prefix: bytes, /) -> Iterator[bytes]:
         return iter(self.call("keys", prefix))
+
+    def entries(self, start: bytes, stop: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        return iter(self.call("entries", start, stop))
 
     def rest(self) -> Iterable[tuple[bytes, bytes]]:
         found: Iterable[tuple[bytes, bytes]] = self.call("rest")

@@ -12,7 +12,7 @@ import pytest
 
 from pf_stream.components import registry
 from pf_stream.core import partition_of
-from pf_stream.core.changelog import pack_state, state_key, state_prefix
+from pf_stream.core.changelog import pack_entry_key, pack_name, pack_state, state_key, state_prefix
 from pf_stream.core.status import LaneState
 from pf_stream.engine.lanes import Lanes
 from pf_stream.kafka.errors import KafkaUnavailableError
@@ -415,6 +415,21 @@ class TestMany:
             for _ in range(100):
                 assert worker.get("0").status == 200
             assert read < 900, "it goes on for nobody"
+
+    def test_entries_of_a_state_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Up to a bound: there may be a million of them."""
+        monkeypatch.setattr("pf_stream.topology.state.COUNTED", 50)
+        worker = Site("w0")
+        at = state_key(state_prefix("boxes"), b"a")
+        other = state_key(state_prefix("boxes"), b"b")
+        entries = [(at + pack_name("left") + pack_entry_key(n), pack_state(1, b"1")) for n in range(30)]
+        worker.open(changelog=[(at, pack_state(1, b"{}")), (other, pack_state(1, b"{}")), *entries])
+        with worker.served():
+            assert worker.get("a").body["entries"] == {"left": 30}
+            assert "entries" not in worker.get("b").body
+            monkeypatch.setattr("pf_stream.topology.state.COUNTED", 20)
+            assert worker.get("a").body["entries"] == {"left": 20}
+            assert [one["key"] for one in worker.keys().body["keys"]] == ["a", "b"]
 
     def test_who_leaves_makes_room_for_others(self) -> None:
         worker = Site("w0")
