@@ -212,6 +212,10 @@ class Lane(Generic[O]):
         self._open_unit()
         return positions
 
+    def reopened(self) -> None:
+        """Note that it goes on after a while in which it read nothing."""
+        self._upstreams.reopened()
+
     def start_at(self, topic: str, offset: int, topic_id: bytes) -> None:
         """Set which topic, by its id, the lane reads, and where it starts if it has not read it before."""
         source = self.sources[topic]

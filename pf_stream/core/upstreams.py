@@ -138,6 +138,11 @@ class Upstreams:
                 self._low_ms = min(known) if len(known) == len(active) else None
         return self._low_ms
 
+    def reopened(self) -> None:
+        """Count anew how long each is silent: nobody was listened to for a while."""
+        for upstream in self._all.values():
+            upstream.heard_ms = None
+
     def any_active(self) -> bool:
         """Whether the clock waits for anybody."""
         return self.needed and not all(upstream.idle for upstream in self._all.values())

@@ -157,6 +157,7 @@ class LaneRunner:
             positions = self.lane.begin(secrets.token_hex(4))
         else:
             positions = dict(self.lane.positions)
+            self.lane.reopened()
         self._last_offset = committer.fence
         await self._start_positions(positions)
         committer.begin(self.lane.unsent())

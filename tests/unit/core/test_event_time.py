@@ -289,6 +289,17 @@ class TestIdle:
         again.lane.rest(NOW_MS + 10_000, NOW_MS + 10_000)
         assert clock(again) == 50
 
+    def test_a_lane_that_was_closed_for_a_while_counts_anew(self) -> None:
+        lane = bench()
+        lane.feed(seen(0, 10, "up"), seen(1, 50, "other"), topic=SEEN)
+        lane.lane.rest(NOW_MS, NOW_MS)
+        lane.lane.reopened()
+        for second in (30, 39):
+            lane.lane.rest(NOW_MS + 1_000 * second, NOW_MS + 1_000 * second)
+            assert clock(lane) == 10
+        lane.lane.rest(NOW_MS + 40_000, NOW_MS + 40_000)
+        assert clock(lane) == 50
+
     def test_a_wall_clock_that_is_set_back_keeps_nobody(self) -> None:
         lane = bench()
         lane.feed(seen(0, 10, "up"), seen(1, 50, "other"), topic=SEEN, now_ms=NOW_MS + HOUR_MS)
@@ -412,8 +423,8 @@ class TestTold:
             "while it waits for somebody it is not idle itself"
         )
         lane.lane.rest(NOW_MS + 20_000, NOW_MS + 20_000)
-        assert lane.lane.next_due_ms is None
         assert self.told(lane) == []
+        assert lane.lane.next_due_ms is None
 
     def test_what_a_timer_causes_is_before_what_made_it_due(self) -> None:
         """Else the first of many hours that end at once would make the others late."""
@@ -422,8 +433,9 @@ class TestTold:
         lane.feed(seen(1, 70, "up", number=2), seen(2, 700, "up"), topic=SEEN)
         assert lane.lane.fire(NOW_MS)
         (kind, _, minute), *_ = self.told(lane)
-        assert (kind, minute) == ("record", pytest.approx(60, abs=0.001))
-        assert minute != 60
+        assert kind == "record"
+        assert minute is not None
+        assert 59.99 < minute < 60
         assert minute_of(lane.lane.timers.event_ms) == 70
 
     def test_nobody_is_told_where_nobody_asks(self) -> None:
@@ -444,11 +456,11 @@ class TestTold:
 minutes = st.integers(0, 400)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     steps=st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 2), minutes, st.sampled_from([0, 0, 0, 0.05, 0.3])), max_size=30
+        st.tuples(st.integers(0, 2), st.integers(0, 2), minutes, st.sampled_from([0, 0, 0, 0.05, 0.3])), max_size=20
     ),
     crash=st.sampled_from([0, 5, 11]),
 )
