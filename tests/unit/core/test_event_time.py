@@ -10,6 +10,7 @@ from pf_stream import Topology
 from pf_stream.core import Limits, Output, SourceRecord, changelog, partition_of, plan
 from pf_stream.core.records import Header
 from pf_stream.core.watermark import WATERMARK_TYPE, parse_watermark
+from pf_stream.security import mint
 from pf_stream.testing import Action, Driver
 from tests.unit.core.echo import echo
 from tests.unit.core.hours import (
@@ -28,7 +29,8 @@ from tests.unit.core.hours import (
     minute_of,
     secretive,
 )
-from tests.unit.core.kit import NOW_MS, Bench, Put, boxes, codes, record
+from tests.unit.core.kit import KEY, NOW_MS, Bench, Put, boxes, codes, record
+from tests.unit.core.reminders import NoteCap, Write, notes
 
 PARTITIONS = 2
 SEEN = "hour.seen"
@@ -288,6 +290,8 @@ class TestIdle:
         assert clock(again) == 10
         again.lane.rest(NOW_MS + 10_000, NOW_MS + 10_000)
         assert clock(again) == 50
+        again.feed(seen(2, 20, "up"), seen(3, 55, "up"), topic=SEEN, now_ms=NOW_MS + 11_000)
+        assert clock(again) == 55, "one speaks again, and is the only one"
 
     def test_a_lane_that_was_closed_for_a_while_counts_anew(self) -> None:
         lane = bench()
@@ -371,6 +375,18 @@ class TestDurable:
         assert clock(lane) == 20
         lane.feed(seen(1, 30, "up"), topic=SEEN)
         assert clock(lane) == 30
+
+    def test_a_timer_without_a_clock(self) -> None:
+        """It was set by a timer of the wall clock, before anything was heard."""
+        lane = Bench(notes)
+        token = mint(KEY, subject="ann", audience="note", capabilities=[NoteCap.own("/**")], now_ms=NOW_MS)
+        times: list[Header] = [("ce_time", at(minute).isoformat().encode()) for minute in (0, 61)]
+        lane.feed(record(0, Write(note="n", after=3600, clock="event"), token, times[0]), topic="note.intents")
+        lane.commit()
+        kept = [entry for entry in lane.changelog if entry[0][1:2] not in {b"e", b"c"}]
+        again = Bench(notes, changelog=kept)
+        assert not again.feed(record(1, Write(note="n"), token, times[1]), topic="note.intents")
+        assert again.lane.is_due(NOW_MS)
 
     def test_a_clock_that_was_deleted(self) -> None:
         """As a reset does, so that what is read again is not late."""
