@@ -293,6 +293,13 @@ class TestIdle:
         again.feed(seen(2, 20, "up"), seen(3, 55, "up"), topic=SEEN, now_ms=NOW_MS + 11_000)
         assert clock(again) == 55, "one speaks again, and is the only one"
 
+    def test_a_declared_one_speaks_again_when_all_are_idle(self) -> None:
+        lane = bench(hours, partitions=2)
+        lane.feed(only(0, "up", said("intents:0", 10)), only(1, "other", said("intents:1", 50)), topic=SEEN)
+        lane.lane.rest(NOW_MS + 10_000, NOW_MS + 10_000)
+        lane.feed(only(2, "up", said("intents:0", 20)), only(3, "up", said("intents:0", 55)), topic=SEEN)
+        assert clock(lane) == 55
+
     def test_a_lane_that_was_closed_for_a_while_counts_anew(self) -> None:
         lane = bench()
         lane.feed(seen(0, 10, "up"), seen(1, 50, "other"), topic=SEEN)
