@@ -100,7 +100,9 @@ class Performer:
                 plan = self._plan.emits.get(type(intent))
                 if plan is None:
                     raise _unknown("emitted", intent)
-                output = emitted(delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers))
+                output = emitted(
+                    delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers), effect.id
+                )
                 outputs.append(output)
                 into.size += emitted_size(output)
                 length = len(output.value or b"")
@@ -148,7 +150,7 @@ class Performer:
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
         index = len(into.outputs) + len(into.timers)
-        output = emitted(delivery, self._partition, reactor, intent, plan, index)
+        output = emitted(delivery, self._partition, reactor, intent, plan, index, effect.id)
         origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None

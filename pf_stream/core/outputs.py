@@ -28,6 +28,7 @@ __all__ = [
     "dead_letter",
     "emitted",
     "emitted_size",
+    "envelope",
     "origin_of",
     "output_size",
     "overdue",
@@ -55,6 +56,8 @@ _EMITTED_HEADERS: Final = 7
 # stops its lane.
 _LONGEST_TIME: Final = 64
 """In bytes; RFC 3339 is content with half of it."""
+_LONGEST_ID: Final = 1_000
+"""In characters, of an id that a handler gives."""
 _LONGEST_TRACE: Final = 8 << 10
 """In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
@@ -72,12 +75,18 @@ token, and must not revoke another one because its sender said so."""
 
 
 def emitted(
-    delivery: Delivery, partition: int, reactor: ReactorPlan, intent: Intent, plan: EmitPlan, index: int
+    delivery: Delivery,
+    partition: int,
+    reactor: ReactorPlan,
+    intent: Intent,
+    plan: EmitPlan,
+    index: int,
+    given: str | None = None,
 ) -> Output:
     """The record of an *intent* that *reactor* emits because of *delivery*; *index* tells it from others that it causes.
 
-    Its id is made of the position of that record, so that a second run of it gives an equal one. Its time is that record's
-    time, so that event time survives a hop.
+    Unless an id is *given*, it is made of the position of that record, so that a second run of it gives an equal one. Its
+    time is that record's time, so that event time survives a hop.
     """
     record, headers, timer = delivery.record, delivery.headers, delivery.timer
     caused = timer is not None and timer.scheduled
@@ -90,9 +99,10 @@ def emitted(
         time = _event_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
-    out = [_SPEC, plan.type, reactor.source, ("ce_id", id_), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
-    if caused or delivery.hops or "traceparent" in headers:
-        out += _trace(delivery, id_.rpartition(b":")[0] + b":")
+    ce_id = id_ if given is None else _id(given)
+    out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
+    if caused or delivery.hops or "traceparent" in headers or given is not None:
+        out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=given is None)
     origin = origin_of(delivery, reactor)
     spec = plan.intent
     return Output(
@@ -117,8 +127,11 @@ def emitted_size(output: Output) -> int:
     return size
 
 
-def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
-    """What is told of a request to the records that it causes, whose ids begin with *caused*."""
+def _trace(delivery: Delivery, caused: bytes, *, told_by_id: bool) -> tuple[Header, ...]:
+    """What is told of a request to the records that it causes, whose own ids begin with *caused*.
+
+    *told_by_id* says whether they have those ids, which tell it as well.
+    """
     headers = delivery.headers
     told: tuple[Header, ...] = ()
     if "traceparent" in headers and is_traceparent(headers["traceparent"]):
@@ -126,12 +139,20 @@ def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
         if sum(len(value or b"") for _, value in told) > _LONGEST_TRACE:
             told = told[:1]
     # What a client's intent causes needs no more: its id and its source say it.
-    if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
-        if not told:
-            span = hashlib.blake2b(caused, digest_size=8).hexdigest()
-            told = (("traceparent", f"00-{request_id_of(headers, None)}-{span}-00".encode()),)
+    engines = delivery.hops > 0 or (delivery.timer is not None and delivery.timer.scheduled)
+    if not told and (engines or not told_by_id):
+        # A client's intent is the beginning of its request, which is called by its position, as *caused* is.
+        request = request_id_of(headers if engines else {"ce_id": caused}, None)
+        span = hashlib.blake2b(caused, digest_size=8).hexdigest()
+        told = (("traceparent", f"00-{request}-{span}-00".encode()),)
+    if engines:
         told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
     return told
+
+
+def envelope(kind: Header, source: Header, id_: bytes) -> list[Header]:
+    """The headers of an event that nothing has caused."""
+    return [_SPEC, kind, source, ("ce_id", id_), _JSON]
 
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
@@ -277,6 +298,15 @@ def _size(record: Record) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"")
     return size
+
+
+def _id(given: object) -> bytes:
+    try:
+        if isinstance(given, str) and 0 < len(given) <= _LONGEST_ID:
+            return given.encode()
+    except UnicodeEncodeError:
+        pass
+    raise BadEffectError(f"gave the id {given!r:.200}; an id is text of 1 to {_LONGEST_ID} characters")
 
 
 @lru_cache(maxsize=64)

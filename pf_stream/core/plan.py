@@ -1,6 +1,6 @@
 """What a lane needs to know of its topology, compiled once."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "ReactorPlan",
     "Route",
     "SourcePlan",
+    "Start",
     "plan",
 ]
 
@@ -137,6 +138,18 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """An intent that a lane gets whenever it begins."""
+
+    topic: str
+    """Full name of the topic on which its reactors know it."""
+    intent: Intent
+    """The intent."""
+    reactor: ReactorPlan
+    """From whom it comes."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPlan:
     """A group: reactors with one changelog."""
 
@@ -158,6 +171,8 @@ class GroupPlan:
     """By id, the reactors of the group that emit under an identity of their own."""
     event_time: bool
     """Whether a reactor of the group is told the event clock."""
+    starts: tuple[Start, ...] = ()
+    """What its lanes are told when they begin."""
 
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
@@ -277,7 +292,17 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         emits=emits,
         services={reactor.spec.id: reactor.service for reactor in reactors if reactor.service is not None},
         event_time=any(reactor.spec.event_time for reactor in reactors),
+        starts=tuple(_starts(topology, reactors)),
     )
+
+
+def _starts(topology: Topology, reactors: Sequence[ReactorPlan]) -> Iterator[Start]:
+    for intent in topology.starts:
+        spec = intent.__intent__
+        takers = [one for one in reactors if any(handler.intent is spec for handler in one.spec.handlers)]
+        if takers:
+            sender = next((one for one in takers if one.service is not None), takers[0])
+            yield Start(topology.topic_name(spec.topic), intent, sender)
 
 
 def _identity(topology: Topology, spec: ReactorSpec) -> Identity | None:

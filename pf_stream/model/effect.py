@@ -18,6 +18,8 @@ class Emit:
 
     intent: Intent
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
+    id: str | None = None
+    """Its ``ce_id``; made of the position of the record that causes it if not given. It must be the same on every run."""
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class Schedule:
     clock: Literal["wall", "event"] = "wall"
     """``wall``: when the worker's clock says so. ``event``: before the first intent of the lane whose event time is as
     late is handled."""
+    id: str | None = None
+    """As of :class:`Emit`."""
 
 
 @dataclass(slots=True)
