@@ -101,7 +101,7 @@ class Performer:
                 if plan is None:
                     raise _unknown("emitted", intent)
                 output = emitted(
-                    delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers), effect.id
+                    delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers), effect
                 )
                 outputs.append(output)
                 into.size += emitted_size(output)
@@ -150,7 +150,7 @@ class Performer:
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
         index = len(into.outputs) + len(into.timers)
-        output = emitted(delivery, self._partition, reactor, intent, plan, index, effect.id)
+        output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
         origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None

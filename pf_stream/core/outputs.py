@@ -16,7 +16,7 @@ from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
 from pf_stream.model.context import event_time_ms, is_traceparent, request_id_of, trace_of
-from pf_stream.model.effect import Reply
+from pf_stream.model.effect import Emit, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
 from pf_stream.security.narrowing import Identity
@@ -81,12 +81,12 @@ def emitted(
     intent: Intent,
     plan: EmitPlan,
     index: int,
-    given: str | None = None,
+    effect: Emit | Schedule,
 ) -> Output:
     """The record of an *intent* that *reactor* emits because of *delivery*; *index* tells it from others that it causes.
 
-    Unless an id is *given*, it is made of the position of that record, so that a second run of it gives an equal one. Its
-    time is that record's time, so that event time survives a hop.
+    Unless the *effect* gives them, its id is made of the position of that record, so that a second run of it gives an equal
+    one, and its time is that record's time, so that event time survives a hop.
     """
     record, headers, timer = delivery.record, delivery.headers, delivery.timer
     caused = timer is not None and timer.scheduled
@@ -94,15 +94,15 @@ def emitted(
         id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
     else:
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
-    time = headers.get("ce_time")
+    time = headers.get("ce_time") if effect.time is None else _given_time(effect.time)
     if time is None:
         time = _event_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
-    ce_id = id_ if given is None else _id(given)
+    ce_id = id_ if effect.id is None else _given_id(effect.id)
     out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
-    if caused or delivery.hops or "traceparent" in headers or given is not None:
-        out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=given is None)
+    if caused or delivery.hops or "traceparent" in headers or effect.id is not None:
+        out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=effect.id is None)
     origin = origin_of(delivery, reactor)
     spec = plan.intent
     return Output(
@@ -300,7 +300,13 @@ def _size(record: Record) -> int:
     return size
 
 
-def _id(given: object) -> bytes:
+def _given_time(given: object) -> bytes:
+    if isinstance(given, datetime) and given.tzinfo is not None:
+        return _rfc3339(round(given.timestamp() * 1000))
+    raise BadEffectError(f"gave the time {given!r:.200}; a time is a datetime with a zone")
+
+
+def _given_id(given: object) -> bytes:
     try:
         if isinstance(given, str) and 0 < len(given) <= _LONGEST_ID:
             return given.encode()

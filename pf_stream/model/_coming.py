@@ -1,7 +1,8 @@
 """The next instant at which a set of instants holds, or does not: found from one change of it to the next."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -17,8 +18,6 @@ Coming: TypeAlias = "Callable[[int, bool, Mapping[str, Calendar], int], int | No
 """From an instant on, the first that is in the set, or that is not, by the calendars of these names, up to a last one;
 ``None`` if there is none. Instants are milliseconds since the epoch."""
 
-_DAYS_AT_ONCE: Final = 8
-"""A week, and one day."""
 _WEEKLY_DAYS: Final = 17
 """Within which a weekly window comes, even if clocks that go forward skip the first one."""
 _DAY: Final = timedelta(days=1)
@@ -32,7 +31,7 @@ def local_at(at_ms: int, zone: ZoneInfo) -> datetime | None:
         return None
 
 
-def coming_times(test: Callable[[int], bool], zone: ZoneInfo, minutes: Collection[int]) -> Coming:
+def coming_times(test: Callable[[int], bool], zone: ZoneInfo, minutes: tuple[int, ...]) -> Coming:
     """Of a weekly window, whose *test* changes at these minutes of local days, or where clocks are changed."""
 
     def coming(at_ms: int, wanted: bool, _: object, until_ms: int) -> int | None:
@@ -41,8 +40,9 @@ def coming_times(test: Callable[[int], bool], zone: ZoneInfo, minutes: Collectio
         local = local_at(at_ms, zone)
         if local is None:
             return None
-        for skipped in range(-1, _WEEKLY_DAYS, _DAYS_AT_ONCE):
-            for change in _changes(zone, local.date(), range(skipped, skipped + _DAYS_AT_ONCE), minutes):
+        day = local.date()
+        for ahead in range(-1, _WEEKLY_DAYS):
+            for change in _changes(zone, day.toordinal() + ahead, minutes):
                 if change > until_ms:
                     return None
                 if change > at_ms and test(change) == wanted:
@@ -72,7 +72,7 @@ def coming_days(days: Collection[date], zone: ZoneInfo) -> Coming:
                 if day == date.max:
                     return None
                 day += _DAY
-        for change in _changes(zone, day, (0,), (0,)):
+        for change in _changes(zone, day.toordinal(), (0,)):
             began = local_at(change, zone)
             if at_ms < change <= until_ms and began is not None and began.date() == day:
                 return change
@@ -121,23 +121,22 @@ def coming_joined(parts: Sequence[Coming], *, all_of: bool) -> Coming:
     return coming
 
 
-def _changes(zone: ZoneInfo, day: date, days: Iterable[int], minutes: Collection[int]) -> list[int]:
-    """When it is one of *minutes* on the days that are so many after *day*, and when clocks are changed; in order."""
-    found: set[int] = set()
-    for ahead in days:
-        try:
-            midnight = datetime.combine(day + ahead * _DAY, datetime.min.time())
-            times = [midnight + timedelta(minutes=minute) for minute in minutes]
-            # Of a time that comes twice both; of one that is skipped none is right, and where it is skipped is a change too.
-            found.update(_ms(time.replace(tzinfo=zone, fold=fold)) for time in times for fold in (0, 1))
-            found.update(_jumps(zone, midnight))
-        except OverflowError:
-            continue  # the end of all calendars
-    return sorted(found)
+@lru_cache(maxsize=16_384)
+def _changes(zone: ZoneInfo, ordinal: int, minutes: tuple[int, ...]) -> tuple[int, ...]:
+    """When it is one of *minutes* of the day of that ordinal, and when clocks are changed on it; in order."""
+    try:
+        midnight = datetime.combine(date.fromordinal(ordinal), datetime.min.time())
+        times = [midnight + timedelta(minutes=minute) for minute in minutes]
+        # Of a time that comes twice both; of one that is skipped none is right, and where it is skipped is a change too.
+        found = {_ms(time.replace(tzinfo=zone, fold=fold)) for time in times for fold in (0, 1)}
+        found.update(_jumps(zone, midnight))
+    except (OverflowError, ValueError):
+        return ()  # the end of all calendars
+    return tuple(sorted(found))
 
 
 def _jumps(zone: ZoneInfo, midnight: datetime) -> Iterator[int]:
-    """When clocks are changed, from some hours before until some hours after a local day."""
+    """When clocks are changed on a local day, or to it."""
     edges = [midnight.replace(tzinfo=UTC) + timedelta(hours=hours) for hours in (-15, 6, 27, 48)]
     for low, high in pairwise(edges):
         if low.astimezone(zone).utcoffset() == high.astimezone(zone).utcoffset():
@@ -150,7 +149,8 @@ def _jumps(zone: ZoneInfo, midnight: datetime) -> Iterator[int]:
                 before = middle
             else:
                 after = middle
-        yield after * 1000
+        if midnight.date() in {datetime.fromtimestamp(second, zone).date() for second in (before, after)}:
+            yield after * 1000
 
 
 def _ms(moment: datetime) -> int:

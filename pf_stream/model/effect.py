@@ -20,6 +20,8 @@ class Emit:
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
     id: str | None = None
     """Its ``ce_id``; made of the position of the record that causes it if not given. It must be the same on every run."""
+    time: datetime | None = None
+    """Its event time, aware; that of the record that causes it if not given."""
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class Schedule:
     """``wall``: when the worker's clock says so. ``event``: before the first intent of the lane whose event time is as
     late is handled."""
     id: str | None = None
+    """As of :class:`Emit`."""
+    time: datetime | None = None
     """As of :class:`Emit`."""
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "between",
     "calendar",
     "is_calendar_name",
+    "is_zone",
     "weekly",
 ]
 
@@ -75,6 +76,11 @@ _OR, _AND, _NOT, _ATOM = range(4)
 def is_calendar_name(name: str) -> bool:
     """Whether a calendar can be called *name*."""
     return _calendar_name(name) is not None
+
+
+def is_zone(name: str) -> bool:
+    """Whether the IANA database has a time zone *name*."""
+    return name in _zones()
 
 
 class BadWhenError(PFError):
@@ -219,7 +225,7 @@ class Calendar:
         object.__setattr__(self, "open", tuple(self.open))
         object.__setattr__(self, "holidays", frozenset(self.holidays))
         object.__setattr__(self, "_zone", _zone(self.zone))
-        open_ = coming_joined([when._coming for when in self.open], all_of=False)  # noqa: SLF001
+        open_ = coming_joined([when._coming for when in self.open], all_of=False)
         closed = coming_days(frozenset(self.holidays), self._zone)
         object.__setattr__(self, "_coming", coming_joined([open_, coming_opposite(closed)], all_of=True))
 
@@ -265,7 +271,7 @@ def weekly(days: str, start: str, end: str, *, zone: str) -> When:
 
     # That midnight is the end of the day is said in one way only.
     end = "24:00" if end == "00:00" else end
-    coming = coming_times(test, local_zone, {first, last % _DAY_MINUTES})
+    coming = coming_times(test, local_zone, (first, last % _DAY_MINUTES))
     return When(f"{_spelled(on)} {start}-{end} {zone}", frozenset(), _ATOM, lambda at_ms, _: test(at_ms), coming)
 
 
@@ -308,7 +314,7 @@ def calendar(name: str) -> When:
         frozenset({name}),
         _ATOM,
         lambda at_ms, calendars: calendars[name].is_open(at_ms),
-        lambda at_ms, wanted, calendars, until_ms: calendars[name]._coming(at_ms, wanted, calendars, until_ms),  # noqa: SLF001
+        lambda at_ms, wanted, calendars, until_ms: calendars[name]._coming(at_ms, wanted, calendars, until_ms),
     )
 
 

@@ -1,6 +1,7 @@
 """What a lane is told whenever it begins, before anything else, and what becomes of that when a worker ends."""
 
 import dataclasses
+from datetime import UTC, datetime
 from typing import Annotated
 
 import pytest
@@ -234,4 +235,34 @@ def test_an_id_that_is_none_is_a_bad_effect(given: str, later: bool) -> None:
 
     driver = Driver(Topology("ids", [Bad]))
     driver.send(Told(key="k"))
+    assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_emitted_may_have_a_time_of_its_own(later: bool) -> None:
+    at = datetime(2020, 2, 29, 12, tzinfo=UTC)
+
+    class Timed(State):
+        """When it was."""
+
+        times_ms: list[int] = dataclasses.field(default_factory=list)
+
+    class Times(Reactor[Timed], id="times"):
+        """Gives times."""
+
+        @on
+        def ask(self, intent: Ask, state: Timed, ctx: Context) -> Effects:
+            told, time = Told(key=intent.key), at if intent.id == "aware" else at.replace(tzinfo=None)
+            return Schedule(told, after=1, time=time) if later else Emit(told, time=time)
+
+        @on
+        def told(self, intent: Told, state: Timed, ctx: Context) -> Effects:
+            state.times_ms.append(ctx.time_ms)
+            return None
+
+    driver = Driver(Topology("times", [Times]))
+    driver.send(Ask(key="k", id="aware"))
+    driver.send(Ask(key="k", id="naive"))
+    driver.advance(2)
+    assert driver.state(Times, "k") == Timed([round(at.timestamp() * 1000)])
     assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]

@@ -553,6 +553,12 @@ class TestNext:
             ("daily 02:30-05:00 Europe/Berlin", "2026-03-29T00:30:00+01:00", "2026-03-29T03:00:00+02:00"),
             # a window that is skipped comes a week later
             ("sun 02:00-03:00 Europe/Berlin", "2026-03-23T00:00:00+01:00", "2026-04-05T02:00:00+02:00"),
+            # the night before clocks are put forward is a night like any other
+            ("daily 00:30-05:00 Europe/Berlin", "2026-03-28T06:00:00+01:00", "2026-03-29T00:30:00+01:00"),
+            ("daily 00:30-01:30 Europe/Berlin", "2026-03-28T01:30:00+01:00", "2026-03-29T00:30:00+01:00"),
+            # a day that begins at 01:00
+            ("sun 00:00-12:00 Africa/Cairo", "2026-04-19T12:00:00+02:00", "2026-04-26T00:00:00+03:00"),
+            ("fri 00:00-12:00 Africa/Cairo", "2026-04-23T12:00:00+02:00", "2026-04-24T01:00:00+03:00"),
             # a window of the hour that comes twice comes twice
             ("sun 02:00-02:30 Europe/Berlin", "2026-10-25T02:30:00+02:00", "2026-10-25T02:00:00+01:00"),
             ("daily 02:15-02:45 Australia/Lord_Howe", "2026-10-04T01:00:00+10:30", "2026-10-04T02:30:00+11:00"),
