@@ -14,6 +14,7 @@ from pf_stream.core.outputs import (
     BadEffectError,
     emitted,
     emitted_size,
+    given_time,
     origin_of,
     output_size,
     reply,
@@ -23,7 +24,7 @@ from pf_stream.core.outputs import (
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import SourceRecord
-from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
+from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.model.context import event_time_ms
 from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule
@@ -163,6 +164,8 @@ class Performer:
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
         headers = list(output.headers)
+        if effect.deadline is not None:
+            headers.append((DEADLINE, given_time(effect.deadline)))
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
         if isinstance(origin, bytes):

@@ -29,6 +29,7 @@ __all__ = [
     "emitted",
     "emitted_size",
     "envelope",
+    "given_time",
     "origin_of",
     "output_size",
     "overdue",
@@ -94,7 +95,7 @@ def emitted(
         id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
     else:
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
-    time = headers.get("ce_time") if effect.time is None else _given_time(effect.time)
+    time = headers.get("ce_time") if effect.time is None else given_time(effect.time)
     if time is None:
         time = _event_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
@@ -300,7 +301,8 @@ def _size(record: Record) -> int:
     return size
 
 
-def _given_time(given: object) -> bytes:
+def given_time(given: object) -> bytes:
+    """A time that a handler gives, in RFC 3339; raises :class:`BadEffectError`."""
     if isinstance(given, datetime) and given.tzinfo is not None:
         return _rfc3339(round(given.timestamp() * 1000))
     raise BadEffectError(f"gave the time {given!r:.200}; a time is a datetime with a zone")

@@ -53,6 +53,9 @@ class Schedule:
     clock: Literal["wall", "event"] = "wall"
     """``wall``: when the worker's clock says so. ``event``: before the first intent of the lane whose event time is as
     late is handled."""
+    deadline: datetime | None = None
+    """Until when it is to be handled, aware: of the intents of a lane that are due, those come first whose deadline is near, and
+    later than that it is refused (``deadline_passed``)."""
     id: str | None = None
     """As of :class:`Emit`."""
     time: datetime | None = None
