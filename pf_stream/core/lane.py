@@ -319,7 +319,9 @@ class Lane(Generic[O]):
             if poisoned is None
             else Refusal(poisoned, "alone in its unit, it could not be committed")
         )
-        if refusal is None:
+        if refusal is None and delivery.due_ms is not None:
+            handling.put_aside(delivery, delivery.due_ms, timer.failed)  # it was due when nobody was there
+        elif refusal is None:
             handling.handle(delivery)
         else:
             handling.refuse(delivery, refusal)

@@ -9,6 +9,7 @@ from pf_stream.core.changelog import state_prefix
 from pf_stream.core.checks import Checks, compile_checks
 from pf_stream.core.records import Header
 from pf_stream.model.capability import HeldGrant
+from pf_stream.model.constraint import Constraint
 from pf_stream.model.context import Context
 from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
@@ -87,6 +88,8 @@ class Route:
     """How many fields that are."""
     bindings: tuple[Binding, ...]
     """Handlers, in the order of the reactors."""
+    constraints: tuple[Constraint, ...]
+    """When it may be handled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,4 +330,5 @@ def _route(
         values=attrgetter(*checks.fields) if checks.fields else lambda _: None,
         width=len(checks.fields),
         bindings=bindings,
+        constraints=topology.constraints(intent),
     )

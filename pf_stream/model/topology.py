@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
+from pf_stream.model.constraint import Constraint
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
@@ -215,6 +216,14 @@ class Topology:
                             f"{intent.name} requires {leaf}, and there is no calendar "
                             f"{calendar!r}{nearest(calendar, self.calendars)}"
                         )
+            for constraint in self.constraints(intent):
+                for calendar in sorted(
+                    (constraint.when.calendars if constraint.when else set()) - self.calendars.keys()
+                ):
+                    yield (
+                        f"{intent.name} is handled {constraint}, and there is no calendar "
+                        f"{calendar!r}{nearest(calendar, self.calendars)}"
+                    )
         for name in self.calendars:
             if not is_calendar_name(name):
                 yield f"calendar {name!r} must be lower case letters, digits, '.', '-' and '_', starting with a letter"
@@ -236,6 +245,13 @@ class Topology:
         handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
         more = (requirement for handler in handlers for requirement in handler.requires)
         return tuple(dict.fromkeys((*intent.requires, *more, *self.requires.get(intent.name, ()))))
+
+    def constraints(self, intent: IntentSpec) -> tuple[Constraint, ...]:
+        """All that say when an intent of that type may be handled here."""
+        handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
+        return tuple(
+            dict.fromkeys((*intent.constraints, *(one for handler in handlers for one in handler.constraints)))
+        )
 
     def handlers_of(self, intent: IntentSpec) -> tuple[ReactorSpec, ...]:
         """The reactors that handle intents of that type."""

@@ -18,7 +18,7 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 
 def timer(due_ms: int, deadline_ms: int | None) -> bytes:
-    headers = (("ce_type", b"x.v1"),)
+    headers: tuple[tuple[str, bytes], ...] = (("ce_type", b"x.v1"),)
     if deadline_ms is not None:
         text = datetime.fromtimestamp(deadline_ms / 1000, UTC).isoformat(timespec="milliseconds")
         headers += (("pf-deadline", text.encode()),)
