@@ -41,7 +41,7 @@ from pf_stream.temporal.intents import (
     UnscheduleJob,
 )
 
-__all__ = ["JobState", "UnknownJobError", "jobs"]
+__all__ = ["JobState", "Jobs", "UnknownJobError", "jobs"]
 
 _TICK: Final = "due"
 _FARTHEST_MS: Final = 300 * 86_400_000
