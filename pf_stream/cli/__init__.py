@@ -21,6 +21,7 @@ NOUNS = {
     "worker": "Run a topology.",
     "intent": "Send intents.",
     "state": "State of reactors.",
+    "jobs": "Jobs: when they run, and what can be asked of them.",
     "offsets": "How far reactors have read, and moving that.",
     "dlq": "Dead letters: what was refused, and why.",
     "schema": "JSON Schemas of intents.",

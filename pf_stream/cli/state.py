@@ -75,7 +75,7 @@ def get(
     with exit_on_error():
         from pf_stream.components.stored import read_state
 
-        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
+        states = opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         stored = read_state(states, key)
         found = dataclasses.asdict(stored)
         committed = {"committed": stored.timestamp_ms and utc(stored.timestamp_ms)}
@@ -115,7 +115,7 @@ def list_keys(
     worker that cannot tell. Exit code 4 if the token does not grant StateCap.read:/REACTOR/**, 5 if a worker cannot tell now.
     """
     with exit_on_error():
-        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
+        states = opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         page = states.page(prefix, cursor, limit)
         keys = [{"key": key, "partition": partition} for key, partition in page.keys]
         if output is Output.table:
@@ -150,7 +150,7 @@ def export(
         from pf_stream.components.stored import export_line
         from pf_stream.core.decoding import StateUndecodableError
 
-        states = _opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
+        states = opened(load(topology, namespace), context, worker, offline, bootstrap_servers)(reactor)
         faults = 0
         for stored in states.all(prefix):
             try:
@@ -195,7 +195,7 @@ def check(
         loaded = load(topology, namespace)
         found: Iterable[Checked]
         if _asks_workers(context, worker, offline):
-            states = _opened(loaded, context, worker, offline, bootstrap_servers)
+            states = opened(loaded, context, worker, offline, bootstrap_servers)
             reactors = [spec.id for spec in loaded.specs] if reactor is None else [reactor]
             found = chain.from_iterable(check_states(states(one)) for one in reactors)
         else:
@@ -230,7 +230,7 @@ def _asks_workers(context: str | None, worker: str | None, offline: bool) -> boo
     return context is not None and not offline
 
 
-def _opened(
+def opened(
     loaded: "Topology", context: str | None, worker: str | None, offline: bool, servers: str | None
 ) -> "Callable[[str], States]":
     """Where the states of a reactor are read, by its id."""

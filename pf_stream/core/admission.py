@@ -6,6 +6,7 @@ from collections import Counter
 from pydantic import ValidationError
 
 from pf_stream.core.authorise import Authority
+from pf_stream.core.constraints import constrained
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.limits import Limits
@@ -14,7 +15,7 @@ from pf_stream.core.plan import GroupPlan, Route
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.core.source import parse_origin
 from pf_stream.errors import PFError
-from pf_stream.model.context import parse_time_ms
+from pf_stream.model.context import event_time_ms, parse_time_ms
 from pf_stream.model.topology import Topology
 from pf_stream.model.versions import StepError
 from pf_stream.security._cache import BoundedCache
@@ -141,6 +142,10 @@ class Admission:
             refusal = self._demands(delivery, at_ms)
             if refusal is not None:
                 return refusal
+        if route.constraints:
+            refusal = self._constrain(delivery, route, at_ms)
+            if refusal is not None:
+                return refusal
         delivery.route = route
         delivery.value = value
         delivery.intent = intent
@@ -250,6 +255,25 @@ class Admission:
         raw = headers.get("pf-reply-to")
         if raw is not None and self.reply_topic(raw) is None:
             return Refusal("bad_reply_topic", f"replies may not go to {raw!r:.200}")
+        return None
+
+    def _constrain(self, delivery: Delivery, route: Route, at_ms: int) -> Refusal | None:
+        """Put it off until it may be handled, or say that it may not."""
+        raw = delivery.headers.get("pf-deadline")
+        start_ms = delivery.now_ms if delivery.due_ms is None else delivery.due_ms
+        found = constrained(
+            route.constraints,
+            self._plan.topology.calendars,
+            at_ms=start_ms,
+            # What a sender's clock says of the future must not give it more time.
+            happened_ms=min(at_ms, event_time_ms(delivery.headers, delivery.record.timestamp)),
+            deadline_ms=None if raw is None else parse_time_ms(raw),
+            horizon_ms=at_ms + self._limits.timer_ms,
+        )
+        if isinstance(found, Refusal):
+            return found
+        if found > delivery.now_ms:
+            delivery.due_ms = found
         return None
 
     def reply_topic(self, raw: bytes) -> str | None:

@@ -14,6 +14,7 @@ from pf_stream.core.outputs import (
     BadEffectError,
     emitted,
     emitted_size,
+    given_time,
     origin_of,
     output_size,
     reply,
@@ -23,7 +24,7 @@ from pf_stream.core.outputs import (
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import SourceRecord
-from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
+from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
@@ -109,7 +110,8 @@ class Performer:
                 plan = reactor.emits.get(type(intent))
                 if plan is None:
                     raise _unknown("emitted", intent, reactor)
-                output = emitted(delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers))
+                index = len(outputs) + len(into.timers)
+                output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
                 if plan.topic in self._listeners:
                     output.headers.extend(self._watermarks.header(plan.topic, delivery.timer))
                 outputs.append(output)
@@ -159,7 +161,7 @@ class Performer:
         if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
             raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
         index = len(into.outputs) + len(into.timers)
-        output = emitted(delivery, self._partition, reactor, intent, plan, index)
+        output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
         origin = origin_of(delivery, reactor)
         key = output.key
         assert key is not None
@@ -172,6 +174,8 @@ class Performer:
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
         headers = list(output.headers)
+        if effect.deadline is not None:
+            headers.append((DEADLINE, given_time(effect.deadline)))
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
         if isinstance(origin, bytes):

@@ -112,7 +112,7 @@ class Handling(Generic[O]):
         if partition_of(delivery.key, self._plan.partitions) != self._partition:
             self._reroute(delivery)
         else:
-            self._put_aside(delivery, delivery.due_ms, failed=0)
+            self.put_aside(delivery, delivery.due_ms, failed=0)
         return True
 
     def hear(self, delivery: Delivery) -> None:
@@ -227,12 +227,12 @@ class Handling(Generic[O]):
             delivery.source.failing = delivery.record.offset, failed
             delivery.source.paused_until_ms = again_ms
             return False
-        self._put_aside(delivery, again_ms, failed)
+        self.put_aside(delivery, again_ms, failed)
         return True
 
     # -- what is not the rule ------------------------------------------------------------------------------------------
 
-    def _put_aside(self, delivery: Delivery, due_ms: int, failed: int) -> None:
+    def put_aside(self, delivery: Delivery, due_ms: int, failed: int) -> None:
         """Keep an admitted intent as a timer."""
         record, topic = delivery.record, delivery.source.plan.topic
         kept = SourceRecord(

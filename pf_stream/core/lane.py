@@ -6,6 +6,7 @@ same unit, which is what makes a crash between any two actions harmless.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, Generic, cast
 
@@ -26,6 +27,7 @@ from pf_stream.core.plan import GroupPlan
 from pf_stream.core.records import Record
 from pf_stream.core.shelf import MemoryShelf, Shelf
 from pf_stream.core.source import Source
+from pf_stream.core.starts import NOT_YET, starts_of
 from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key
@@ -204,6 +206,8 @@ class Lane(Generic[O]):
         for sequence in [sequence for sequence in self._outbox if sequence <= self.sent_sequence]:
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
+        for key, timer in starts_of(self.plan, self.partition):
+            self.timers.restore(key, timer)
         self.timers.begin()
         self._upstreams.needed |= self.timers.next_due_ms(EVENT) is not None
         self._once.begin()
@@ -363,6 +367,9 @@ class Lane(Generic[O]):
     def _fire(self, key: bytes, timer: Timer, now_ms: int) -> None:
         handling = self._handling
         source = self.sources.get(timer.topic)
+        if timer.judged_ms == NOT_YET:
+            record = replace(timer.record, timestamp=now_ms)
+            timer = replace(timer, due_ms=now_ms, judged_ms=now_ms, record=record)
         here = not timer.scheduled or partition_of(timer.record.key or b"", self.plan.partitions) == self.partition
         if source is None or not here:
             output = overdue(timer, self.plan)
@@ -377,7 +384,9 @@ class Lane(Generic[O]):
             if poisoned is None
             else Refusal(poisoned, "alone in its unit, it could not be committed")
         )
-        if refusal is None:
+        if refusal is None and delivery.due_ms is not None:
+            handling.put_aside(delivery, delivery.due_ms, timer.failed)  # it was due when nobody was there
+        elif refusal is None:
             handling.handle(delivery)
         else:
             handling.refuse(delivery, refusal)

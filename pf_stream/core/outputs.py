@@ -16,7 +16,7 @@ from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
 from pf_stream.model.context import event_time_ms, is_traceparent, request_id_of, trace_of
-from pf_stream.model.effect import Reply
+from pf_stream.model.effect import Emit, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
 from pf_stream.security.narrowing import Identity
@@ -28,6 +28,8 @@ __all__ = [
     "dead_letter",
     "emitted",
     "emitted_size",
+    "envelope",
+    "given_time",
     "origin_of",
     "output_size",
     "overdue",
@@ -55,6 +57,8 @@ _EMITTED_HEADERS: Final = 7
 # stops its lane.
 _LONGEST_TIME: Final = 64
 """In bytes; RFC 3339 is content with half of it."""
+_LONGEST_ID: Final = 1_000
+"""In characters, of an id that a handler gives."""
 _LONGEST_TRACE: Final = 8 << 10
 """In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
@@ -72,12 +76,18 @@ token, and must not revoke another one because its sender said so."""
 
 
 def emitted(
-    delivery: Delivery, partition: int, reactor: ReactorPlan, intent: Intent, plan: EmitPlan, index: int
+    delivery: Delivery,
+    partition: int,
+    reactor: ReactorPlan,
+    intent: Intent,
+    plan: EmitPlan,
+    index: int,
+    effect: Emit | Schedule,
 ) -> Output:
     """The record of an *intent* that *reactor* emits because of *delivery*; *index* tells it from others that it causes.
 
-    Its id is made of the position of that record, so that a second run of it gives an equal one. Its time is that record's
-    time, so that event time survives a hop.
+    Unless the *effect* gives them, its id is made of the position of that record, so that a second run of it gives an equal
+    one, and its time is that record's time, so that event time survives a hop.
     """
     record, headers, timer = delivery.record, delivery.headers, delivery.timer
     caused = timer is not None and timer.scheduled
@@ -85,14 +95,15 @@ def emitted(
         id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
     else:
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
-    time = headers.get("ce_time")
+    time = headers.get("ce_time") if effect.time is None else given_time(effect.time)
     if time is None:
         time = _event_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
-    out = [_SPEC, plan.type, reactor.source, ("ce_id", id_), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
-    if caused or delivery.hops or "traceparent" in headers:
-        out += _trace(delivery, id_.rpartition(b":")[0] + b":")
+    ce_id = id_ if effect.id is None else _given_id(effect.id)
+    out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
+    if caused or delivery.hops or "traceparent" in headers or effect.id is not None:
+        out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=effect.id is None)
     origin = origin_of(delivery, reactor)
     spec = plan.intent
     return Output(
@@ -117,8 +128,11 @@ def emitted_size(output: Output) -> int:
     return size
 
 
-def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
-    """What is told of a request to the records that it causes, whose ids begin with *caused*."""
+def _trace(delivery: Delivery, caused: bytes, *, told_by_id: bool) -> tuple[Header, ...]:
+    """What is told of a request to the records that it causes, whose own ids begin with *caused*.
+
+    *told_by_id* says whether they have those ids, which tell it as well.
+    """
     headers = delivery.headers
     told: tuple[Header, ...] = ()
     if "traceparent" in headers and is_traceparent(headers["traceparent"]):
@@ -126,12 +140,20 @@ def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
         if sum(len(value or b"") for _, value in told) > _LONGEST_TRACE:
             told = told[:1]
     # What a client's intent causes needs no more: its id and its source say it.
-    if delivery.hops or (delivery.timer is not None and delivery.timer.scheduled):
-        if not told:
-            span = hashlib.blake2b(caused, digest_size=8).hexdigest()
-            told = (("traceparent", f"00-{request_id_of(headers, None)}-{span}-00".encode()),)
+    engines = delivery.hops > 0 or (delivery.timer is not None and delivery.timer.scheduled)
+    if not told and (engines or not told_by_id):
+        # A client's intent is the beginning of its request, which is called by its position, as *caused* is.
+        request = request_id_of(headers if engines else {"ce_id": caused}, None)
+        span = hashlib.blake2b(caused, digest_size=8).hexdigest()
+        told = (("traceparent", f"00-{request}-{span}-00".encode()),)
+    if engines:
         told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
     return told
+
+
+def envelope(kind: Header, source: Header, id_: bytes) -> list[Header]:
+    """The headers of an event that nothing has caused."""
+    return [_SPEC, kind, source, ("ce_id", id_), _JSON]
 
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
@@ -277,6 +299,22 @@ def _size(record: Record) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"")
     return size
+
+
+def given_time(given: object) -> bytes:
+    """A time that a handler gives, in RFC 3339; raises :class:`BadEffectError`."""
+    if isinstance(given, datetime) and given.tzinfo is not None:
+        return _rfc3339(round(given.timestamp() * 1000))
+    raise BadEffectError(f"gave the time {given!r:.200}; a time is a datetime with a zone")
+
+
+def _given_id(given: object) -> bytes:
+    try:
+        if isinstance(given, str) and 0 < len(given) <= _LONGEST_ID:
+            return given.encode()
+    except UnicodeEncodeError:
+        pass
+    raise BadEffectError(f"gave the id {given!r:.200}; an id is text of 1 to {_LONGEST_ID} characters")
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """What a lane needs to know of its topology, compiled once."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
@@ -10,6 +10,7 @@ from pf_stream.core.checks import Checks, compile_checks
 from pf_stream.core.flow import Flow, flows
 from pf_stream.core.records import Header
 from pf_stream.model.capability import HeldGrant
+from pf_stream.model.constraint import Constraint
 from pf_stream.model.context import Context
 from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
@@ -28,6 +29,7 @@ __all__ = [
     "ReactorPlan",
     "Route",
     "SourcePlan",
+    "Start",
     "plan",
 ]
 
@@ -89,6 +91,8 @@ class Route:
     """How many fields that are."""
     bindings: tuple[Binding, ...]
     """Handlers, in the order of the reactors."""
+    constraints: tuple[Constraint, ...]
+    """When it may be handled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,18 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """An intent that a lane gets whenever it begins."""
+
+    topic: str
+    """Full name of the topic on which its reactors know it."""
+    intent: Intent
+    """The intent."""
+    reactor: ReactorPlan
+    """From whom it comes."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPlan:
     """A group: reactors with one changelog."""
 
@@ -169,6 +185,8 @@ class GroupPlan:
     """Those of them to which its reactors are declared to write, and that do not lead back to it."""
     feedback: frozenset[str]
     """Groups for whose lanes its event clock never waits."""
+    starts: tuple[Start, ...]
+    """What its lanes are told when they begin."""
 
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
@@ -310,7 +328,17 @@ def _group(
         listeners=listeners,
         targets=flow.targets,
         feedback=flow.feedback,
+        starts=tuple(_starts(topology, reactors)),
     )
+
+
+def _starts(topology: Topology, reactors: Sequence[ReactorPlan]) -> Iterator[Start]:
+    for intent in topology.starts:
+        spec = intent.__intent__
+        takers = [one for one in reactors if any(handler.intent is spec for handler in one.spec.handlers)]
+        if takers:
+            sender = next((one for one in takers if one.service is not None), takers[0])
+            yield Start(topology.topic_name(spec.topic), intent, sender)
 
 
 def _identity(topology: Topology, spec: ReactorSpec) -> Identity | None:
@@ -335,4 +363,5 @@ def _route(
         values=attrgetter(*checks.fields) if checks.fields else lambda _: None,
         width=len(checks.fields),
         bindings=bindings,
+        constraints=topology.constraints(intent),
     )

@@ -22,6 +22,10 @@ CODES: Final[dict[str, str]] = {
     # time
     "deadline_passed": "pf-deadline lies before the processing time",
     "not_before": "pf-not-before lies further ahead than a timer may wait",
+    "outside_hours": "it may be handled at certain times alone, and this is none of them",
+    "in_maintenance": "it may not be handled in a maintenance window",
+    "too_early": "it may not be handled before a certain time",
+    "too_late": "it may not be handled after a certain time",
     # who may do what
     "missing_context": "the intent requires a context and the record has none",
     "token_too_large": "the token is larger than 8 KiB",

@@ -7,6 +7,8 @@ from typing import Final
 
 from pf_stream.core import changelog
 from pf_stream.core.records import Header, Record, SourceRecord
+from pf_stream.core.urgency import Urgency
+from pf_stream.model.context import parse_time_ms
 
 __all__ = ["EVENT", "WALL", "Timer", "Timers", "held_key"]
 
@@ -14,6 +16,10 @@ WALL: Final = 0
 """A timer of this clock is due when the worker's clock says so."""
 EVENT: Final = 1
 """A timer of this clock is due when an intent of that event time arrives."""
+
+DEADLINE: Final = "pf-deadline"
+"""Header that says until when an intent is to be handled, RFC 3339."""
+_DEADLINE: Final = DEADLINE.encode()
 
 _HEAD = struct.Struct(">BBqqqqBBH")
 _DUE = struct.Struct(">q")
@@ -101,10 +107,12 @@ def _blob(data: bytes | None) -> tuple[bytes, bytes]:
 class Timers:
     """All timers of a lane: as they were last sealed, and what the open unit changes.
 
-    Timers wait as bytes and are decoded when they are due: there may be many, and most wait long.
+    Timers wait as bytes and are decoded when they are due: there may be many, and most wait long. Of those that are due, the
+    ones of the event clock come first, then by :mod:`pf_stream.core.urgency` those that have a deadline, then the others; each
+    by the time at which they were due.
     """
 
-    __slots__ = ("_changed", "_queues", "_sealed", "_sealed_event_ms", "event_ms", "poisoned")
+    __slots__ = ("_changed", "_queues", "_sealed", "_sealed_event_ms", "_urgent", "event_ms", "poisoned")
 
     def __init__(self) -> None:
         self.event_ms: int | None = None
@@ -116,6 +124,8 @@ class Timers:
         self._changed: dict[bytes, bytes | None] = {}
         # By clock. An entry is good if the timer of that key is due at that time; it is not searched for when one changes.
         self._queues: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]] = ([], [])
+        self._urgent: Urgency | None = None
+        """Those of the wall clock that have a deadline; ``None`` until there was one."""
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
@@ -133,7 +143,8 @@ class Timers:
     def begin(self) -> None:
         """End the recovery."""
         for key, raw in self._sealed.items():
-            self._queues[raw[1]].append((_due(raw), key))
+            if not self._is_urgent(key, raw):
+                self._queues[raw[1]].append((_due(raw), key))
         for queue in self._queues:
             heapify(queue)
 
@@ -142,7 +153,7 @@ class Timers:
     def set(self, key: bytes, raw: bytes) -> None:
         """Set a timer, encoded, in place of the one of that key."""
         self._changed[key] = raw
-        heappush(self._queues[raw[1]], (_due(raw), key))
+        self._queue(key, raw)
 
     def cancel(self, key: bytes) -> None:
         """Remove a timer if it waits."""
@@ -154,7 +165,9 @@ class Timers:
         clock = self._due_clock(now_ms)
         if clock is None:
             return None
-        _, key = heappop(self._queues[clock])
+        key = self._urgent.take(now_ms) if self._urgent is not None and clock == WALL else None
+        if key is None:
+            _, key = heappop(self._queues[clock])
         raw = self._current(key)
         assert raw is not None
         self._changed[key] = None
@@ -178,6 +191,13 @@ class Timers:
 
     def next_due_ms(self, clock: int) -> int | None:
         """When the next timer of a clock is due; ``None`` if there is none."""
+        due_ms = self._next_queued_ms(clock)
+        if self._urgent is None or clock == EVENT:
+            return due_ms
+        urgent_ms = self._urgent.next_due_ms()
+        return due_ms if urgent_ms is None else urgent_ms if due_ms is None else min(due_ms, urgent_ms)
+
+    def _next_queued_ms(self, clock: int) -> int | None:
         queue = self._queues[clock]
         while queue:
             due_ms, key = queue[0]
@@ -216,9 +236,26 @@ class Timers:
         for key in self._changed:
             raw = self._sealed.get(key)
             if raw is not None:
-                heappush(self._queues[raw[1]], (_due(raw), key))
+                self._queue(key, raw)
         self._changed.clear()
         self.event_ms = self._sealed_event_ms
+
+    def _queue(self, key: bytes, raw: bytes) -> None:
+        if not self._is_urgent(key, raw):
+            heappush(self._queues[raw[1]], (_due(raw), key))
+
+    def _is_urgent(self, key: bytes, raw: bytes) -> bool:
+        """Whether a timer has a deadline; if so, it waits among those that have one."""
+        if _DEADLINE not in raw or raw[1] == EVENT:
+            return False
+        said = dict(decode_timer(raw).record.headers).get(DEADLINE)
+        deadline_ms = None if said is None else parse_time_ms(said)
+        if deadline_ms is None:
+            return False
+        if self._urgent is None:
+            self._urgent = Urgency(self._current)
+        self._urgent.add(_due(raw), key, raw, deadline_ms)
+        return True
 
     def _current(self, key: bytes) -> bytes | None:
         return self._changed[key] if key in self._changed else self._sealed.get(key)

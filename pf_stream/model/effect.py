@@ -18,6 +18,10 @@ class Emit:
 
     intent: Intent
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
+    id: str | None = None
+    """Its ``ce_id``; made of the position of the record that causes it if not given. It must be the same on every run."""
+    time: datetime | None = None
+    """Its event time, aware; that of the record that causes it if not given."""
 
 
 @dataclass(slots=True)
@@ -49,6 +53,13 @@ class Schedule:
     clock: Literal["wall", "event"] = "wall"
     """``wall``: when the worker's clock says so. ``event``: before the first intent of the lane whose event time is as
     late is handled."""
+    deadline: datetime | None = None
+    """Until when it is to be handled, aware: of the intents of a lane that are due, those come first whose deadline is near, and
+    later than that it is refused (``deadline_passed``)."""
+    id: str | None = None
+    """As of :class:`Emit`."""
+    time: datetime | None = None
+    """As of :class:`Emit`."""
 
 
 @dataclass(slots=True)

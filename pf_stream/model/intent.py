@@ -13,6 +13,7 @@ from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
 from pf_stream.model._periods import period_ms
 from pf_stream.model.capability import PUBLIC, Public
+from pf_stream.model.constraint import Constraint, read_constraints
 from pf_stream.model.requirement import Requirement, read_requirements, requirement_faults
 from pf_stream.model.versions import Steps, read_steps
 
@@ -59,6 +60,8 @@ class IntentSpec:
     """The way from older versions of the payload to this one."""
     once_ms: int | None
     """For how long a second intent of the same key, subject and ``ce_id`` is dropped, in milliseconds; ``None``: it is not."""
+    constraints: tuple[Constraint, ...] = ()
+    """When it may be handled at all; empty: always."""
 
     type: str = field(init=False)
     """Value of the ``ce_type`` header: ``{name}.v{version}``."""
@@ -92,6 +95,8 @@ class Intent(BaseModel):
     * ``topic``: where intents of this type travel, relative to the topology's namespace. Default ``intents``.
     * ``once``: for how long a second intent of the same key, subject and ``ce_id`` is dropped, such as ``"24h"`` (units
       s, m, h, d). For senders that send again when they do not know whether the first one arrived.
+    * ``constraints``: one of :mod:`pf_stream.model.constraint`, or several: when it may be handled, and what becomes of it at
+      other times.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -120,11 +125,12 @@ class Intent(BaseModel):
         requires: Requirement | Sequence[Requirement] | Public | None = None,
         topic: str = "intents",
         once: str | None = None,
+        constraints: Constraint | Sequence[Constraint] = (),
         **unknown: Any,
     ) -> None:
         faults: list[str] = []
         for keyword in unknown:
-            known = ("name", "version", "requires", "topic", "once")
+            known = ("name", "version", "requires", "topic", "once", "constraints")
             faults.append(f"unknown class keyword {keyword!r}{nearest(keyword, known)}")
         if name is None:
             faults.append(f'has no name: write class {cls.__name__}(Intent, name="domain.happened", ...)')
@@ -138,6 +144,9 @@ class Intent(BaseModel):
         once_ms = None if once is None else period_ms(once)
         if once is not None and once_ms is None:
             faults.append(f"once={once!r} must be a number and a unit, such as '30s', '10m', '24h' or '7d'")
+        constrained = read_constraints(constraints)
+        if constrained is None:
+            faults.append(f"constraints={constraints!r} is no constraint: write only(...), never(...) or within(...)")
         required = _required(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
@@ -162,6 +171,7 @@ class Intent(BaseModel):
             key_of=_key_of(keys),
             upcasts=upcasts,
             once_ms=once_ms,
+            constraints=constrained or (),
         )
 
 

@@ -32,3 +32,5 @@ class Part:
     """Intent types that it emits and does not handle itself."""
     services: Mapping[str, Service] = field(default_factory=dict)
     """By id, those of its reactors that emit under an identity of their own."""
+    starts: tuple[Intent, ...] = ()
+    """What its reactors are told whenever a lane begins, see :attr:`pf_stream.model.Topology.starts`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, NoReturn, TypeAlias, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from pf_stream.errors import DefinitionError
+from pf_stream.model.constraint import Constraint, read_constraints
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Effects
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
@@ -36,13 +37,17 @@ class _Inherit(enum.Enum):
 class _Mark:
     on_error: Any
     requires: Any
+    constraints: Any
 
 
 @overload
 def on(function: F, /) -> F: ...
 @overload
 def on(
-    *, on_error: OnError | _Inherit = _Inherit.inherit, requires: Requirement | Sequence[Requirement] = ()
+    *,
+    on_error: OnError | _Inherit = _Inherit.inherit,
+    requires: Requirement | Sequence[Requirement] = (),
+    constraints: Constraint | Sequence[Constraint] = (),
 ) -> Callable[[F], F]: ...
 def on(
     function: F | None = None,
@@ -50,16 +55,18 @@ def on(
     *,
     on_error: OnError | _Inherit = _Inherit.inherit,
     requires: Requirement | Sequence[Requirement] = (),
+    constraints: Constraint | Sequence[Constraint] = (),
 ) -> F | Callable[[F], F]:
     """Mark a method of a :class:`Reactor` as the handler of the intent type that its first parameter is annotated with.
 
     ``@on(on_error=RetryLater(attempts=3))`` gives the handler a policy for failures of its own; ``on_error=None`` makes
     what it fails at a dead letter, whatever its reactor says. ``requires`` is required beside what the type requires, and
-    before any handler of the intent runs: all of them do, or none.
+    before any handler of the intent runs: all of them do, or none. So it is with ``constraints``, which say when
+    (:mod:`pf_stream.model.constraint`).
     """
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, _Mark(on_error, requires))
+        setattr(function, _MARK, _Mark(on_error, requires, constraints))
         return function
 
     return mark if function is None else mark(function)
@@ -77,6 +84,8 @@ class HandlerSpec:
     """What happens to an intent at which it raises."""
     requires: tuple[Requirement, ...]
     """What must hold beside what the type requires."""
+    constraints: tuple[Constraint, ...] = ()
+    """When the intent may be handled, beside what the type says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +237,12 @@ def _handlers(
             faults.extend(
                 f"handler {name!r} {fault}" for fault in requirement_faults(requirement, intent_type.model_fields)
             )
-        handlers[spec.type] = HandlerSpec(name, spec, on_error if isinstance(own, _Inherit) else own, required)
+        constrained = read_constraints(mark.constraints)
+        if constrained is None:
+            faults.append(f"handler {name!r}: constraints={mark.constraints!r} is no constraint: write only('...')")
+            continue
+        policy = on_error if isinstance(own, _Inherit) else own
+        handlers[spec.type] = HandlerSpec(name, spec, policy, required, constrained)
     if not marked:
         faults.append("has no handler: decorate a method (self, intent, state, ctx) with @on")
     return tuple(handlers.values())

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
+from pf_stream.model.constraint import Constraint
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
@@ -88,6 +89,9 @@ class Topology:
     """By name, the calendars that requirements and tokens may name."""
     services: Mapping[str, Service] = field(hash=False)
     """By id, the reactors that emit under an identity of their own, and that."""
+    starts: tuple[Intent, ...] = field(hash=False)
+    """Intents that the lane of their key gets whenever it begins, before any record: by every start, rebalance and recovery, so
+    handling one twice must be like once. They come from the first reactor that handles them and is a service."""
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class Topology:
         requires: Mapping[str, Requirement | Sequence[Requirement]] = MappingProxyType({}),
         calendars: Mapping[str, Calendar] = MappingProxyType({}),
         services: Mapping[str, Service] = MappingProxyType({}),
+        starts: Sequence[Intent] = (),
         parts: Iterable[Part] = (),
     ) -> None:
         """Take what *parts* bring beside what the other arguments say; reactors and types may be in several of them."""
@@ -129,6 +134,7 @@ class Topology:
         set_(self, "calendars", MappingProxyType(dict(calendars)))
         brought = {id_: service for part in parts for id_, service in part.services.items()}
         set_(self, "services", MappingProxyType({**brought, **services}))
+        set_(self, "starts", _once(starts, *(part.starts for part in parts)))
         faults = [
             f"requires for {name!r} {requires[name]!r}, which is no requirement: write SomeCap.operation('/scope')"
             for name, required in read.items()
@@ -210,18 +216,46 @@ class Topology:
                             f"{intent.name} requires {leaf}, and there is no calendar "
                             f"{calendar!r}{nearest(calendar, self.calendars)}"
                         )
+            for constraint in self.constraints(intent):
+                for calendar in sorted(
+                    (constraint.when.calendars if constraint.when else set()) - self.calendars.keys()
+                ):
+                    yield (
+                        f"{intent.name} is handled {constraint}, and there is no calendar "
+                        f"{calendar!r}{nearest(calendar, self.calendars)}"
+                    )
         for name in self.calendars:
             if not is_calendar_name(name):
                 yield f"calendar {name!r} must be lower case letters, digits, '.', '-' and '_', starting with a letter"
         for id_ in self.services:
             if id_ not in reactors:
                 yield f"services: there is no reactor {id_!r}{nearest(id_, reactors)}"
+        for intent in dict.fromkeys(start.__intent__ for start in self.starts):
+            takers = self.handlers_of(intent)
+            if not takers:
+                yield f"starts with {intent.type}, which no reactor handles"
+            elif self.requirements(intent) and not any(taker.id in self.services for taker in takers):
+                yield (
+                    f"starts with {intent.type}, which requires something, and none of {', '.join(t.id for t in takers)} "
+                    f"is a service: nobody would be allowed to send it"
+                )
 
     def requirements(self, intent: IntentSpec) -> tuple[Requirement, ...]:
         """All that must hold for an intent of that type to be handled here; empty if anybody may send it."""
         handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
         more = (requirement for handler in handlers for requirement in handler.requires)
         return tuple(dict.fromkeys((*intent.requires, *more, *self.requires.get(intent.name, ()))))
+
+    def constraints(self, intent: IntentSpec) -> tuple[Constraint, ...]:
+        """All that say when an intent of that type may be handled here."""
+        handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
+        return tuple(
+            dict.fromkeys((*intent.constraints, *(one for handler in handlers for one in handler.constraints)))
+        )
+
+    def handlers_of(self, intent: IntentSpec) -> tuple[ReactorSpec, ...]:
+        """The reactors that handle intents of that type."""
+        return tuple(spec for spec in self.specs if any(handler.intent is intent for handler in spec.handlers))
 
     def service_subject(self, reactor: str) -> str:
         """The subject under which the reactor of that id emits, if it is a service."""

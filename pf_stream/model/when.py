@@ -26,6 +26,15 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from pf_stream.errors import DefinitionError, PFError
+from pf_stream.model._coming import (
+    Coming,
+    coming_bounds,
+    coming_days,
+    coming_joined,
+    coming_opposite,
+    coming_times,
+    local_at,
+)
 from pf_stream.model._names import nearest
 
 __all__ = [
@@ -37,6 +46,7 @@ __all__ = [
     "between",
     "calendar",
     "is_calendar_name",
+    "is_zone",
     "weekly",
 ]
 
@@ -66,6 +76,11 @@ _OR, _AND, _NOT, _ATOM = range(4)
 def is_calendar_name(name: str) -> bool:
     """Whether a calendar can be called *name*."""
     return _calendar_name(name) is not None
+
+
+def is_zone(name: str) -> bool:
+    """Whether the IANA database has a time zone *name*."""
+    return name in _zones()
 
 
 class BadWhenError(PFError):
@@ -108,6 +123,7 @@ class When:
     """Names of all calendars that it depends on."""
     _binds: int = field(repr=False, compare=False)
     _test: _Test = field(repr=False, compare=False)
+    _coming: Coming = field(repr=False, compare=False)
     _joined: frozenset["When"] = field(default=frozenset(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +149,19 @@ class When:
             raise UnknownCalendarError(min(self.calendars - calendars.keys()))
         return self._test(at_ms, calendars)
 
+    def next(self, at_ms: int, calendars: "Mapping[str, Calendar]", until_ms: int) -> int | None:
+        """The first instant from *at_ms* to *until_ms*, both included, that is in this set; ``None`` if none is.
+
+        In milliseconds since the epoch. The longer the search, the more it costs: some milliseconds for a year of a set that
+        never holds.
+
+        Raises:
+            UnknownCalendarError: as :meth:`holds`.
+        """
+        if self.calendars and not self.calendars <= calendars.keys():
+            raise UnknownCalendarError(min(self.calendars - calendars.keys()))
+        return self._coming(at_ms, True, calendars, until_ms) if at_ms <= until_ms else None
+
     @property
     def parts(self) -> frozenset["When"]:
         """What "and" joins in it, or itself alone: whoever has all parts of another set, and more, is included in it."""
@@ -147,7 +176,11 @@ class When:
     def __invert__(self) -> "When":
         test = self._test
         return When(
-            f"not {self._within(_NOT)}", self.calendars, _NOT, lambda at_ms, calendars: not test(at_ms, calendars)
+            f"not {self._within(_NOT)}",
+            self.calendars,
+            _NOT,
+            lambda at_ms, calendars: not test(at_ms, calendars),
+            coming_opposite(self._coming),
         )
 
     def _operands(self, operator: int) -> frozenset["When"]:
@@ -175,6 +208,7 @@ class Calendar:
     holidays: Collection[date] = ()
     """Local days on which it is closed."""
     _zone: ZoneInfo = field(init=False, repr=False, compare=False)
+    _coming: Coming = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         faults = [
@@ -191,13 +225,20 @@ class Calendar:
         object.__setattr__(self, "open", tuple(self.open))
         object.__setattr__(self, "holidays", frozenset(self.holidays))
         object.__setattr__(self, "_zone", _zone(self.zone))
+        open_ = coming_joined([when._coming for when in self.open], all_of=False)
+        closed = coming_days(frozenset(self.holidays), self._zone)
+        object.__setattr__(self, "_coming", coming_joined([open_, coming_opposite(closed)], all_of=True))
 
     def is_open(self, at_ms: int) -> bool:
         """Whether it is open at *at_ms*, milliseconds since the epoch."""
         if not any(when.holds(at_ms, {}) for when in self.open):
             return False
-        local = _local(at_ms, self._zone)
+        local = local_at(at_ms, self._zone)
         return local is not None and local.date() not in self.holidays
+
+    def next_open(self, at_ms: int, until_ms: int) -> int | None:
+        """The first instant from *at_ms* to *until_ms* at which it is open; ``None`` if it stays closed."""
+        return self._coming(at_ms, True, {}, until_ms) if at_ms <= until_ms else None
 
 
 def weekly(days: str, start: str, end: str, *, zone: str) -> When:
@@ -220,8 +261,8 @@ def weekly(days: str, start: str, end: str, *, zone: str) -> When:
         last += _DAY_MINUTES
     local_zone = _zone(zone)
 
-    def test(at_ms: int, _: object) -> bool:
-        local = _local(at_ms, local_zone)
+    def test(at_ms: int) -> bool:
+        local = local_at(at_ms, local_zone)
         if local is None:
             return False
         minute = local.hour * 60 + local.minute
@@ -230,7 +271,8 @@ def weekly(days: str, start: str, end: str, *, zone: str) -> When:
 
     # That midnight is the end of the day is said in one way only.
     end = "24:00" if end == "00:00" else end
-    return When(f"{_spelled(on)} {start}-{end} {zone}", frozenset(), _ATOM, test)
+    coming = coming_times(test, local_zone, (first, last % _DAY_MINUTES))
+    return When(f"{_spelled(on)} {start}-{end} {zone}", frozenset(), _ATOM, lambda at_ms, _: test(at_ms), coming)
 
 
 def between(start: datetime | None, end: datetime | None) -> When:
@@ -254,7 +296,7 @@ def between(start: datetime | None, end: datetime | None) -> When:
     def test(at_ms: int, _: object) -> bool:
         return (first is None or first <= at_ms) and (last is None or at_ms < last)
 
-    return When(f"{_moment(first)}/{_moment(last)}", frozenset(), _ATOM, test)
+    return When(f"{_moment(first)}/{_moment(last)}", frozenset(), _ATOM, test, coming_bounds(first, last))
 
 
 def calendar(name: str) -> When:
@@ -267,7 +309,13 @@ def calendar(name: str) -> When:
         raise BadWhenError(
             f"calendar {name}", f"{name!r} is no name of a calendar: lower-case letters, digits, '_', '.' and '-'"
         )
-    return When(f"calendar {name}", frozenset({name}), _ATOM, lambda at_ms, calendars: calendars[name].is_open(at_ms))
+    return When(
+        f"calendar {name}",
+        frozenset({name}),
+        _ATOM,
+        lambda at_ms, calendars: calendars[name].is_open(at_ms),
+        lambda at_ms, wanted, calendars, until_ms: calendars[name]._coming(at_ms, wanted, calendars, until_ms),
+    )
 
 
 def _join(operator: int, word: str, parts: frozenset[When], test: Callable[[_Test, _Test], _Test]) -> When:
@@ -279,6 +327,7 @@ def _join(operator: int, word: str, parts: frozenset[When], test: Callable[[_Tes
         frozenset().union(*(part.calendars for part in ordered)),
         operator,
         reduce(test, (part._test for part in ordered)),
+        coming_joined([part._coming for part in ordered], all_of=operator == _AND),
         parts,
     )
 
@@ -289,13 +338,6 @@ def _both(one: _Test, two: _Test) -> _Test:
 
 def _either(one: _Test, two: _Test) -> _Test:
     return lambda at_ms, calendars: one(at_ms, calendars) or two(at_ms, calendars)
-
-
-def _local(at_ms: int, zone: ZoneInfo) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(at_ms // 1000, zone)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 @cache

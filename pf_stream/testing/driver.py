@@ -277,6 +277,7 @@ class Driver:
         """
         seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
         until_ms = self.clock.now_ms() + round(seconds * 1000)
+        self._run()  # what lanes are told when they begin has no other time
         while True:
             now_ms = self.clock.now_ms()
             stops = () if self._busy else (lane.wakes_ms(now_ms) for lane in self._lanes)

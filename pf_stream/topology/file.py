@@ -46,11 +46,13 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError, PFError
-from pf_stream.model import Calendar, Intent, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
+from pf_stream.model import Calendar, Intent, Part, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.requirement import parse_requirement
 from pf_stream.model.when import calendar
+from pf_stream.temporal import Job, jobs
+from pf_stream.temporal.form import job_of
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 from pf_stream.topology.families import define_families
 from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Where, explain, shown, where_of
@@ -182,6 +184,7 @@ class _Reading:
             "calendars": self._calendars(file.calendars),
             "requires": self._requires(file.requires) if complete else {},
             "services": self._services(file, reactors) if complete else {},
+            "parts": self._parts(file, [*reactors.values()], emits) if complete else (),
         }
         try:
             topology = Topology(file.name, list(reactors.values()), **fields)
@@ -244,6 +247,37 @@ class _Reading:
                 if grants:
                     found[reactors[index].__reactor__.id] = Service(item.key, grants)
         return found
+
+    def _parts(self, file: TopologyFile, reactors: Sequence[Any], emits: Sequence[type[Intent]]) -> list[Part]:
+        """What the jobs of the file bring."""
+        form = file.jobs
+        if form is None:
+            return []
+        where: Where = ("jobs",)
+        named = [self._named((*where, "declared", i), reference, Job) for i, reference in enumerate(form.declared)]
+        declared = [one for one in named if one is not None]
+        if len(declared) < len(named):
+            return []  # what is made of them would seem unknown
+        calendars = self._calendars(file.calendars)
+        handled = (handler.intent.model for reactor in reactors for handler in reactor.__reactor__.handlers)
+        types = list(dict.fromkeys((*handled, *emits)))
+        runs = {one.name: one.run for one in declared}
+        kinds = {kind.__intent__.type: kind for kind in types}
+        made = [
+            self._read((*where, "made", name), lambda name: job_of(name, form.made[name], runs, kinds, calendars), name)
+            for name in form.made
+        ]
+        grants = [self._read((*where, "grants", index), _held, text) for index, text in enumerate(form.grants)]
+        if self._faults:
+            return []
+        try:
+            service = Service(form.key, [grant for grant in grants if grant is not None])
+            every = [*declared, *(one for one in made if one is not None)]
+            return [jobs(*every, service=service, emits=types, calendars=calendars)]
+        except DefinitionError as error:
+            for fault in error.faults:
+                self._add(where, fault)
+        return []
 
     def _calendars(self, forms: Mapping[str, CalendarForm]) -> dict[str, Calendar]:
         found = {}

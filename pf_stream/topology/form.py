@@ -10,8 +10,9 @@ from pydantic_core import ErrorDetails
 from pf_stream.model._names import nearest
 from pf_stream.model.service import MAX_KID
 from pf_stream.model.topology import Guarantee, Store
+from pf_stream.temporal.form import JobForm
 
-__all__ = ["CalendarForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
+__all__ = ["CalendarForm", "JobsForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
 
 Where: TypeAlias = tuple[str | int, ...]
 """Place of a field: the keys and indexes that lead to it."""
@@ -58,6 +59,19 @@ class ServiceForm(_Form):
     """What it may do, each ``Family.operation:/scope``."""
 
 
+class JobsForm(_Form):
+    """Jobs, and the identity under which they act."""
+
+    key: int = Field(ge=0, le=MAX_KID)
+    """The kid of the key that signs for them; the worker gets the file by ``--service-key``."""
+    grants: list[str] = Field(min_length=1)
+    """What they may do, each ``Family.operation:/scope``."""
+    declared: list[str] = []
+    """Jobs that are declared in Python, each ``module:name``."""
+    made: dict[str, JobForm] = {}
+    """By name, jobs that send an intent of the topology, or run the function of a declared one."""
+
+
 _Reactor: TypeAlias = Annotated[
     Annotated[str, Tag(_TEXT)] | Annotated[ServiceForm, Tag(_MAPPING)], Discriminator(_form)
 ]
@@ -81,6 +95,8 @@ class TopologyFile(_Form):
     """By an intent's name, what is required beside what the type and its handlers require; of a list in it, one is enough."""
     namespace: str | None = None
     """First part of topic names; the topology's name if not given."""
+    jobs: JobsForm | None = None
+    """What is done at times."""
     internal: list[str] = []
     """Topics within the namespace that only this topology writes."""
     emits: list[str] = []
@@ -122,6 +138,13 @@ _ALLOWED: Final = {
     "requires.*": "a list of requirements such as FlightCap.report:/{carrier}",
     "requires.*.*": "a text such as FlightCap.report:/{carrier}, or a list of such, of which one is enough",
     "requires.*.*.*": "a text such as FlightCap.report:/{carrier}",
+    "jobs": "a mapping with key, grants, declared and made",
+    "jobs.key": f"the kid of the key that signs for them, 0 to {MAX_KID}",
+    "jobs.grants": "a list of grants such as FlightCap.count:/**",
+    "jobs.declared": "a list of module:name",
+    "jobs.made": "names such as nightly, each with what that job does and when",
+    "jobs.made.*": "a mapping with run or intent, and with every or cron",
+    "jobs.made.*.*": "what an argument of pf_stream.temporal.job may be",
     "namespace": "a text such as flights",
     "internal": "a list of topics within the namespace",
     "emits": "a list of module:Class",
@@ -138,7 +161,11 @@ _ALLOWED: Final = {
 _NAMES: Final = {"capabilities": "FileCap or read", "calendars": "office", "requires": "flights.departed"}
 """By field, names that its keys may have."""
 
-_INNER: Final[Mapping[str | int, type[BaseModel]]] = {"calendars": CalendarForm, "reactors": ServiceForm}
+_INNER: Final[Mapping[str | int, type[BaseModel]]] = {
+    "calendars": CalendarForm,
+    "reactors": ServiceForm,
+    "jobs": JobsForm,
+}
 """By field, the form of the mappings in it."""
 
 
@@ -152,7 +179,7 @@ def explain(detail: ErrorDetails) -> str:
     where = where_of(detail)
     field = where[0]
     if detail["type"] in {"extra_forbidden", "invalid_key"}:
-        form = TopologyFile if len(where) == 1 else _INNER[field]
+        form = TopologyFile if len(where) == 1 else JobForm if where[:2] == ("jobs", "made") else _INNER[field]
         known = (info.alias or name for name, info in form.model_fields.items())
         return f"there is no field {where[-1]!r}{nearest(str(where[-1]), known)}"
     if detail["loc"][-1] == _KEY:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pf_stream.temporal.form import job_of
+from pf_stream.topology.form import JobsForm
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -15,10 +18,13 @@ def fences(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(fences("security.md", "python"))))
-def test_security_md_runs_as_printed(number: int) -> None:
+BLOCKS = [(page, number) for page in ("security.md", "time.md") for number in range(len(fences(page, "python")))]
+
+
+@pytest.mark.parametrize(("page", "number"), BLOCKS)
+def test_python_runs_as_printed(page: str, number: int) -> None:
     # In a process of its own: names of capabilities have one meaning in each.
-    block = fences("security.md", "python")[number]
+    block = fences(page, "python")[number]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
     )
@@ -28,3 +34,12 @@ def test_security_md_runs_as_printed(number: int) -> None:
 def test_security_md_shows_yaml() -> None:
     (block,) = fences("security.md", "yaml")
     assert YAML(typ="safe").load(block)["reactors"][1]["as"] == "service"
+
+
+def test_time_md_shows_yaml() -> None:
+    (block,) = fences("time.md", "yaml")
+    jobs = JobsForm.model_validate(YAML(typ="safe").load(block)["jobs"])
+    again = job_of("again", jobs.made["again"], {"nightly": lambda _: None}, {}, {})
+    assert again.timetable is not None
+    assert again.timetable.every_ms == 21_600_000
+    assert jobs.made["midday"].intent == "reports.write.v1"

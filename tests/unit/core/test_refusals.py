@@ -1,15 +1,17 @@
 """Every code has a record that earns it, and what earns a code is a dead letter, never the end of a lane."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import pytest
 from biscuit_auth import Biscuit, BlockBuilder
 
-from pf_stream import Intent, Topology, any_of, caller, during, rule
+from pf_stream import PUBLIC, Context, Effects, Intent, Key, Reactor, Topology, any_of, caller, during, on, rule
 from pf_stream.core import CODES, Limits
 from pf_stream.core.records import Header
 from pf_stream.model import Requirement, Rule
+from pf_stream.model.constraint import after, before, never, only
 from pf_stream.security import SigningKey, mint
 from pf_stream.security.envelope import Envelope, to_base64url
 from pf_stream.testing import Driver
@@ -44,9 +46,50 @@ GUARDS: dict[str, Requirement] = {
     "denied_by_rule": rule("refusals.never")(lambda *_: False),
     "not_now": during("../2020-01-01T00:00:00Z"),
 }
+
+
+class Outside(
+    Intent, name="box.outside", requires=PUBLIC, constraints=only("../2020-01-01T00:00:00Z", otherwise="refuse")
+):
+    """What could be done until 2020."""
+
+    box: Annotated[str, Key]
+
+
+class Maintenance(Intent, name="box.maintain", requires=PUBLIC, constraints=never("2020-01-01T00:00:00Z/..")):
+    """What waits for a maintenance that has no end."""
+
+    box: Annotated[str, Key]
+
+
+class Early(Intent, name="box.early", requires=PUBLIC, constraints=after(datetime(2100, 1, 1, tzinfo=UTC))):
+    """What would have to wait too long."""
+
+    box: Annotated[str, Key]
+
+
+class Late(Intent, name="box.late", requires=PUBLIC, constraints=before(datetime(2020, 1, 1, tzinfo=UTC))):
+    """What comes too late."""
+
+    box: Annotated[str, Key]
+
+
+class Bound(Reactor[Box], id="bound"):
+    """Is bound to times that are not now."""
+
+    @on
+    def outside(self, intent: Outside, state: Box, ctx: Context) -> Effects: ...
+    @on
+    def maintenance(self, intent: Maintenance, state: Box, ctx: Context) -> Effects: ...
+    @on
+    def early(self, intent: Early, state: Box, ctx: Context) -> Effects: ...
+    @on
+    def late(self, intent: Late, state: Box, ctx: Context) -> Effects: ...
+
+
 guarded = Topology(
     "box",
-    boxes.reactors,
+    [*boxes.reactors, Bound],
     internal=boxes.internal,
     replies=boxes.replies,
     requires={"box.put": [any_of(guard, unless(code)) for code, guard in GUARDS.items()]},
@@ -209,6 +252,10 @@ CAUSES: dict[str, list[Cause]] = {
     ]
     + [raw(("pf-reply-to", b"")), raw(("pf-reply-to", b"\xff"))],
     "deadline_passed": [lambda driver: driver.send(PUT, good(driver), deadline=driver.now - timedelta(milliseconds=1))],
+    "outside_hours": [sent(Outside(box="b"))],
+    "in_maintenance": [sent(Maintenance(box="b"))],
+    "too_early": [sent(Early(box="b"))],
+    "too_late": [sent(Late(box="b"))],
     "not_before": [
         lambda driver: driver.send(PUT, good(driver), not_before=driver.now + timedelta(days=366, milliseconds=1))
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pf_stream.core import CommitUnit, Limits, Narrowing, Output, SourceRecord, changelog
 from pf_stream.core.outputs import emitted, emitted_size, output_size
 from pf_stream.core.records import Header
+from pf_stream.model import Emit
 from tests.unit.core.kit import NOW_MS, TOKEN, Bench, Box, Ping, Put, record
 
 STATE = changelog.state_key(changelog.state_prefix("boxes"), b"b")
@@ -80,7 +81,7 @@ def test_what_one_record_causes_is_one_span_and_counts_with_its_token() -> None:
     emit = next(plan for plan in bench.plan.emits.values() if plan.topic == "box.moves" and plan.intent.requires)
     moved = emit.intent.model.model_validate({"room": "attic", "box": "b", "item": "1"})
     reactor = bench.plan.reactors[0]
-    first, second = (emitted(delivery, 0, reactor, moved, emit, index) for index in (0, 11))
+    first, second = (emitted(delivery, 0, reactor, moved, emit, index, Emit(moved)) for index in (0, 11))
     assert [dict(one.headers)["ce_id"] for one in (first, second)] == [b"t:0:7:0", b"t:0:7:11"]
     assert dict(first.headers)["traceparent"] == dict(second.headers)["traceparent"]
     bare = first._replace(context=None, headers=first.headers[:-2])

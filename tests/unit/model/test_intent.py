@@ -168,7 +168,10 @@ class TestFaults:
 
     @pytest.mark.parametrize(
         ("keyword", "hint"),
-        [("require", "; did you mean 'requires'?"), ("zzz", "; known: name, once, requires, topic, version")],
+        [
+            ("require", "; did you mean 'requires'?"),
+            ("zzz", "; known: constraints, name, once, requires, topic, version"),
+        ],
     )
     def test_an_unknown_keyword(self, keyword: str, hint: str) -> None:
         assert faults(**{keyword: 1}) == [f"unknown class keyword {keyword!r}{hint}"]
@@ -213,7 +216,7 @@ class TestFaults:
         assert str(caught.value).startswith("intent tests.unit.model.test_intent.TestFaults.")
         assert str(caught.value).splitlines()[0].endswith(".Bad has 6 faults:")
         assert str(caught.value).splitlines()[1:] == [
-            "  - unknown class keyword 'colour'; known: name, once, requires, topic, version",
+            "  - unknown class keyword 'colour'; known: constraints, name, once, requires, topic, version",
             "  - name 'Bad' must be dotted lower case, such as 'flights.departed'",
             "  - version 0 must be 1 or more",
             "  - topic 'a b' is not a Kafka topic name",

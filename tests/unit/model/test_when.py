@@ -520,3 +520,66 @@ class TestScenarios:
         assert holds("calendar office", "2026-12-24T10:00:00+01:00", "2026-12-25T10:00:00+01:00") == [True, False]
         rule = "calendar office or calendar maintenance"
         assert holds(rule, "2026-12-25T02:00:00+01:00", "2026-12-25T04:00:00+01:00") == [True, False]
+
+
+class TestNext:
+    @given(
+        st.recursive(leaves, combined, max_leaves=4),
+        instants,
+        st.integers(0, 45 * 86_400_000),
+    )
+    @settings(max_examples=300)
+    def test_it_is_the_first_that_holds(self, when: When, at: int, ahead: int) -> None:
+        found = when.next(at, CALENDARS, at + ahead)
+        if found is None:
+            found = at + ahead + 1
+        else:
+            assert at <= found <= at + ahead
+            assert when.holds(found, CALENDARS)
+        # It changes on minutes, or at bounds that were drawn; both are where it would be seen just before.
+        tried = {at, *range(at - at % 60_000, found, max(60_000, (found - at) // 2_000 // 60_000 * 60_000)), found - 1}
+        assert not any(when.holds(one, CALENDARS) for one in tried if at <= one < found)
+
+    @pytest.mark.parametrize(
+        ("when", "at", "found"),
+        [
+            # an evening, a weekend, a holiday with a weekend behind it
+            ("calendar office", "2026-03-03T18:00:00+01:00", "2026-03-04T09:00:00+01:00"),
+            ("calendar office", "2026-03-06T17:00:00+01:00", "2026-03-09T09:00:00+01:00"),
+            ("calendar office", "2026-04-30T20:00:00+02:00", "2026-05-04T09:00:00+02:00"),
+            ("not calendar office", "2026-03-03T10:00:00+01:00", "2026-03-03T17:00:00+01:00"),
+            ("not calendar maintenance", "2026-03-03T03:00:00+01:00", "2026-03-03T04:00:00+01:00"),
+            # a start that is skipped comes when the clocks are put forward
+            ("daily 02:30-05:00 Europe/Berlin", "2026-03-29T00:30:00+01:00", "2026-03-29T03:00:00+02:00"),
+            # a window that is skipped comes a week later
+            ("sun 02:00-03:00 Europe/Berlin", "2026-03-23T00:00:00+01:00", "2026-04-05T02:00:00+02:00"),
+            # the night before clocks are put forward is a night like any other
+            ("daily 00:30-05:00 Europe/Berlin", "2026-03-28T06:00:00+01:00", "2026-03-29T00:30:00+01:00"),
+            ("daily 00:30-01:30 Europe/Berlin", "2026-03-28T01:30:00+01:00", "2026-03-29T00:30:00+01:00"),
+            # a day that begins at 01:00
+            ("sun 00:00-12:00 Africa/Cairo", "2026-04-19T12:00:00+02:00", "2026-04-26T00:00:00+03:00"),
+            ("fri 00:00-12:00 Africa/Cairo", "2026-04-23T12:00:00+02:00", "2026-04-24T01:00:00+03:00"),
+            # a window of the hour that comes twice comes twice
+            ("sun 02:00-02:30 Europe/Berlin", "2026-10-25T02:30:00+02:00", "2026-10-25T02:00:00+01:00"),
+            ("daily 02:15-02:45 Australia/Lord_Howe", "2026-10-04T01:00:00+10:30", "2026-10-04T02:30:00+11:00"),
+            ("2026-02-01T00:00:00Z/..", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"),
+            ("../2026-02-01T00:00:00Z", "2026-02-01T00:00:00Z", None),
+            ("mon 09:00-17:00 UTC and tue 09:00-17:00 UTC", "2026-01-01T00:00:00Z", None),
+        ],
+    )
+    def test_of_what_happens(self, when: str, at: str, found: str | None) -> None:
+        until = ms("2027-01-01T00:00:00Z")
+        assert When.parse(when).next(ms(at), CALENDARS, until) == (None if found is None else ms(found))
+
+    def test_a_calendar_says_when_it_opens(self) -> None:
+        friday = ms("2026-03-06T18:00:00+01:00")
+        assert OFFICE.next_open(friday, friday + 10 * 86_400_000) == ms("2026-03-09T09:00:00+01:00")
+        assert OFFICE.next_open(friday, friday + 86_400_000) is None
+
+    def test_at_the_end_of_all_calendars_there_is_none(self) -> None:
+        last = ms("9999-12-31T23:59:59Z")
+        assert When.parse("mon 09:00-10:00 UTC").next(last, {}, last + 10**12) is None
+
+    def test_a_calendar_that_is_not_given_is_no_answer(self) -> None:
+        with pytest.raises(UnknownCalendarError):
+            When.parse("calendar elsewhere").next(0, CALENDARS, 10**12)

@@ -1,0 +1,37 @@
+"""Jobs: what is done at times, under the identity of a service, by nobody's intent."""
+
+from pf_stream.temporal.declaration import Job, JobRun, job, sends
+from pf_stream.temporal.intents import (
+    BackfillJob,
+    CancelJob,
+    JobEnded,
+    JobViolation,
+    PauseJob,
+    ResumeJob,
+    ScheduleJob,
+    TemporalCap,
+    TriggerJob,
+    UnscheduleJob,
+)
+from pf_stream.temporal.reactor import JobState, jobs
+from pf_stream.temporal.timetable import Timetable
+
+__all__ = [
+    "BackfillJob",
+    "CancelJob",
+    "Job",
+    "JobEnded",
+    "JobRun",
+    "JobState",
+    "JobViolation",
+    "PauseJob",
+    "ResumeJob",
+    "ScheduleJob",
+    "TemporalCap",
+    "Timetable",
+    "TriggerJob",
+    "UnscheduleJob",
+    "job",
+    "jobs",
+    "sends",
+]
