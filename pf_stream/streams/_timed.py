@@ -148,6 +148,7 @@ class _Windows:
         state.due = None
         reached = clock - self.bound_ms
         closed = 0
+        gone = []
         due_ms: int | None = None
         for start in sorted(opened):
             entry = opened[start]
@@ -158,10 +159,14 @@ class _Windows:
                 closed += 1
                 state.done = end
             if end <= state.done and end + self.keep_ms <= reached:
-                del opened[start]
+                gone.append(start)
             else:
                 next_ms = end + self.bound_ms + (self.keep_ms if end <= state.done else 0)
                 due_ms = next_ms if due_ms is None else min(due_ms, next_ms)
+        # What closes later may be made of what is not needed otherwise.
+        if closed < _AT_ONCE:
+            for start in gone:
+                del opened[start]
         if due_ms is None:
             flow.forget()
         else:
@@ -323,7 +328,7 @@ class _SlidingWindows(_Windows):
     def __init__(self, operator: TimedOperator, window: Sliding, stage: Stage) -> None:
         super().__init__(operator, stage)
         self.size_ms = window.size_ms
-        self.keep_ms = window.size_ms
+        self.keep_ms = window.size_ms - 1
         self.entry_type = operator.aggregate.stored
         merge = operator.aggregate.merge
         assert merge is not None  # looked at when the stage is declared
