@@ -14,9 +14,11 @@ Handler = Callable[[Any, Any, Any, Any], Any]
 """A method: the reactor, the intent, the state and the context; returns effects."""
 
 
-def intent_type(name: str, topic: str, fields: Mapping[str, Any], requires: Sequence[Requirement] = ()) -> type[Any]:
-    """An intent type of the dotted *name* with a key and *fields*, given as name and type."""
-    annotations = {"key": Annotated[str, Key], **fields}
+def intent_type(
+    name: str, topic: str, fields: Mapping[str, Any], requires: Sequence[Requirement] = (), key: str = "key"
+) -> type[Any]:
+    """An intent type of the dotted *name* with a *key* and *fields*, given as name and type."""
+    annotations = {key: Annotated[str, Key], **fields}
     made: type[Any] = types.new_class(
         _class_name(name),
         (Intent,),

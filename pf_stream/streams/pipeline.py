@@ -18,8 +18,9 @@ from pf_stream.streams.stream import End
 
 __all__ = ["pipeline"]
 
-_OWN: Final = frozenset({"key", "value"})
-"""Fields of the inner intents."""
+_KEY: Final = "stage_key"
+_VALUE: Final = "stage_value"
+"""Fields of the inner intents, beside those that their requirements read and that are called as in the outer type."""
 _name: Final = re.compile(r"[a-z][a-z0-9_]{0,30}").fullmatch
 
 
@@ -77,7 +78,7 @@ class _Root:
 
 def _can_be_carried(requirement: Requirement) -> bool:
     """Whether it is decided by single fields; what needs the intent itself was decided where the intent came in."""
-    return not any(isinstance(leaf, Computed | Rule) for leaf in leaves(requirement)) and _OWN.isdisjoint(
+    return not any(isinstance(leaf, Computed | Rule) for leaf in leaves(requirement)) and {_KEY, _VALUE}.isdisjoint(
         fields_of(requirement)
     )
 
@@ -305,7 +306,7 @@ class _Compiler:
         intent = next((one.intent for one in stage.inputs if one.intent.__intent__.name == name), None)
         if intent is None:
             fields = dict.fromkeys(root.carried, str)
-            intent = intent_type(name, stage.id, {"value": stage.value_type(port), **fields}, root.requires)
+            intent = intent_type(name, stage.id, {_VALUE: stage.value_type(port), **fields}, root.requires, _KEY)
             stage.inputs.append(_Input(intent, port))
         return _sending(intent, key, root.carried)
 
@@ -373,7 +374,7 @@ def _sending(intent: type[Any], key: Callable[[Any], str], carried: Sequence[str
         at = None if flow.time_ms is None else instant(flow.time_ms)
         origin = flow.origin
         told = {field: getattr(origin, field) for field in carried}
-        flow.effects.extend([Emit(intent(key=key(value), value=value, **told), at) for value in values])
+        flow.effects.extend([Emit(intent(stage_key=key(value), stage_value=value, **told), at) for value in values])
 
     return push
 
@@ -387,7 +388,7 @@ def _taking(add: Add, push: Push, input_: _Input) -> Handler:
 
         def taken(_: Any, intent: Any, state: Any, context: Context) -> Effects:
             flow = Flow(intent, context, push)
-            add(intent.key, intent.value, state, flow)
+            add(intent.stage_key, intent.stage_value, state, flow)
             return flow.effects or None
 
         return taken
