@@ -97,7 +97,7 @@ class Handling(Generic[O]):
         """Decide an admitted record; ``False`` if it must be taken again later, and nothing has changed."""
         timers = self._timers
         if timers.event_ms is not None or self._plan.event_time:
-            time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
+            time_ms = delivery.time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
             # Nobody is from the future: a sender's clock must not make all timers of a lane due.
             if timers.move_event_clock(min(time_ms, delivery.at_ms)):
                 return False  # what was due before this happened comes first
@@ -142,6 +142,7 @@ class Handling(Generic[O]):
             timer,
             delivery.hops,
             self._timers.event_ms,
+            delivery.time_ms,
         )
         consequences: Consequences | None = None
         done: list[tuple[Store, Entry]] = []

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from pf_stream.model import Context, Effect, Forget, Intent
 
-__all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Stage", "event_times", "instant"]
+__all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Quick", "Stage", "event_times", "instant"]
 
 
 class Flow:
@@ -43,6 +43,8 @@ Push: TypeAlias = Callable[[list[Any], Flow], None]
 """Takes values on their way."""
 Add: TypeAlias = Callable[[str, Any, Any, Flow], None]
 """Takes a key, one value, the state of the key and the flow."""
+Quick: TypeAlias = Callable[[Any, Any, Context], bool]
+"""Takes a value, the state of its key and the context; ``False`` if it has done nothing, because more is to be done."""
 Fire: TypeAlias = Callable[[Any, Any, Flow], None]
 """Takes the intent of a timer, the state of its key and the flow."""
 
@@ -57,6 +59,8 @@ class Built:
     """By port, what takes a value."""
     fire: Mapping[str, Fire] = field(default_factory=dict)
     """By name of a timer, what it does."""
+    quick: Mapping[str, Quick] = field(default_factory=dict)
+    """By port, what may take a value without more ado; nearly all values, if there is such a way for them."""
     late: tuple[type[Intent], ...] = ()
     """Types, among those that it emits, that nobody here handles."""
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any, Final, Literal
 
-from pf_stream.model import Emit, Schedule
+from pf_stream.model import Context, Emit, Schedule
 from pf_stream.model.effect import Count
-from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
+from pf_stream.streams._operator import Built, Flow, Quick, Stage, event_times, instant
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import Emission, Hopping, Kind, Session, Sliding, Windowed
 
@@ -96,9 +96,20 @@ class _Windows:
         fire = {"due": self.close}
         if self.soon is not None:
             fire["early"] = self.tell_early
-        return Built(fields, {"values": self.adder()}, fire, () if self.late is None else (self.late,))
+        quick = self.quick()
+        return Built(
+            fields,
+            {"values": self.add_one},
+            fire,
+            {} if quick is None else {"values": quick},
+            () if self.late is None else (self.late,),
+        )
 
-    def adder(self) -> Add:
+    def quick(self) -> Quick | None:
+        """What takes a value that only changes one window; ``None`` if there is no such way."""
+        return None
+
+    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
         raise NotImplementedError
 
     def end(self, start: int, entry: Any) -> int:
@@ -219,31 +230,34 @@ class _HoppingWindows(_Windows):
     def windowed(self, key: str, start: int, state: Any, kind: Kind) -> Windowed[Any]:
         return Windowed(key, start, start + self.size_ms, self.aggregate.result(state.open[start]), kind)
 
-    def adder(self) -> Add:
-        size_ms, every_ms, offset_ms = self.size_ms, self.every_ms, self.offset_ms
-        add = self.aggregate.add
+    def quick(self) -> Quick | None:
         emission = self.emission
-        plain = (
-            size_ms == every_ms and not self.keep_ms and emission.close and not (emission.every_ms or emission.records)
-        )
+        hops = self.size_ms != self.every_ms or self.keep_ms
+        if hops or not emission.close or emission.every_ms or emission.records:
+            return None
+        event, size_ms, offset_ms = self.event, self.size_ms, self.offset_ms
+        add = self.aggregate.add
 
-        def one(key: str, value: Any, state: Any, flow: Flow) -> None:
-            time_ms, clock_ms = self.times(flow)
-            newest = time_ms - (time_ms - offset_ms) % every_ms
-            if plain:
-                # What is open and closes once is not late: its timer would have come first.
-                entry = state.open.get(newest, _NEW)
-                if entry is not _NEW:
-                    state.open[newest] = add(entry, value)
-                    return
-            self.add_to(key, value, newest, time_ms, clock_ms, state, flow)
+        def quick(value: Any, state: Any, context: Context) -> bool:
+            time_ms = context.now_ms
+            if event and context.time_ms < time_ms:
+                time_ms = context.time_ms
+            start = time_ms - (time_ms - offset_ms) % size_ms
+            entry = state.open.get(start, _NEW)
+            if entry is _NEW:
+                return False
+            # What is open and closes once is not late: its timer would have come first.
+            state.open[start] = add(entry, value)
+            return True
 
-        return one
+        return quick
 
-    def add_to(self, key: str, value: Any, newest: int, time_ms: int, clock_ms: int, state: Any, flow: Flow) -> None:
+    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
+        time_ms, clock_ms = self.times(flow)
         opened, emission = state.open, self.emission
         told: list[Windowed[Any]] = []
         taken = False
+        newest = time_ms - (time_ms - self.offset_ms) % self.every_ms
         for start in range(newest, time_ms - self.size_ms, -self.every_ms):
             end = start + self.size_ms
             closes_ms = end + self.bound_ms
@@ -290,9 +304,6 @@ class _Sessions(_Windows):
     def windowed(self, key: str, start: int, state: Any, kind: Kind) -> Windowed[Any]:
         last, made = state.open[start]
         return Windowed(key, start, last + self.gap_ms, self.aggregate.result(made), kind)
-
-    def adder(self) -> Add:
-        return self.add_one
 
     def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
         time_ms, clock_ms = self.times(flow)
@@ -341,9 +352,6 @@ class _SlidingWindows(_Windows):
             if first <= time_ms <= start:
                 made = self.merge(made, state.open[time_ms])
         return Windowed(key, first, start + 1, self.aggregate.result(made), kind)
-
-    def adder(self) -> Add:
-        return self.add_one
 
     def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
         time_ms, clock_ms = self.times(flow)

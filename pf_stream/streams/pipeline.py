@@ -13,7 +13,7 @@ from pf_stream.model.rules import Rule
 from pf_stream.streams import _nodes as nodes
 from pf_stream.streams._generated import Handler, intent_type, reactor_type, state_type
 from pf_stream.streams._nodes import Node, ancestors, before, type_of
-from pf_stream.streams._operator import Add, Built, Fire, Flow, Push, instant
+from pf_stream.streams._operator import Built, Fire, Flow, Push, instant
 from pf_stream.streams.stream import End
 
 __all__ = ["pipeline"]
@@ -242,7 +242,7 @@ class _Compiler:
         state = state_type(f"{self.name}.{node.name}", built.state) if built.state else Stateless
         handlers: dict[str, tuple[type[Intent], Handler]] = {}
         for number, one in enumerate(stage.inputs):
-            handlers[f"{one.port}_{number}"] = one.intent, _taking(built.add[one.port], push, one)
+            handlers[f"{one.port}_{number}"] = one.intent, _taking(built, push, one)
         for name, intent in stage.timers.items():
             handlers[f"on_{name}"] = intent, _firing(built.fire[name], push)
         return self._made(stage.id, state, handlers, anonymous=self._anonymous(node))
@@ -277,7 +277,13 @@ class _Compiler:
                 return None if push is None else _through(node, push)
 
     def _way(self, source: Node, key_by: nodes.KeyBy) -> Push:
-        """What takes values from *source* to *key_by*, and gathers them in ``flow.values``."""
+        """What takes values from *source* to *key_by*, and gathers them in ``flow.values``.
+
+        :func:`_nowhere` if there is nothing on the way.
+        """
+
+        if key_by.before is source:
+            return _nowhere
 
         def steps(node: Node) -> Push | None:
             if node is key_by:
@@ -382,11 +388,13 @@ def _sending(intent: type[Any], key: Callable[[Any], str], carried: Sequence[str
 # -- handlers ------------------------------------------------------------------------------------------------------------
 
 
-def _taking(add: Add, push: Push, input_: _Input) -> Handler:
-    way = input_.way
+def _taking(built: Built, push: Push, input_: _Input) -> Handler:
+    add, quick, way = built.add[input_.port], built.quick.get(input_.port, _never), input_.way
     if way is None:
 
         def taken(_: Any, intent: Any, state: Any, context: Context) -> Effects:
+            if quick(intent.stage_value, state, context):
+                return None
             flow = Flow(intent, context, push)
             add(intent.stage_key, intent.stage_value, state, flow)
             return flow.effects or None
@@ -395,15 +403,24 @@ def _taking(add: Add, push: Push, input_: _Input) -> Handler:
     key_of = input_.intent.__intent__.key_of
 
     def taken_directly(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-        gathered = Flow(intent, context, _nowhere)
-        way([intent], gathered)
+        values = [intent]
+        if way is not _nowhere:
+            gathered = Flow(intent, context, _nowhere)
+            way(values, gathered)
+            values = gathered.values
+        if len(values) == 1 and quick(values[0], state, context):
+            return None
         flow = Flow(intent, context, push)
         key = key_of(intent).decode()
-        for value in gathered.values:
+        for value in values:
             add(key, value, state, flow)
         return flow.effects or None
 
     return taken_directly
+
+
+def _never(value: Any, state: Any, context: Context) -> bool:
+    return False
 
 
 def _firing(fire: Fire, push: Push) -> Handler:
