@@ -151,7 +151,11 @@ class Handling(Generic[O]):
             if source.ahead and source.passes_over(reactor.index, delivery):
                 continue
             store = self._stores[reactor.index]
-            entry = _NOTHING if reactor.stateless else store.live.get(key) or store.load(key)
+            if reactor.stateless:
+                # Its timers are under the key too, so they must be where the key lives.
+                entry = _NOTHING if partition_of(key, self._plan.partitions) == self._partition else None
+            else:
+                entry = store.live.get(key) or store.load(key)
             if entry is None:
                 # A key already in the state needs no such check: it was made when the key was first seen.
                 if partition_of(key, self._plan.partitions) != self._partition:
