@@ -129,7 +129,9 @@ class Reactor(Generic[S]):
         **unknown: Any,
     ) -> None:
         super().__init_subclass__()
-        faults = [f"unknown class keyword {keyword!r}; known: id, on_error, event_time, anonymous" for keyword in unknown]
+        faults = [
+            f"unknown class keyword {keyword!r}; known: id, on_error, event_time, anonymous" for keyword in unknown
+        ]
         if not _is_policy(on_error):
             faults.append(f"on_error={on_error!r} is no policy: write RetryInPlace(...), RetryLater(...) or None")
         if id is None:

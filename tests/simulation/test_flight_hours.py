@@ -14,7 +14,7 @@ from pf_stream import Topology
 from pf_stream.core import Limits
 from pf_stream.testing import Driver
 
-EVERY = int(os.environ.get("PF_EVERY", "20"))
+EVERY = int(os.environ.get("PF_EVERY", "150"))
 """Every so many-th flight; PF_EVERY=1 takes all 336,776, which takes minutes."""
 NOW = datetime(2014, 6, 1, tzinfo=UTC)
 
@@ -62,7 +62,7 @@ def test_flights_as_pandas_has_them() -> None:
         (one["origin"], datetime.fromisoformat(one["hour"])): (one["flights"], one["cancelled"], one["minutes_late"])
         for one in once(driver, "hourly")
     }
-    assert len(found) > 1_000
+    assert len(found) > 500
     assert found == expected
 
     flown = table[~table["cancelled"]].sort_values(["tailnum", "time"], kind="stable")
@@ -83,7 +83,7 @@ def test_flights_as_pandas_has_them() -> None:
         (one["tailnum"], datetime.fromisoformat(one["start"])): (one["legs"], one["miles"])
         for one in once(driver, "days")
     }
-    assert len(found_days) > 1_000
+    assert len(found_days) > 500
     assert found_days == expected_days
 
 
