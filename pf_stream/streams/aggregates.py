@@ -25,7 +25,6 @@ __all__ = [
     "variance",
 ]
 
-V_contra = TypeVar("V_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 V = TypeVar("V")
 R = TypeVar("R")
@@ -36,7 +35,7 @@ Scalar: TypeAlias = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate(Generic[V_contra, R_co]):
+class Aggregate(Generic[V, R_co]):
     """How values become one; made by :func:`count` and its like, or of functions of your own by :func:`aggregate`."""
 
     init: Callable[[], Any]

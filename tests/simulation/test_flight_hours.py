@@ -107,7 +107,7 @@ def test_a_flight_that_does_not_leave_within_an_hour_is_said_to_be_overdue() -> 
             key=lambda one: one[0],  # what is scheduled for a time comes before what leaves then
         )
         for minute, what, number in happens:
-            same = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": number}
+            same: dict[str, Any] = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": number}
             intent = FlightScheduled(**same) if what == "scheduled" else FlightDeparted(**same, dest="LAX", delay=0)
             driver.send(intent, token, time=start + timedelta(minutes=minute))
         clock = happens[-1][0]

@@ -45,6 +45,10 @@ def _hour(hour: Windowed[Hour]) -> HourlyDelay:
     )
 
 
+def _late(flight: FlightDeparted) -> float:
+    return flight.delay or 0.0
+
+
 hourly = pipeline(
     "hourly",
     stream(FlightDeparted)
@@ -54,7 +58,7 @@ hourly = pipeline(
         Hour,
         flights=count(),
         cancelled=total(lambda flight: flight.delay is None),
-        late=total(lambda flight: flight.delay or 0),
+        late=total(_late),
     )
     .emit(_hour),
 )
