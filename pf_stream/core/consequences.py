@@ -15,6 +15,7 @@ from pf_stream.core.outputs import (
     emitted,
     emitted_size,
     given_time,
+    hops_header,
     origin_of,
     output_size,
     reply,
@@ -28,7 +29,7 @@ from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer, si
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule
+from pf_stream.model.effect import Cancel, Count, Emit, Forget, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -51,13 +52,15 @@ class EffectRefusedError(Exception):
 class Consequences:
     """What the handlers of one delivery cause, until it is known that all of them succeed."""
 
-    __slots__ = ("outputs", "size", "timers")
+    __slots__ = ("counts", "outputs", "size", "timers")
 
     def __init__(self) -> None:
         self.outputs: list[Output | Copy] = []
         """Records to be sent."""
         self.timers: list[tuple[bytes, bytes | None]] = []
         """Timers by key, encoded; ``None`` cancels."""
+        self.counts: list[tuple[str, str]] = []
+        """What is counted: a reactor's id and a name."""
         self.size = 0
         """Bytes that this adds to a unit, by estimate."""
 
@@ -65,6 +68,7 @@ class Consequences:
         """Make it good for another delivery."""
         self.outputs.clear()
         self.timers.clear()
+        self.counts.clear()
         self.size = 0
 
 
@@ -137,10 +141,12 @@ class Performer:
                 into.size += 64
             elif isinstance(effect, Forget):
                 forget = True
+            elif isinstance(effect, Count):
+                into.counts.append((reactor.spec.id, effect.name))
             else:
                 raise BadEffectError(
-                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, a list of "
-                    f"them, or None"
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, Count, a "
+                    f"list of them, or None"
                 )
         return forget
 
@@ -176,6 +182,9 @@ class Performer:
         headers = list(output.headers)
         if effect.deadline is not None:
             headers.append((DEADLINE, given_time(effect.deadline)))
+        if delivery.timer is not None and delivery.timer.scheduled:
+            # A timer that sets the next one is no way onward: it may do so for ever.
+            headers = [hops_header(delivery.hops) if name == "pf-hops" else (name, told) for name, told in headers]
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
         if isinstance(origin, bytes):

@@ -30,6 +30,7 @@ class Delivery:
         "record",
         "route",
         "source",
+        "time_ms",
         "timer",
         "timer_key",
         "value",
@@ -66,6 +67,8 @@ class Delivery:
         self.record = record
         self.headers = headers
         self.now_ms = now_ms
+        self.time_ms: int | None = None
+        """Event time, if it was asked for."""
         self.timer = timer
         """The timer that brought it; ``None`` if it was read just now."""
         self.timer_key = timer_key

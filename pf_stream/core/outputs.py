@@ -30,6 +30,7 @@ __all__ = [
     "emitted_size",
     "envelope",
     "given_time",
+    "hops_header",
     "origin_of",
     "output_size",
     "overdue",
@@ -59,6 +60,8 @@ _LONGEST_TIME: Final = 64
 """In bytes; RFC 3339 is content with half of it."""
 _LONGEST_ID: Final = 1_000
 """In characters, of an id that a handler gives."""
+_LONGEST_CAUSE: Final = 192
+"""In bytes. A timer that sets the next one makes its id longer each time, without end."""
 _LONGEST_TRACE: Final = 8 << 10
 """In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
@@ -92,7 +95,10 @@ def emitted(
     record, headers, timer = delivery.record, delivery.headers, delivery.timer
     caused = timer is not None and timer.scheduled
     if caused:
-        id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
+        cause = headers["ce_id"]  # it has no record of its own
+        if len(cause) > _LONGEST_CAUSE:
+            cause = hashlib.blake2b(cause, digest_size=16).hexdigest().encode()
+        id_ = b"%s:%d" % (cause, index)
     else:
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
     time = headers.get("ce_time") if effect.time is None else given_time(effect.time)
@@ -101,7 +107,7 @@ def emitted(
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
     ce_id = id_ if effect.id is None else _given_id(effect.id)
-    out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
+    out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, hops_header(delivery.hops + 1)]
     if caused or delivery.hops or "traceparent" in headers or effect.id is not None:
         out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=effect.id is None)
     origin = origin_of(delivery, reactor)
@@ -158,7 +164,7 @@ def envelope(kind: Header, source: Header, id_: bytes) -> list[Header]:
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
     """Under whose context *reactor* emits because of *delivery*; ``None`` for nobody's."""
-    claims = delivery.claims
+    claims = None if reactor.spec.anonymous else delivery.claims
     if reactor.service is not None:
         return reactor.service.on_behalf_of(None if claims is None else claims.tenant)
     return None if claims is None else claims.identity or claims.token
@@ -318,7 +324,8 @@ def _given_id(given: object) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _hops(count: int) -> Header:
+def hops_header(count: int) -> Header:
+    """The header that counts how often something was emitted onward."""
     return "pf-hops", b"%d" % count
 
 

@@ -16,7 +16,7 @@ from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.requirement import grants_of
-from pf_stream.model.state import State
+from pf_stream.model.state import State, Stateless
 from pf_stream.model.topology import Group, Topology
 from pf_stream.security.narrowing import Bounds, Identity
 
@@ -55,6 +55,8 @@ class ReactorPlan:
     """Under which it emits; ``None`` for its callers'."""
     emits: "Mapping[type[Intent], EmitPlan]"
     """What it may emit."""
+    stateless: bool
+    """Whether nothing is stored for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +262,7 @@ def _group(
             fresh=spec.state_type,
             service=_identity(topology, spec),
             emits=emits if spec.emits is None else {intent.model: emits[intent.model] for intent in spec.emits},
+            stateless=spec.state_type is Stateless,
         )
         reactors.append(reactor)
         for handler in spec.handlers:

@@ -211,7 +211,9 @@ class Timers:
         """Move the event clock, never back. Returns whether a timer is due by it."""
         if self.event_ms is None or event_ms > self.event_ms:
             self.event_ms = event_ms
-        return self._due_clock(-1) is not None
+        queue = self._queues[EVENT]
+        # What was set first of all may be gone, but nothing is due before it was.
+        return bool(queue) and queue[0][0] <= self.event_ms and self._due_clock(-1) is not None
 
     def seal(self) -> list[tuple[bytes, bytes | None]]:
         """Make the open unit's changes the sealed ones; returns the changelog records."""

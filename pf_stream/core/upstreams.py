@@ -121,7 +121,7 @@ class Upstreams:
 
     def hear_intent(self, delivery: Delivery) -> None:
         """Take what an admitted intent says of its upstream."""
-        time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
+        time_ms = delivery.time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
         # Nobody is from the future: a sender's clock must not make all timers of a lane due.
         self.hear(delivery, min(time_ms, delivery.at_ms))
 

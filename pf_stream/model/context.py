@@ -54,6 +54,7 @@ class Context:
         "_now_ms",
         "_offset",
         "_partition",
+        "_time_ms",
         "_timer",
         "_timestamp_ms",
         "_topic",
@@ -72,7 +73,9 @@ class Context:
         timer: Waited | None = None,
         hops: int = 0,
         watermark_ms: int | None = None,
+        time_ms: int | None = None,
     ) -> None:
+        self._time_ms = time_ms
         self._watermark_ms = watermark_ms
         self._claims = claims
         self._hops = hops
@@ -122,7 +125,9 @@ class Context:
     @property
     def time_ms(self) -> int:
         """Event time, milliseconds since the epoch: ``ce_time``, else the record's timestamp."""
-        return event_time_ms(self._headers, self._timestamp_ms)
+        if self._time_ms is None:
+            self._time_ms = event_time_ms(self._headers, self._timestamp_ms)
+        return self._time_ms
 
     @property
     def time(self) -> datetime:

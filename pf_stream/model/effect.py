@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
+__all__ = ["Cancel", "Count", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,19 @@ class Forget:
     """
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget
+@dataclass(slots=True)
+class Count:
+    """Count something that leaves no other trace, such as a value that came too late.
+
+    It is counted once for each intent that is handled, by the worker since its start, for metrics; what must be known for good
+    belongs into a state.
+    """
+
+    name: str
+    """What is counted."""
+
+
+Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget | Count
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
 

@@ -104,6 +104,8 @@ class ReactorSpec:
     """Whether its handlers are told the event clock of their lane."""
     emits: tuple[IntentSpec, ...] | None = None
     """All that it may emit; ``None`` if it does not say, and may emit whatever the topology may."""
+    anonymous: bool = False
+    """Whether what it emits is nobody's: it goes without a context, or under the reactor's service with no tenant."""
 
 
 class Reactor(Generic[S]):
@@ -121,6 +123,8 @@ class Reactor(Generic[S]):
     for all handlers, an argument of ``@on`` for one. With ``event_time=True`` its lanes keep an event clock from the first
     intent on, and ``ctx.watermark_ms`` tells it. ``emits=[SomeIntent, ...]`` says what it emits, and that it emits nothing
     else; so the event clocks of those that read that wait for its lanes from the start. What it schedules is not limited.
+    With ``anonymous=True`` what it emits and schedules goes without a context, since it follows from many callers, or under its
+    service, on nobody's behalf.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -135,10 +139,14 @@ class Reactor(Generic[S]):
         on_error: OnError = None,
         event_time: bool = False,
         emits: Sequence[type[Intent]] | None = None,
+        anonymous: bool = False,
         **unknown: Any,
     ) -> None:
         super().__init_subclass__()
-        faults = [f"unknown class keyword {keyword!r}; known: id, on_error, event_time, emits" for keyword in unknown]
+        faults = [
+            f"unknown class keyword {keyword!r}; known: id, on_error, event_time, emits, anonymous"
+            for keyword in unknown
+        ]
         if not _is_policy(on_error):
             faults.append(f"on_error={on_error!r} is no policy: write RetryInPlace(...), RetryLater(...) or None")
         if id is None:
@@ -159,7 +167,7 @@ class Reactor(Generic[S]):
         if faults or id is None or state_type is None:
             raise DefinitionError(f"reactor {cls.__module__}.{cls.__qualname__}", faults)
         declared = None if emits is None else tuple(dict.fromkeys(intent.__intent__ for intent in emits))
-        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time, declared)
+        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time, declared, anonymous)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(

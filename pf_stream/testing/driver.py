@@ -30,6 +30,7 @@ from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
 from pf_stream.core.decoding import decode_whole
 from pf_stream.core.records import Header
+from pf_stream.core.watermark import WATERMARK_TYPE
 from pf_stream.errors import NotFoundError
 from pf_stream.model import Grant, Intent, Reactor, State, Topology, When
 from pf_stream.model._names import nearest
@@ -351,6 +352,7 @@ class Driver:
         """What the topology wrote to a topic, in the order of arrival; *topic* may be relative to the namespace.
 
         After a crash some records may be there twice, with the same ``pf-source``: that is what readers of Kafka get.
+        Records that tell of nothing but the event clock are left out.
 
         Raises:
             NotFoundError: the topology never writes to such a topic.
@@ -362,7 +364,8 @@ class Driver:
             raise NotFoundError(
                 f"topology {self.topology.name!r} has no topic {name!r}{nearest(name, known)}; {self!r}"
             )
-        return list(self._topics.written.get(name, ()))
+        written = self._topics.written.get(name, ())
+        return [record for record in written if record.header("ce_type") != WATERMARK_TYPE]
 
     def replies(self, topic: str | None = None) -> list[OutputRecord]:
         """Replies, in the order of arrival: of all reply topics, or of one."""
@@ -409,6 +412,14 @@ class Driver:
         counts = Counter(self._past)
         for lane in self._lanes:
             counts += lane.past + lane.lane.refused
+        return counts
+
+    @property
+    def counted(self) -> Counter[tuple[str, str]]:
+        """What reactors counted, by reactor's id and name; a lane that crashed begins anew."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for lane in self._lanes:
+            counts += lane.lane.counted
         return counts
 
     @property

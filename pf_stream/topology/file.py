@@ -169,6 +169,11 @@ class _Reading:
             for index, reference in enumerate(file.emits if importable else ())
             if (found := self._named(("emits", index), reference, Intent))
         ]
+        parts = [
+            found
+            for index, reference in enumerate(file.parts if importable else ())
+            if (found := self._named(("parts", index), reference, Part))
+        ]
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
             "namespace": file.namespace,
@@ -184,7 +189,7 @@ class _Reading:
             "calendars": self._calendars(file.calendars),
             "requires": self._requires(file.requires) if complete else {},
             "services": self._services(file, reactors) if complete else {},
-            "parts": self._parts(file, [*reactors.values()], emits) if complete else (),
+            "parts": [*parts, *(self._jobs(file, [*reactors.values()], emits) if complete else ())],
         }
         try:
             topology = Topology(file.name, list(reactors.values()), **fields)
@@ -248,7 +253,7 @@ class _Reading:
                     found[reactors[index].__reactor__.id] = Service(item.key, grants)
         return found
 
-    def _parts(self, file: TopologyFile, reactors: Sequence[Any], emits: Sequence[type[Intent]]) -> list[Part]:
+    def _jobs(self, file: TopologyFile, reactors: Sequence[Any], emits: Sequence[type[Intent]]) -> list[Part]:
         """What the jobs of the file bring."""
         form = file.jobs
         if form is None:
@@ -341,8 +346,9 @@ class _Reading:
             ((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version", "standby")
         ]
         if complete:
-            emits = {"emits": fields["emits"]}
+            emits = {"emits": fields["emits"], "parts": fields["parts"]}
             trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]
+            trials += [(("parts", index), "unnamed", {"parts": [item]}) for index, item in enumerate(fields["parts"])]
             trials.append((("emits",), "unnamed", emits))
             trials += [
                 ((field, index), "unnamed", emits | {field: [item]})

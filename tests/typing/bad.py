@@ -7,6 +7,7 @@ from typing import Any
 
 from flights import Aircraft, Fleet, FlightCap, FlightDeparted, flights
 from pf_stream import Context, Effects, Emit, Intent, MapState, Reactor, Reply, State, Topology, on, upcast, upgrade
+from pf_stream.streams import stream
 from pf_stream.testing import Driver
 
 driver = Driver(flights)
@@ -98,3 +99,8 @@ driver.state(Aircraft, "N1")  # error: Argument 1 to "state" of "Driver" has inc
 driver.state(Fleet, 1.5)  # error: Argument 2 to "state" of "Driver" has incompatible type "float"
 driver.state(Fleet, "N1").legs  # error: Item "None" of "Aircraft | None" has no attribute "legs"
 Intent.__intent__.version = 2  # error: Property "version" defined in "IntentSpec" is read-only
+
+# Pipelines
+stream(FlightDeparted).map(lambda flight: flight.gate)  # error: "FlightDeparted" has no attribute "gate"
+stream(FlightDeparted).key_by(lambda flight: flight.flight)  # error: Argument 1 to "key_by" of "Stream" has incompatible type
+stream(Aircraft)  # error: Value of type variable "I" of "stream" cannot be "Aircraft"

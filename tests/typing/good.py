@@ -23,6 +23,7 @@ from pf_stream import (
     upgrade,
 )
 from pf_stream.model import Grant, IntentSpec, Operation, StateSpec
+from pf_stream.streams import Stream, Windowed, count, mean, stream, tumbling
 from pf_stream.testing import DeadLetter, Driver, OutputRecord, Position
 
 driver = Driver(flights, partitions=2, seed=3)
@@ -121,3 +122,11 @@ assert_type(
     Topology("t", [Fleet, AirportBoard], internal={"airports"}, emits=[FlightDeparted], version=2, retired=["old"]),
     Topology,
 )
+
+# Along a pipeline the type of the values is known.
+origins = stream(FlightDeparted).map(lambda flight: flight.origin, str)
+assert_type(origins, Stream[str])
+hours = stream(FlightDeparted).key_by(lambda flight: flight.origin).window(tumbling("1h"))
+assert_type(hours.aggregate(count()), Stream[Windowed[int]])
+assert_type(hours.aggregate(mean(lambda flight: flight.distance)), Stream[Windowed[float]])
+assert_type(hours.aggregate(dict[str, float], n=count()), Stream[Windowed[dict[str, float]]])

@@ -31,6 +31,14 @@ def test_python_runs_as_printed(page: str, number: int) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_streams_md_runs_as_printed() -> None:
+    (block,) = fences("streams.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_security_md_shows_yaml() -> None:
     (block,) = fences("security.md", "yaml")
     assert YAML(typ="safe").load(block)["reactors"][1]["as"] == "service"

@@ -41,6 +41,20 @@ class TestMeaning:
         assert (topology.internal, topology.replies) == (frozenset({"pongs"}), ("answers.*",))
         assert (topology.version, topology.retired) == (3, frozenset({"old", "older"}))
 
+    def test_parts_bring_what_they_need(self, folder: Folder) -> None:
+        module = folder.add(
+            f"from {folder.module} import Ping, Pong\nfrom pf_stream.streams import count, counted, pipeline, stream\n"
+            "pongs = pipeline('pongs', stream(Ping).key_by(lambda ping: ping.host).window(counted(2)).aggregate(count())"
+            ".emit(lambda counted: Pong(host=counted.key), Pong))\n"
+        )
+        topology = read_topology_file(folder.write(GOOD + f"parts: [{module}:pongs]\n"))
+        assert [spec.id for spec in topology.specs] == ["watcher", "pongs-ping", "pongs-window"]
+        assert topology.internal == {"pongs-window"}
+        assert topology.emits == (sys.modules[folder.module].Pong,)
+        (fault,) = faults(folder, GOOD + f"parts: [{module}:pong]\n")
+        assert (fault.line, fault.field) == (4, "parts[0]")
+        assert "has no Part 'pong'; did you mean 'pongs'?" in fault.text
+
     def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
         topology = read_topology_file(folder.write(GOOD))
         assert (topology.namespace, topology.partitions, topology.replies) == ("pings", 4, ())

@@ -1,0 +1,116 @@
+"""Hours, days and overdue flights: as pandas has them, and over crashes."""
+
+import os
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from flights import FlightCap, FlightDeparted
+from hours import FlightScheduled, days, hourly, watch
+from nyc.data import flights, read_file
+from pf_stream import Topology
+from pf_stream.core import Limits
+from pf_stream.testing import Driver
+
+EVERY = int(os.environ.get("PF_EVERY", "150"))
+"""Every so many-th flight; PF_EVERY=1 takes all 336,776, which takes minutes."""
+NOW = datetime(2014, 6, 1, tzinfo=UTC)
+
+
+def once(driver: Driver, topic: str) -> list[Any]:
+    return [record.json() for record in {one.header("pf-source"): one for one in driver.outputs(topic)}.values()]
+
+
+def test_flights_as_pandas_has_them() -> None:
+    frame = read_file(EVERY)
+    # The file has the months in the order of their digits.
+    time = pd.to_datetime(frame["time_hour"], utc=True)
+    local = (time - pd.Timedelta(hours=5)).dt.date
+    frame = frame.assign(time=time, day=local).sort_values("day", kind="stable")
+    driver = Driver(Topology("flights", [], parts=[hourly, days]), partitions=1, now=NOW)
+    token = driver.context(FlightCap.report("/**"), lifetime_s=1e9).encode()
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"flights.departed.v1"),
+        ("ce_source", b"/airlines"),
+        ("ce_id", b"1"),
+        ("content-type", b"application/json"),
+        ("pf-context", token),
+    ]
+    with driver.paused():
+        for flight in flights(frame):
+            sent = [*headers, ("ce_time", flight.time.encode())]
+            driver.send_raw("intents", key=flight.key.encode(), value=flight.payload, headers=sent)
+    assert driver.refused.total() == 0
+    assert not driver.counted, "nothing is late"
+
+    clock = frame["time"].max()
+    table = frame.assign(
+        tailnum=frame["tailnum"].fillna(frame["carrier"]), cancelled=frame["dep_delay"].isna(), late=frame["dep_delay"]
+    )
+    hours = table.groupby(["origin", "time"]).agg(
+        flights=("cancelled", "size"), cancelled=("cancelled", "sum"), late=("late", "sum")
+    )
+    expected = {
+        (origin, at.to_pydatetime()): (int(row.flights), int(row.cancelled), float(row.late))
+        for (origin, at), row in zip(hours.index, hours.itertuples(), strict=True)
+        if at + pd.Timedelta(hours=25) <= clock
+    }
+    found = {
+        (one["origin"], datetime.fromisoformat(one["hour"])): (one["flights"], one["cancelled"], one["minutes_late"])
+        for one in once(driver, "hourly")
+    }
+    assert len(found) > 500
+    assert found == expected
+
+    flown = table[~table["cancelled"]].sort_values(["tailnum", "time"], kind="stable")
+    begins = (flown["tailnum"] != flown["tailnum"].shift()) | (flown["time"].diff() >= pd.Timedelta(hours=6))
+    sessions = flown.groupby(begins.cumsum()).agg(
+        tailnum=("tailnum", "first"),
+        start=("time", "min"),
+        end=("time", "max"),
+        legs=("tailnum", "size"),
+        miles=("distance", "sum"),
+    )
+    expected_days = {
+        (row.tailnum, row.start.to_pydatetime()): (int(row.legs), float(row.miles))
+        for row in sessions.itertuples()
+        if row.end + pd.Timedelta(hours=30) <= clock
+    }
+    found_days = {
+        (one["tailnum"], datetime.fromisoformat(one["start"])): (one["legs"], one["miles"])
+        for one in once(driver, "days")
+    }
+    assert len(found_days) > 500
+    assert found_days == expected_days
+
+
+def test_a_flight_that_does_not_leave_within_an_hour_is_said_to_be_overdue() -> None:
+    start = datetime(2014, 1, 1, tzinfo=UTC)
+    for seed in range(40):
+        dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
+        driver = Driver(
+            Topology("flights", [], parts=[watch]),
+            partitions=1,
+            seed=seed,
+            now=NOW,
+            limits=Limits(poison_attempts=1 << 30),  # these crashes come by chance
+        )
+        driver.after_action = lambda _, driver=driver, dice=dice: driver.crash() if dice.random() < 0.2 else None
+        token = driver.context(FlightCap.report("/**"))
+        leaves = {number: (number, number + dice.choice([0, 30, 59, 61, 90])) for number in range(0, 240, 7)}
+        happens = sorted(
+            [(at, "scheduled", number) for number, (at, _) in leaves.items()]
+            + [(at, "departed", number) for number, (_, at) in leaves.items()],
+            key=lambda one: one[0],  # what is scheduled for a time comes before what leaves then
+        )
+        for minute, what, number in happens:
+            same: dict[str, Any] = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": number}
+            intent = FlightScheduled(**same) if what == "scheduled" else FlightDeparted(**same, dest="LAX", delay=0)
+            driver.send(intent, token, time=start + timedelta(minutes=minute))
+        clock = happens[-1][0]
+        late = {number for number, (due, left) in leaves.items() if left - due > 60 and due + 60 <= clock}
+        assert {one["flight"] for one in once(driver, "overdue")} == late, seed
+        assert driver.dead_letters() == []
