@@ -5,22 +5,21 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from bench.peers.cells import Bench, Outcome
+from bench.peers.cells import Bench
 from bench.peers.engines import JOBS, PARTITIONS
-from bench.peers.environments import MissingError
 from bench.peers.meter import cpu_name
 from bench.peers.plan import Cell, Plan, parse
-from bench.peers.processes import Cores, StuckError
+from bench.peers.processes import Cores
+from bench.peers.progress import Outcome
 from bench.peers.report import rows, save, show
+from bench.peers.rounds import Rounds, broker_of
 from bench.peers.workload import BYTES
-from pf_stream.kafka.dev import BrokerInfo, DevBroker
 
 RESULTS: Final = Path(__file__).parents[1] / "results.json"
 WARM_S: Final = 5.0
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     interrupted = False
     with tempfile.TemporaryDirectory(prefix="pf-bench-") as folder:
         try:
-            with _broker(cores) as broker:
+            with broker_of(cores) as broker:
                 bench = Bench(broker.bootstrap_servers, broker.pid, cores, Path(folder))
                 comparison.run(bench)
                 version = broker.version
@@ -69,47 +68,17 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if any(row["conditions"]["wrong"] for row in found) else 0
 
 
-@contextmanager
-def _broker(cores: Cores) -> Iterator[BrokerInfo]:
-    """Kafka on its core, and this process where the rig is."""
-    if cores.broker is not None:
-        os.sched_setaffinity(0, {cores.broker})
-    with DevBroker.temporary() as broker:
-        if cores.rig is not None:
-            os.sched_setaffinity(0, {cores.rig})
-        yield broker
-
-
 class _Comparison:
     """The rounds."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._outcomes: dict[Cell, list[Outcome]] = {cell: [] for cell in plan.cells()}
-        self._missing: dict[str, str] = {}
-        self._console = Console(stderr=True, highlight=False)
-
-    def note(self, text: str) -> None:
-        """Tell those who wait."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._rounds = Rounds(plan.cells())
+        self.note = self._rounds.note
 
     def run(self, bench: Bench) -> None:
         """All of them."""
-        for number in range(1, self._plan.rounds + 1):
-            for cell, outcomes in self._outcomes.items():
-                if cell.engine.name in self._missing:
-                    continue
-                try:
-                    outcome = self._measure(bench, cell)
-                except MissingError as error:
-                    self._missing[cell.engine.name] = str(error)
-                    self.note(f"{cell.engine.name} is not here: {error}")
-                    continue
-                except StuckError as error:
-                    outcome = Outcome(0, os.getloadavg()[0], failed=str(error).partition("\n")[0])
-                    self.note(str(error))
-                outcomes.append(outcome)
-                self.note(f"{number}/{self._plan.rounds}  {cell}: {_said(outcome)}")
+        self._rounds.run(self._plan.rounds, lambda cell: self._measure(bench, cell))
 
     def _measure(self, bench: Bench, cell: Cell) -> Outcome:
         engine = cell.engine
@@ -125,7 +94,7 @@ class _Comparison:
         """What the engine does of the same job, as far as it is known."""
         rates = [
             outcome.records_per_s
-            for other, outcomes in self._outcomes.items()
+            for other, outcomes in self._rounds.outcomes.items()
             for outcome in outcomes
             if (other.engine, other.job, other.keys, other.rate) == (cell.engine, JOBS[-1], cell.keys, None)
             and outcome.records_per_s is not None
@@ -134,17 +103,7 @@ class _Comparison:
 
     def rows(self, conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What came of it."""
-        return rows(self._outcomes, self._missing, conditions)
-
-
-def _said(outcome: Outcome) -> str:
-    if outcome.wrong is not None:
-        return f"WRONG: {outcome.wrong}"
-    if outcome.failed is not None:
-        return outcome.failed
-    if outcome.p99_ms is not None:
-        return f"p50 {outcome.p50_ms:.1f} ms, p99 {outcome.p99_ms:.1f} ms"
-    return f"{outcome.records_per_s:,.0f} records/s, {outcome.cpu_us_per_record:.1f} us"
+        return rows(self._rounds.outcomes, self._rounds.missing, conditions)
 
 
 if __name__ == "__main__":
