@@ -14,6 +14,7 @@ from pf_stream.core.outputs import (
     BadEffectError,
     emitted,
     emitted_size,
+    hops_header,
     origin_of,
     output_size,
     reply,
@@ -26,7 +27,7 @@ from pf_stream.core.records import SourceRecord
 from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule
+from pf_stream.model.effect import Cancel, Count, Emit, Forget, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -49,13 +50,15 @@ class EffectRefusedError(Exception):
 class Consequences:
     """What the handlers of one delivery cause, until it is known that all of them succeed."""
 
-    __slots__ = ("outputs", "size", "timers")
+    __slots__ = ("counts", "outputs", "size", "timers")
 
     def __init__(self) -> None:
         self.outputs: list[Output | Copy] = []
         """Records to be sent."""
         self.timers: list[tuple[bytes, bytes | None]] = []
         """Timers by key, encoded; ``None`` cancels."""
+        self.counts: list[tuple[str, str]] = []
+        """What is counted: a reactor's id and a name."""
         self.size = 0
         """Bytes that this adds to a unit, by estimate."""
 
@@ -63,6 +66,7 @@ class Consequences:
         """Make it good for another delivery."""
         self.outputs.clear()
         self.timers.clear()
+        self.counts.clear()
         self.size = 0
 
 
@@ -100,7 +104,8 @@ class Performer:
                 plan = self._plan.emits.get(type(intent))
                 if plan is None:
                     raise _unknown("emitted", intent)
-                output = emitted(delivery, self._partition, reactor, intent, plan, len(outputs) + len(into.timers))
+                index = len(outputs) + len(into.timers)
+                output = emitted(delivery, self._partition, reactor, intent, plan, index, effect.time)
                 outputs.append(output)
                 into.size += emitted_size(output)
                 length = len(output.value or b"")
@@ -124,10 +129,12 @@ class Performer:
                 into.size += 64
             elif isinstance(effect, Forget):
                 forget = True
+            elif isinstance(effect, Count):
+                into.counts.append((reactor.spec.id, effect.name))
             else:
                 raise BadEffectError(
-                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, a list of "
-                    f"them, or None"
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, Count, a "
+                    f"list of them, or None"
                 )
         return forget
 
@@ -161,6 +168,9 @@ class Performer:
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
         headers = list(output.headers)
+        if delivery.timer is not None and delivery.timer.scheduled:
+            # A timer that sets the next one is no way onward: it may do so for ever.
+            headers = [hops_header(delivery.hops) if name == "pf-hops" else (name, told) for name, told in headers]
         ce_id = dict(headers)["ce_id"]
         assert ce_id is not None
         if isinstance(origin, bytes):

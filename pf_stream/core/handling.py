@@ -21,6 +21,7 @@ from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held
 from pf_stream.core.unit import Copy, Output, Outputs, Refused
 from pf_stream.model.context import Context, event_time_ms
 from pf_stream.model.failure import RetryInPlace
+from pf_stream.model.state import Stateless
 from pf_stream.security.refusal import Refusal
 
 __all__ = ["Handling", "OpenUnit"]
@@ -33,11 +34,14 @@ _BY_HANDLING: Final = frozenset({"handler_failed", "bad_effect", "bad_state", "u
 _LONGEST_REASON: Final = 1_000
 """In characters. A reason may quote what the sender chose; it must not make a dead letter that no topic takes."""
 
+_NOTHING: Final = Entry(Stateless(), None)
+"""What reactors without state have under every key."""
+
 
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats")
+    __slots__ = ("bytes", "count", "counted", "dirty", "fired", "handled", "outputs", "refused", "repeats")
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -52,6 +56,8 @@ class OpenUnit(Generic[O]):
         """Intents handled, by type."""
         self.refused: list[Refused] = []
         """Records refused."""
+        self.counted: dict[tuple[str, str], int] = {}
+        """What reactors counted, by reactor's id and name."""
         self.repeats = 0
         """Records dropped because a lane upstream had written them before."""
         self.fired = b""
@@ -144,7 +150,7 @@ class Handling(Generic[O]):
             if source.ahead and source.passes_over(reactor.index, delivery):
                 continue
             store = self._stores[reactor.index]
-            entry = store.live.get(key) or store.load(key)
+            entry = _NOTHING if reactor.stateless else store.live.get(key) or store.load(key)
             if entry is None:
                 # A key already in the state needs no such check: it was made when the key was first seen.
                 if partition_of(key, self._plan.partitions) != self._partition:
@@ -164,12 +170,15 @@ class Handling(Generic[O]):
                         entry.state = reactor.fresh()
                         entry.removed = True
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
-                store.undo(key, entry)
+                if not reactor.stateless:
+                    store.undo(key, entry)
                 for other, other_entry in done:
                     assert other_entry.log is not None
                     other_entry.log.pop()
                     other.undo(key, other_entry)
                 return self._failed(delivery, binding, error)
+            if reactor.stateless:
+                continue
             if entry.log is None:
                 entry.log = []
                 self.unit.dirty.append((store, key, entry))
@@ -184,6 +193,8 @@ class Handling(Generic[O]):
         if consequences is not None:
             self.unit.outputs.extend(consequences.outputs)
             self.unit.bytes += consequences.size
+            for name in consequences.counts:
+                self.unit.counted[name] = self.unit.counted.get(name, 0) + 1
             if consequences.timers:
                 self._set_timers(consequences, min(context.time_ms, delivery.at_ms))
         return True

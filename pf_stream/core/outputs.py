@@ -28,6 +28,7 @@ __all__ = [
     "dead_letter",
     "emitted",
     "emitted_size",
+    "hops_header",
     "origin_of",
     "output_size",
     "overdue",
@@ -55,6 +56,8 @@ _EMITTED_HEADERS: Final = 7
 # stops its lane.
 _LONGEST_TIME: Final = 64
 """In bytes; RFC 3339 is content with half of it."""
+_LONGEST_CAUSE: Final = 192
+"""In bytes. A timer that sets the next one makes its id longer each time, without end."""
 _LONGEST_TRACE: Final = 8 << 10
 """In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
@@ -72,25 +75,36 @@ token, and must not revoke another one because its sender said so."""
 
 
 def emitted(
-    delivery: Delivery, partition: int, reactor: ReactorPlan, intent: Intent, plan: EmitPlan, index: int
+    delivery: Delivery,
+    partition: int,
+    reactor: ReactorPlan,
+    intent: Intent,
+    plan: EmitPlan,
+    index: int,
+    at: datetime | None = None,
 ) -> Output:
     """The record of an *intent* that *reactor* emits because of *delivery*; *index* tells it from others that it causes.
 
     Its id is made of the position of that record, so that a second run of it gives an equal one. Its time is that record's
-    time, so that event time survives a hop.
+    time, so that event time survives a hop, unless *at* is given.
     """
     record, headers, timer = delivery.record, delivery.headers, delivery.timer
     caused = timer is not None and timer.scheduled
     if caused:
-        id_ = b"%s:%d" % (headers["ce_id"], index)  # it has no record of its own
+        cause = headers["ce_id"]  # it has no record of its own
+        if len(cause) > _LONGEST_CAUSE:
+            cause = hashlib.blake2b(cause, digest_size=16).hexdigest().encode()
+        id_ = b"%s:%d" % (cause, index)
     else:
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
     time = headers.get("ce_time")
-    if time is None:
+    if at is not None:
+        time = at.astimezone(UTC).isoformat(timespec="milliseconds").encode()
+    elif time is None:
         time = _event_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
-    out = [_SPEC, plan.type, reactor.source, ("ce_id", id_), ("ce_time", time), _JSON, _hops(delivery.hops + 1)]
+    out = [_SPEC, plan.type, reactor.source, ("ce_id", id_), ("ce_time", time), _JSON, hops_header(delivery.hops + 1)]
     if caused or delivery.hops or "traceparent" in headers:
         out += _trace(delivery, id_.rpartition(b":")[0] + b":")
     origin = origin_of(delivery, reactor)
@@ -136,7 +150,7 @@ def _trace(delivery: Delivery, caused: bytes) -> tuple[Header, ...]:
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
     """Under whose context *reactor* emits because of *delivery*; ``None`` for nobody's."""
-    claims = delivery.claims
+    claims = None if reactor.spec.anonymous else delivery.claims
     if reactor.service is not None:
         return reactor.service.on_behalf_of(None if claims is None else claims.tenant)
     return None if claims is None else claims.identity or claims.token
@@ -280,7 +294,8 @@ def _size(record: Record) -> int:
 
 
 @lru_cache(maxsize=64)
-def _hops(count: int) -> Header:
+def hops_header(count: int) -> Header:
+    """The header that counts how often something was emitted onward."""
     return "pf-hops", b"%d" % count
 
 

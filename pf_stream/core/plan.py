@@ -14,7 +14,7 @@ from pf_stream.model.failure import OnError
 from pf_stream.model.intent import Intent, IntentSpec
 from pf_stream.model.reactor import ReactorSpec
 from pf_stream.model.requirement import grants_of
-from pf_stream.model.state import State
+from pf_stream.model.state import State, Stateless
 from pf_stream.model.topology import Group, Topology
 from pf_stream.security.narrowing import Bounds, Identity
 
@@ -50,6 +50,8 @@ class ReactorPlan:
     """Makes the state of a new key."""
     service: Identity | None
     """Under which it emits; ``None`` for its callers'."""
+    stateless: bool
+    """Whether nothing is stored for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
             source=("ce_source", f"/{topology.app_id}/{spec.id}".encode()),
             fresh=spec.state_type,
             service=_identity(topology, spec),
+            stateless=spec.state_type is Stateless,
         )
         reactors.append(reactor)
         for handler in spec.handlers:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
+__all__ = ["Cancel", "Count", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
 
 
 @dataclass(slots=True)
@@ -18,6 +18,8 @@ class Emit:
 
     intent: Intent
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
+    time: datetime | None = None
+    """When what it tells of happened, with a zone: its ``ce_time``; that of the intent at hand if not given."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,19 @@ class Forget:
     """
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget
+@dataclass(slots=True)
+class Count:
+    """Count something that leaves no other trace, such as a value that came too late.
+
+    It is counted once for each intent that is handled, by the worker since its start, for metrics; what must be known for good
+    belongs into a state.
+    """
+
+    name: str
+    """What is counted."""
+
+
+Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget | Count
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
 

@@ -93,6 +93,8 @@ class ReactorSpec:
     """One per intent type, sorted by the names of the methods."""
     event_time: bool = False
     """Whether its handlers are told the event clock of their lane."""
+    anonymous: bool = False
+    """Whether what it emits is nobody's: it goes without a context, or under the reactor's service with no tenant."""
 
 
 class Reactor(Generic[S]):
@@ -108,7 +110,8 @@ class Reactor(Generic[S]):
     must not wait, read a clock or roll dice; ``ctx.now`` and ``ctx.uuid()`` are there for that. If it raises, nothing of
     the intent remains and the intent becomes a dead letter, or is tried again if ``on_error`` says so: a class keyword
     for all handlers, an argument of ``@on`` for one. With ``event_time=True`` its lanes keep an event clock from the first
-    intent on, and ``ctx.watermark_ms`` tells it.
+    intent on, and ``ctx.watermark_ms`` tells it. With ``anonymous=True`` what it emits and schedules goes without a context,
+    since it follows from many callers, or under its service, on nobody's behalf.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -122,10 +125,11 @@ class Reactor(Generic[S]):
         id: str | None = None,  # noqa: A002 - the word users write
         on_error: OnError = None,
         event_time: bool = False,
+        anonymous: bool = False,
         **unknown: Any,
     ) -> None:
         super().__init_subclass__()
-        faults = [f"unknown class keyword {keyword!r}; known: id, on_error, event_time" for keyword in unknown]
+        faults = [f"unknown class keyword {keyword!r}; known: id, on_error, event_time, anonymous" for keyword in unknown]
         if not _is_policy(on_error):
             faults.append(f"on_error={on_error!r} is no policy: write RetryInPlace(...), RetryLater(...) or None")
         if id is None:
@@ -140,7 +144,7 @@ class Reactor(Generic[S]):
         handlers = _handlers(cls, state_type, on_error, faults)
         if faults or id is None or state_type is None:
             raise DefinitionError(f"reactor {cls.__module__}.{cls.__qualname__}", faults)
-        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time)
+        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time, anonymous)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(

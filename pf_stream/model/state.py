@@ -13,7 +13,7 @@ from pf_stream.errors import DefinitionError
 from pf_stream.model.capability import Capability, operation
 from pf_stream.model.versions import Steps, read_steps
 
-__all__ = ["State", "StateCap", "StateSpec", "strictly"]
+__all__ = ["State", "StateCap", "StateSpec", "Stateless", "strictly"]
 
 # One configuration for both directions, so that what is written can be read: infinity, NaN and bytes have no JSON form
 # of their own.
@@ -148,6 +148,10 @@ class State(metaclass=_StateMeta):
         if cls is State:
             raise DefinitionError("state", ["State is a base: declare a subclass with fields"])
         return super().__new__(cls)
+
+
+class Stateless(State):
+    """The state of a reactor that remembers nothing: none is stored, and its handlers all get the same."""
 
 
 class StateCap(Capability):

@@ -410,6 +410,14 @@ class Driver:
         return counts
 
     @property
+    def counted(self) -> Counter[tuple[str, str]]:
+        """What reactors counted, by reactor's id and name; a lane that crashed begins anew."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for lane in self._lanes:
+            counts += lane.lane.counted
+        return counts
+
+    @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """The topology's groups, as compiled for the lanes."""
         return self._plans

@@ -1,0 +1,65 @@
+"""Streams: pipelines of typed stages, windows and joins, compiled into reactors."""
+
+from pf_stream.streams.aggregates import (
+    Aggregate,
+    Spread,
+    aggregate,
+    collect,
+    count,
+    distinct,
+    first,
+    last,
+    maximum,
+    mean,
+    minimum,
+    total,
+    variance,
+)
+from pf_stream.streams.pipeline import pipeline
+from pf_stream.streams.stream import End, Keyed, Stream, WindowedStream, stream
+from pf_stream.streams.transform import Transform
+from pf_stream.streams.windows import (
+    Windowed,
+    counted,
+    early,
+    global_window,
+    hopping,
+    on_close,
+    on_update,
+    session,
+    sliding,
+    tumbling,
+)
+
+__all__ = [
+    "Aggregate",
+    "End",
+    "Keyed",
+    "Spread",
+    "Stream",
+    "Transform",
+    "Windowed",
+    "WindowedStream",
+    "aggregate",
+    "collect",
+    "count",
+    "counted",
+    "distinct",
+    "early",
+    "first",
+    "global_window",
+    "hopping",
+    "last",
+    "maximum",
+    "mean",
+    "minimum",
+    "on_close",
+    "on_update",
+    "pipeline",
+    "session",
+    "sliding",
+    "stream",
+    "total",
+    "tumbling",
+    "variance",
+]

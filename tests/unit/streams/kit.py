@@ -1,0 +1,158 @@
+"""A small world for pipelines: points under keys, told about when something comes of them, and a driver that may crash."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from pf_stream import PUBLIC, Capability, Intent, Key, Part, Service, Topology, operation
+from pf_stream.core import Limits
+from pf_stream.streams import Windowed
+from pf_stream.testing import Driver, OutputRecord
+
+BASE = datetime(2026, 1, 1, tzinfo=UTC)
+BASE_MS = round(BASE.timestamp() * 1000)
+
+
+class PointCap(Capability):
+    """Who may report points of which key."""
+
+    report = operation()
+
+
+class Point(Intent, name="points.point", requires=PointCap.report("/{key}")):
+    """Something happened."""
+
+    key: Annotated[str, Key]
+    n: int = 0
+    place: str = "a"
+    id: int = 0
+
+
+class Other(Intent, name="points.other", topic="others", requires=PointCap.report("/{key}")):
+    """Something else happened."""
+
+    key: Annotated[str, Key]
+    n: int = 0
+    place: str = "a"
+
+
+class Told(Intent, name="points.told", topic="told", requires=PUBLIC):
+    """What came of it."""
+
+    key: Annotated[str, Key]
+    start: int
+    end: int
+    kind: str
+    value: Any
+
+
+class Secret(Intent, name="points.secret", topic="secrets", requires=PointCap.report("/{key}")):
+    """What came of it, for some."""
+
+    key: Annotated[str, Key]
+    value: Any = None
+
+
+SERVICE = Service(7, ["PointCap.report:/**"])
+
+
+def told(windowed: Windowed[Any]) -> Told:
+    """Times in seconds from the beginning."""
+    return Told(
+        key=windowed.key,
+        start=(windowed.start_ms - BASE_MS) // 1000,
+        end=-((BASE_MS - windowed.end_ms) // 1000),
+        kind=windowed.kind,
+        value=windowed.value,
+    )
+
+
+class Event(NamedTuple):
+    """A point that is to be sent."""
+
+    key: str
+    at: int
+    """When it happened, in seconds from the beginning."""
+    n: int
+    left: bool = True
+    """Whether it is a point; else it is another."""
+
+
+events = st.lists(
+    st.builds(Event, st.sampled_from("ab"), st.integers(0, 60), st.integers(-9, 9), st.booleans()), max_size=40
+)
+"""In no order of time."""
+
+
+class Bench:
+    """A pipeline in a driver that stands an hour after the beginning of time."""
+
+    def __init__(self, part: Part, seed: int = 0, *, partitions: int = 1, crashes: float = 0.0) -> None:
+        self.driver = Driver(
+            Topology("points", [], parts=[part]),
+            seed=seed,
+            partitions=partitions,
+            now=BASE + timedelta(hours=1),
+            # these crashes come by chance and not by what is handled
+            limits=Limits(poison_attempts=1 << 30),
+        )
+        self.token = self.driver.context(PointCap.report("/**"), lifetime_s=86_400)
+        self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
+        if crashes:
+            self.driver.after_action = lambda action: (
+                self.driver.crash(action.group, action.partition) if self.dice.random() < crashes else None
+            )
+
+    def send(self, events: Iterable[Event]) -> None:
+        """One after the other; some of them wait together if the driver crashes."""
+        with self.driver.paused() if self.driver.after_action else nullcontext():
+            for event in events:
+                kind = Point if event.left else Other
+                self.driver.send(
+                    kind(key=event.key, n=event.n), self.token, time=BASE + timedelta(seconds=event.at)
+                )
+
+    def told(self) -> list[tuple[Any, ...]]:
+        """All that was told, without what was sent twice."""
+        return [tuple(record.json().values()) for record in once(self.driver.outputs("told"))]
+
+    def check(self) -> None:
+        """Nothing was refused."""
+        assert self.driver.dead_letters() == []
+
+    @property
+    def states(self) -> int:
+        """How many states there are, by the changelogs as compaction would leave them."""
+        return self._kept(b"\x01s")
+
+    @property
+    def timers(self) -> int:
+        """How many timers wait, likewise."""
+        return self._kept(b"\x01t")
+
+    def _kept(self, prefix: bytes) -> int:
+        return sum(
+            value is not None and key.startswith(prefix)
+            for changelog in self.driver._changelogs.values()  # noqa: SLF001
+            for key, value in dict(changelog.records).items()
+        )
+
+
+def once(records: Sequence[OutputRecord]) -> list[OutputRecord]:
+    """What a reader is left with that drops repetitions."""
+    return [*{record.header("pf-source"): record for record in records}.values()]
+
+
+def clocked(events: Iterable[Event]) -> Iterator[tuple[Event, int]]:
+    """Each event with the event clock when it is handled, by the latest so far."""
+    clock = -(1 << 40)
+    for event in events:
+        clock = max(clock, event.at)
+        yield event, clock
+
+
+Fold = Callable[[list[int]], Any]

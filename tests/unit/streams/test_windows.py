@@ -1,0 +1,181 @@
+"""Windows equal a computation that shares nothing with them: over disorder, repetitions, late values and crashes."""
+
+from collections import defaultdict
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pf_stream import DefinitionError, Part
+from pf_stream.streams import (
+    Aggregate,
+    collect,
+    count,
+    early,
+    hopping,
+    mean,
+    on_update,
+    pipeline,
+    session,
+    sliding,
+    stream,
+    total,
+    tumbling,
+)
+from pf_stream.streams.windows import Emission, Window
+from tests.unit.streams.kit import SERVICE, Bench, Event, Point, Told, clocked, events, told
+
+values: Aggregate[Point, list[int]] = collect(lambda point: point.n, int)
+seeds = st.integers(0, 1 << 16)
+crash_rates = st.sampled_from([0.0, 0.0, 0.3])
+
+
+@cache
+def windows(window: Window, emit: Emission | None = None, *, hop: bool = True) -> Part:
+    points = stream(Point)
+    keyed = points.key_by(lambda point: point.key) if hop else points.by_key()
+    cut = keyed.window(window, late="too-late")
+    made = cut.aggregate(values) if emit is None else cut.aggregate(values, emit=emit)
+    return pipeline("p", made.emit(told, Told))
+
+
+def late(bench: Bench) -> list[tuple[str, int]]:
+    records = {record.header("pf-source"): record for record in bench.driver.outputs("too-late")}
+    return [(record.json()["key"], record.json()["value"]["n"]) for record in records.values()]
+
+
+def starts(at: int, size: int, every: int, offset: int = 0) -> list[int]:
+    return [start for start in range(-size + 1 + at, at + 1) if (start - offset) % every == 0]
+
+
+
+def points(sent: list[Event]) -> list[Event]:
+    return [event._replace(left=True) for event in sent]
+
+
+SHAPES = [(10, 10, 0), (10, 10, 3), (20, 5, 0), (12, 5, 2)]
+
+
+@given(events, st.sampled_from(SHAPES), st.sampled_from([0, 7]), st.sampled_from([0, 15]), seeds, crash_rates, st.booleans())
+@example([Event("a", 0, 1), Event("b", 10, 2), Event("a", 9, 3)], (10, 10, 0), 0, 0, 0, 0.0, True)
+@example([Event("a", 0, 1), Event("b", 10, 2), Event("a", 9, 3), Event("b", 60, 3)], (10, 10, 0), 0, 15, 0, 0.0, True)
+def test_hopping(
+    sent: list[Event],
+    shape: tuple[int, int, int],
+    bound: int,
+    grace: int,
+    seed: int,
+    crashes: float,
+    hop: bool,  # noqa: FBT001
+) -> None:
+    size, every, offset = shape
+    window = hopping(
+        f"{size}s", every=f"{every}s", offset=f"{offset}s", bound=f"{bound}s", grace=f"{grace}s"
+    )
+    bench = Bench(windows(window, hop=hop), seed, crashes=crashes)
+    sent = points(sent)
+    bench.send(sent)
+    held: dict[tuple[str, int], list[int]] = defaultdict(list)
+    expected: list[tuple[Any, ...]] = []
+    said: dict[tuple[str, int], list[int]] = {}
+    too_late = []
+    clock = 0
+
+    def close() -> None:
+        for at, ns in held.items():
+            if at not in said and at[1] + size + bound <= clock:
+                said[at] = [*ns]
+                expected.append((at[0], at[1], at[1] + size, "final", [*ns]))
+
+    for event, clock in clocked(sent):
+        close()
+        taken = [
+            start for start in starts(event.at, size, every, offset) if clock < start + size + bound + grace
+        ]
+        for start in taken:
+            at = event.key, start
+            held[at].append(event.n)
+            if at in said:
+                expected.append((*at, start + size, "retraction", said[at]))
+                said[at] = [*held[at]]
+                expected.append((*at, start + size, "update", said[at]))
+        close()
+        if not taken:
+            too_late.append((event.key, event.n))
+    assert sorted(bench.told()) == sorted(expected)
+    assert late(bench) == too_late
+    still = {key for key, start in held if start + size + bound + grace > clock}
+    assert (bench.states, bench.timers) == (len(still), len(still)), "what has ended is gone"
+    bench.check()
+
+
+@given(events, st.sampled_from([1, 6]), st.sampled_from([0, 7]), seeds, crash_rates, st.booleans())
+@example([Event("a", 0, 1), Event("a", 10, 2), Event("a", 5, 3)], 6, 7, 0, 0.0, True)
+def test_sessions(sent: list[Event], gap: int, bound: int, seed: int, crashes: float, hop: bool) -> None:  # noqa: FBT001
+    bench = Bench(windows(session(f"{gap}s", bound=f"{bound}s"), hop=hop), seed, crashes=crashes)
+    sent = points(sent)
+    bench.send(sent)
+    held: dict[str, list[Event]] = defaultdict(list)
+    expected: list[tuple[Any, ...]] = []
+    too_late = []
+
+    def close(key: str, clock: int) -> None:
+        """Take out what has ended, from all that is held, sorted and cut at the gaps."""
+        for group in grouped(held[key], gap):
+            if group[-1].at + gap + bound <= clock:
+                held[key] = [event for event in held[key] if event not in group]
+                expected.append((key, group[0].at, group[-1].at + gap, "final", sorted(one.n for one in group)))
+
+    for event, clock in clocked(sent):
+        for key in [*held]:
+            close(key, clock)
+        group = next(group for group in grouped([*held[event.key], event], gap) if event in group)
+        if group[-1].at + gap + bound <= clock:
+            too_late.append((event.key, event.n))
+        else:
+            held[event.key].append(event)
+    found = [(*row[:4], sorted(row[4])) for row in bench.told()]
+    assert sorted(found) == sorted(expected)
+    assert late(bench) == too_late
+    still = sum(map(bool, held.values()))
+    assert (bench.states, bench.timers) == (still, still)
+    bench.check()
+
+
+def grouped(held: list[Event], gap: int) -> list[list[Event]]:
+    groups: list[list[Event]] = []
+    for event in sorted(held, key=lambda one: one.at):
+        if groups and event.at < groups[-1][-1].at + gap:
+            groups[-1].append(event)
+        else:
+            groups.append([event])
+    return groups
+
+
+@given(events, st.sampled_from([1, 8]), st.sampled_from([0, 7]), seeds, crash_rates)
+def test_sliding(sent: list[Event], size: int, bound: int, seed: int, crashes: float) -> None:
+    bench = Bench(windows(sliding(f"{size}s", bound=f"{bound}s")), seed, crashes=crashes)
+    sent = points(sent)
+    bench.send(sent)
+    held: dict[str, list[Event]] = defaultdict(list)
+    too_late = []
+    clock = 0
+    for event, clock in clocked(sent):
+        if clock > event.at + bound:
+            too_late.append((event.key, event.n))
+        else:
+            held[event.key].append(event)
+    expected = [
+        (key, at, sorted(one.n for one in all_ if at - size < one.at <= at))
+        for key, all_ in held.items()
+        for at in {one.at for one in all_}
+        if at + bound < clock
+    ]
+    found = [(key, end - 1, sorted(ns)) for key, _, end, _, ns in bench.told()]
+    assert sorted(found) == sorted(expected)
+    assert late(bench) == too_late
+    still = {key for key, all_ in held.items() for one in all_ if one.at + size + bound > clock}
+    assert bench.states == bench.timers == len(still)
+    bench.check()
