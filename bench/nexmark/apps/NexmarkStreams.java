@@ -302,11 +302,12 @@ public final class NexmarkStreams {
             .windowedBy(SessionWindows.ofInactivityGapAndGrace(TEN_SECONDS.minusMillis(1), APART))
             .count(Materialized.<String, Long, SessionStore<Bytes, byte[]>>with(Serdes.String(), Serdes.Long()))
             .toStream()
+            .filter((window, bids) -> bids != null)
             .map((window, bids) -> KeyValue.pair(
                 window.key(),
                 new Session(
                     Long.parseLong(window.key()), window.window().start(),
-                    window.window().end() + TEN_SECONDS.toMillis(), bids == null ? 0 : bids)))
+                    window.window().end() + TEN_SECONDS.toMillis(), bids)))
             .to(output(), produced(Session.class));
     }
 
