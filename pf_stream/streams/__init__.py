@@ -16,7 +16,7 @@ from pf_stream.streams.aggregates import (
     variance,
 )
 from pf_stream.streams.pipeline import pipeline
-from pf_stream.streams.stream import End, Keyed, Stream, WindowedStream, stream
+from pf_stream.streams.stream import End, Keyed, Stream, Table, WindowedStream, stream
 from pf_stream.streams.transform import Transform
 from pf_stream.streams.windows import (
     Windowed,
@@ -37,6 +37,7 @@ __all__ = [
     "Keyed",
     "Spread",
     "Stream",
+    "Table",
     "Transform",
     "Windowed",
     "WindowedStream",

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from pf_stream.model import Context, Effect, Forget, Intent
 
-__all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Stage", "instant"]
+__all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Stage", "event_times", "instant"]
 
 
 class Flow:
@@ -118,6 +118,15 @@ class Operator(Protocol):
     def build(self, stage: Stage) -> Built:
         """Make it for its place."""
         ...
+
+
+def event_times(flow: Flow) -> tuple[int, int]:
+    """When the intent at hand happened, and what the event clock says; milliseconds since the epoch."""
+    context = flow.context
+    # Nobody is from the future: what waits for that time would wait for ever.
+    time_ms = min(context.time_ms, context.now_ms)
+    clock_ms = context.watermark_ms
+    return time_ms, time_ms if clock_ms is None else clock_ms
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from pf_stream.model import Emit, Schedule
 from pf_stream.model.effect import Count
-from pf_stream.streams._operator import Add, Built, Flow, Stage, instant
+from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import Emission, Hopping, Kind, Session, Sliding, Windowed
 
@@ -109,13 +109,10 @@ class _Windows:
 
     def times(self, flow: Flow) -> tuple[int, int]:
         """When the value at hand happened, and what the clock says."""
-        context = flow.context
-        if not self.event:
-            return context.now_ms, context.now_ms
-        # Nobody is from the future: a window that far ahead would be open for ever.
-        time_ms = min(context.time_ms, context.now_ms)
-        clock = context.watermark_ms
-        return time_ms, time_ms if clock is None else clock
+        if self.event:
+            return event_times(flow)
+        now_ms = flow.context.now_ms
+        return now_ms, now_ms
 
     def is_late(self, key: str, value: Any, time_ms: int, clock_ms: int, state: Any, flow: Flow) -> None:
         """Deal with a value that belongs to no window any more."""

@@ -1,20 +1,32 @@
 """Streams: what happens to intents, said stage by stage."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model import Intent
 from pf_stream.streams import _nodes as nodes
 from pf_stream.streams._counted import CountedOperator
-from pf_stream.streams._nodes import Node, item_of, returned
+from pf_stream.streams._joins import AsOfOperator, How, IntervalOperator, LookupOperator, TablesOperator
+from pf_stream.streams._nodes import Node, item_of, returned, type_of
 from pf_stream.streams._operator import Operator
+from pf_stream.streams._pacing import DedupeOperator, HoldOperator, ThrottleOperator
 from pf_stream.streams._timed import TimedOperator
 from pf_stream.streams.aggregates import Aggregate, together
 from pf_stream.streams.transform import Transform
-from pf_stream.streams.windows import CountWindow, Emission, Global, Session, Sliding, Window, Windowed, on_close
+from pf_stream.streams.windows import (
+    CountWindow,
+    Emission,
+    Global,
+    Session,
+    Sliding,
+    Window,
+    Windowed,
+    milliseconds,
+    on_close,
+)
 
-__all__ = ["End", "Keyed", "Stream", "WindowedStream", "stream"]
+__all__ = ["End", "Keyed", "Stream", "Table", "WindowedStream", "stream"]
 
 I = TypeVar("I", bound=Intent)  # noqa: E741 - an intent
 V = TypeVar("V")
@@ -127,8 +139,253 @@ class Keyed(Generic[V]):
         """
         return WindowedStream(self, window, late, name)
 
+    @overload
+    def join(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V, U], R],
+        *,
+        before: str = ...,
+        after: str = ...,
+        bound: str = ...,
+        how: Literal["inner"] = ...,
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def join(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V, U | None], R],
+        *,
+        before: str = ...,
+        after: str = ...,
+        bound: str = ...,
+        how: Literal["left"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def join(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V | None, U], R],
+        *,
+        before: str = ...,
+        after: str = ...,
+        bound: str = ...,
+        how: Literal["right"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def join(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V | None, U | None], R],
+        *,
+        before: str = ...,
+        after: str = ...,
+        bound: str = ...,
+        how: Literal["outer"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    def join(
+        self,
+        other: "Keyed[Any]",
+        make: Callable[..., R],
+        *,
+        before: str = "0s",
+        after: str = "0s",
+        bound: str = "0s",
+        how: How = "inner",
+        returns: type[R] | None = None,
+        name: str = "join",
+    ) -> Stream[R]:
+        """Each pair of a value here and one of *other* that happened at most *before* earlier or *after* later.
+
+        A pair comes out when its second value arrives; what has found none when none can come any more: alone, with
+        ``None`` for the other, if *how* says so, else it is counted as ``unmatched``. What is out of order by more than
+        *bound* is counted as ``late``.
+
+        Raises :class:`DefinitionError`.
+        """
+        operator = IntervalOperator(
+            milliseconds(before, name, zero=True),
+            milliseconds(after, name, zero=True),
+            milliseconds(bound, name, zero=True),
+            how,
+            make,
+            returns or returned(make),
+        )
+        return self._operate(name, operator, other.node)
+
+    @overload
+    def as_of(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V, U], R],
+        *,
+        tolerance: str | None = ...,
+        bound: str = ...,
+        how: Literal["inner"] = ...,
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def as_of(
+        self,
+        other: "Keyed[U]",
+        make: Callable[[V, U | None], R],
+        *,
+        tolerance: str | None = ...,
+        bound: str = ...,
+        how: Literal["left"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    def as_of(
+        self,
+        other: "Keyed[Any]",
+        make: Callable[..., R],
+        *,
+        tolerance: str | None = None,
+        bound: str = "0s",
+        how: Literal["inner", "left"] = "inner",
+        returns: type[R] | None = None,
+        name: str = "as_of",
+    ) -> Stream[R]:
+        """Each value here with the latest of *other* that had happened by then, at most *tolerance* before.
+
+        It comes out when no earlier one can come any more, *bound* after it happened. Without *tolerance* each key keeps one
+        value of *other* for ever.
+
+        Raises :class:`DefinitionError`.
+        """
+        operator = AsOfOperator(
+            None if tolerance is None else milliseconds(tolerance, name),
+            milliseconds(bound, name, zero=True),
+            how,
+            make,
+            returns or returned(make),
+        )
+        return self._operate(name, operator, other.node)
+
+    def table(self, *, remove: Callable[[V], object] | None = None) -> "Table[V]":
+        """The last value of each key as its row; a value of which *remove* is true takes the row away."""
+        return Table(self.node, remove)
+
+    @overload
+    def lookup(
+        self,
+        table: "Table[U]",
+        make: Callable[[V, U], R],
+        *,
+        how: Literal["inner"] = ...,
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def lookup(
+        self,
+        table: "Table[U]",
+        make: Callable[[V, U | None], R],
+        *,
+        how: Literal["left"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    def lookup(
+        self,
+        table: "Table[Any]",
+        make: Callable[..., R],
+        *,
+        how: Literal["inner", "left"] = "inner",
+        returns: type[R] | None = None,
+        name: str = "lookup",
+    ) -> Stream[R]:
+        """Each value with the row that *table* has under its key when it arrives.
+
+        What finds none comes with ``None`` if *how* is ``left``, else it is counted as ``unmatched``.
+        """
+        return self._operate(name, LookupOperator(table.remove, how, make, returns or returned(make)), table.node)
+
+    def dedupe(self, id: Callable[[V], str], *, within: str, name: str = "dedupe") -> Stream[V]:  # noqa: A002
+        """Those whose *id* is not that of one before; an id is remembered until the event clock has come so far behind its
+        value's time."""
+        return self._operate(name, DedupeOperator(id, milliseconds(within, name), type_of(self.node)))
+
+    def throttle(self, most: int, *, per: str, name: str = "throttle") -> Stream[V]:
+        """At most so many of a key in a period of the worker's clock, which begins with the first; the rest is dropped, and
+        counted as ``throttled``."""
+        if most < 1:
+            raise DefinitionError(name, [f"most={most} must be 1 or more"])
+        return self._operate(name, ThrottleOperator(most, milliseconds(per, name), type_of(self.node)))
+
+    def debounce(self, quiet: str, *, name: str = "debounce") -> Stream[V]:
+        """The last value of a key when none has followed for so long, by the worker's clock."""
+        return self._operate(name, HoldOperator("debounce", milliseconds(quiet, name), type_of(self.node)))
+
+    def sample(self, every: str, *, name: str = "sample") -> Stream[V]:
+        """The last value of a key in each period of the worker's clock, at its end."""
+        return self._operate(name, HoldOperator("sample", milliseconds(every, name), type_of(self.node)))
+
     def _operate(self, name: str, operator: Operator, *others: nodes.KeyBy) -> Stream[Any]:
         return Stream(nodes.Operated((self.node, *others), operator, name))
+
+
+class Table(Generic[V]):
+    """A row under each key, the last value of a stream; made by :meth:`Keyed.table`."""
+
+    __slots__ = ("node", "remove")
+
+    def __init__(self, node: nodes.KeyBy, remove: Callable[[V], object] | None) -> None:
+        self.node = node
+        self.remove = remove
+
+    @overload
+    def join(
+        self,
+        other: "Table[U]",
+        make: Callable[[V, U], R],
+        *,
+        how: Literal["inner"] = ...,
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def join(
+        self,
+        other: "Table[U]",
+        make: Callable[[V, U | None], R],
+        *,
+        how: Literal["left"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    @overload
+    def join(
+        self,
+        other: "Table[U]",
+        make: Callable[[V | None, U | None], R],
+        *,
+        how: Literal["right", "outer"],
+        returns: type[R] | None = ...,
+        name: str = ...,
+    ) -> Stream[R]: ...
+    def join(
+        self,
+        other: "Table[Any]",
+        make: Callable[..., R],
+        *,
+        how: How = "inner",
+        returns: type[R] | None = None,
+        name: str = "tables",
+    ) -> Stream[R]:
+        """The rows of one key, whenever one of them changes; *how* says which come alone, with ``None`` for the other."""
+        operator = TablesOperator((self.remove, other.remove), how, make, returns or returned(make))
+        return Stream(nodes.Operated((self.node, other.node), operator, name))
 
 
 class WindowedStream(Generic[V]):

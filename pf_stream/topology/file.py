@@ -46,7 +46,7 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError, PFError
-from pf_stream.model import Calendar, Intent, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
+from pf_stream.model import Calendar, Intent, Part, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.requirement import parse_requirement
@@ -167,6 +167,11 @@ class _Reading:
             for index, reference in enumerate(file.emits if importable else ())
             if (found := self._named(("emits", index), reference, Intent))
         ]
+        parts = [
+            found
+            for index, reference in enumerate(file.parts if importable else ())
+            if (found := self._named(("parts", index), reference, Part))
+        ]
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
             "namespace": file.namespace,
@@ -176,6 +181,7 @@ class _Reading:
             "standby": file.standby,
             "internal": file.internal,
             "emits": emits,
+            "parts": parts,
             "replies": file.replies,
             "version": file.version,
             "retired": file.retired,
@@ -307,8 +313,9 @@ class _Reading:
             ((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version", "standby")
         ]
         if complete:
-            emits = {"emits": fields["emits"]}
+            emits = {"emits": fields["emits"], "parts": fields["parts"]}
             trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]
+            trials += [(("parts", index), "unnamed", {"parts": [item]}) for index, item in enumerate(fields["parts"])]
             trials.append((("emits",), "unnamed", emits))
             trials += [
                 ((field, index), "unnamed", emits | {field: [item]})

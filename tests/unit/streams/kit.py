@@ -1,7 +1,7 @@
 """A small world for pipelines: points under keys, told about when something comes of them, and a driver that may crash."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
@@ -25,15 +25,6 @@ class PointCap(Capability):
 
 class Point(Intent, name="points.point", requires=PointCap.report("/{key}")):
     """Something happened."""
-
-    key: Annotated[str, Key]
-    n: int = 0
-    place: str = "a"
-    id: int = 0
-
-
-class Other(Intent, name="points.other", topic="others", requires=PointCap.report("/{key}")):
-    """Something else happened."""
 
     key: Annotated[str, Key]
     n: int = 0
@@ -79,7 +70,7 @@ class Event(NamedTuple):
     """When it happened, in seconds from the beginning."""
     n: int
     left: bool = True
-    """Whether it is a point; else it is another."""
+    """Whether its place is ``left``; else it is ``right``."""
 
 
 events = st.lists(
@@ -111,10 +102,8 @@ class Bench:
         """One after the other; some of them wait together if the driver crashes."""
         with self.driver.paused() if self.driver.after_action else nullcontext():
             for event in events:
-                kind = Point if event.left else Other
-                self.driver.send(
-                    kind(key=event.key, n=event.n), self.token, time=BASE + timedelta(seconds=event.at)
-                )
+                point = Point(key=event.key, n=event.n, place="left" if event.left else "right")
+                self.driver.send(point, self.token, time=BASE + timedelta(seconds=event.at))
 
     def told(self) -> list[tuple[Any, ...]]:
         """All that was told, without what was sent twice."""
@@ -137,7 +126,7 @@ class Bench:
     def _kept(self, prefix: bytes) -> int:
         return sum(
             value is not None and key.startswith(prefix)
-            for changelog in self.driver._changelogs.values()  # noqa: SLF001
+            for changelog in self.driver._changelogs.values()
             for key, value in dict(changelog.records).items()
         )
 
@@ -153,6 +142,3 @@ def clocked(events: Iterable[Event]) -> Iterator[tuple[Event, int]]:
     for event in events:
         clock = max(clock, event.at)
         yield event, clock
-
-
-Fold = Callable[[list[int]], Any]

@@ -4,28 +4,21 @@ from collections import defaultdict
 from functools import cache
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pf_stream import DefinitionError, Part
+from pf_stream import Part
 from pf_stream.streams import (
     Aggregate,
     collect,
-    count,
-    early,
     hopping,
-    mean,
-    on_update,
     pipeline,
     session,
     sliding,
     stream,
-    total,
-    tumbling,
 )
 from pf_stream.streams.windows import Emission, Window
-from tests.unit.streams.kit import SERVICE, Bench, Event, Point, Told, clocked, events, told
+from tests.unit.streams.kit import Bench, Event, Point, Told, clocked, events, told
 
 values: Aggregate[Point, list[int]] = collect(lambda point: point.n, int)
 seeds = st.integers(0, 1 << 16)
@@ -50,7 +43,6 @@ def starts(at: int, size: int, every: int, offset: int = 0) -> list[int]:
     return [start for start in range(-size + 1 + at, at + 1) if (start - offset) % every == 0]
 
 
-
 def points(sent: list[Event]) -> list[Event]:
     return [event._replace(left=True) for event in sent]
 
@@ -58,7 +50,15 @@ def points(sent: list[Event]) -> list[Event]:
 SHAPES = [(10, 10, 0), (10, 10, 3), (20, 5, 0), (12, 5, 2)]
 
 
-@given(events, st.sampled_from(SHAPES), st.sampled_from([0, 7]), st.sampled_from([0, 15]), seeds, crash_rates, st.booleans())
+@given(
+    events,
+    st.sampled_from(SHAPES),
+    st.sampled_from([0, 7]),
+    st.sampled_from([0, 15]),
+    seeds,
+    crash_rates,
+    st.booleans(),
+)
 @example([Event("a", 0, 1), Event("b", 10, 2), Event("a", 9, 3)], (10, 10, 0), 0, 0, 0, 0.0, True)
 @example([Event("a", 0, 1), Event("b", 10, 2), Event("a", 9, 3), Event("b", 60, 3)], (10, 10, 0), 0, 15, 0, 0.0, True)
 def test_hopping(
@@ -68,12 +68,10 @@ def test_hopping(
     grace: int,
     seed: int,
     crashes: float,
-    hop: bool,  # noqa: FBT001
+    hop: bool,
 ) -> None:
     size, every, offset = shape
-    window = hopping(
-        f"{size}s", every=f"{every}s", offset=f"{offset}s", bound=f"{bound}s", grace=f"{grace}s"
-    )
+    window = hopping(f"{size}s", every=f"{every}s", offset=f"{offset}s", bound=f"{bound}s", grace=f"{grace}s")
     bench = Bench(windows(window, hop=hop), seed, crashes=crashes)
     sent = points(sent)
     bench.send(sent)
@@ -91,9 +89,7 @@ def test_hopping(
 
     for event, clock in clocked(sent):
         close()
-        taken = [
-            start for start in starts(event.at, size, every, offset) if clock < start + size + bound + grace
-        ]
+        taken = [start for start in starts(event.at, size, every, offset) if clock < start + size + bound + grace]
         for start in taken:
             at = event.key, start
             held[at].append(event.n)
@@ -113,7 +109,7 @@ def test_hopping(
 
 @given(events, st.sampled_from([1, 6]), st.sampled_from([0, 7]), seeds, crash_rates, st.booleans())
 @example([Event("a", 0, 1), Event("a", 10, 2), Event("a", 5, 3)], 6, 7, 0, 0.0, True)
-def test_sessions(sent: list[Event], gap: int, bound: int, seed: int, crashes: float, hop: bool) -> None:  # noqa: FBT001
+def test_sessions(sent: list[Event], gap: int, bound: int, seed: int, crashes: float, hop: bool) -> None:
     bench = Bench(windows(session(f"{gap}s", bound=f"{bound}s"), hop=hop), seed, crashes=crashes)
     sent = points(sent)
     bench.send(sent)

@@ -1,0 +1,159 @@
+"""Joins equal a computation over all pairs that shares nothing with them."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pf_stream import Part
+from pf_stream.streams import Keyed, pipeline, stream
+from tests.unit.streams.kit import Bench, Event, Point, Told, clocked, events
+
+seeds = st.integers(0, 1 << 16)
+crash_rates = st.sampled_from([0.0, 0.0, 0.3])
+HOWS = ["inner", "left", "right", "outer"]
+
+
+def sides() -> tuple[Keyed[Point], Keyed[Point]]:
+    points = stream(Point)
+    left, right = points.branch(lambda point: point.place == "left")
+    return left.key_by(lambda point: point.key), right.key_by(lambda point: point.key)
+
+
+def pair(left: Point | None, right: Point | None) -> Told:
+    one = left or right
+    assert one is not None
+    value = [None if left is None else left.n, None if right is None else right.n]
+    return Told(key=one.key, start=0, end=0, kind="pair", value=value)
+
+
+@cache
+def intervals(before: int, after: int, bound: int, how: Any) -> Part:
+    left, right = sides()
+    return pipeline(
+        "p",
+        left.join(right, pair, before=f"{before}s", after=f"{after}s", bound=f"{bound}s", how=how).emit(Told),
+    )
+
+
+@given(
+    events,
+    st.sampled_from([(0, 0), (5, 0), (3, 8)]),
+    st.sampled_from([0, 7]),
+    st.sampled_from(HOWS),
+    seeds,
+    crash_rates,
+)
+@example([Event("a", 5, 1), Event("a", 10, 2, left=False), Event("a", 40, 3)], (0, 5), 0, "outer", 0, 0.0)
+def test_intervals(sent: list[Event], shape: tuple[int, int], bound: int, how: str, seed: int, crashes: float) -> None:
+    before, after = shape
+    bench = Bench(intervals(before, after, bound, how), seed, crashes=crashes)
+    bench.send(sent)
+    taken = []
+    clock = 0
+    for event, clock in clocked(sent):
+        if clock <= event.at + bound:
+            taken.append(event)
+    lefts = [one for one in taken if one.left]
+    rights = [one for one in taken if not one.left]
+    pairs = [(x, y) for x in lefts for y in rights if x.key == y.key and -before <= y.at - x.at <= after]
+    expected: list[tuple[str, Any, Any]] = [(x.key, x.n, y.n) for x, y in pairs]
+    if how in {"left", "outer"}:
+        expected += [
+            (x.key, x.n, None) for x in lefts if all(x is not one for one, _ in pairs) and x.at + after + bound < clock
+        ]
+    if how in {"right", "outer"}:
+        expected += [
+            (y.key, None, y.n)
+            for y in rights
+            if all(y is not one for _, one in pairs) and y.at + before + bound < clock
+        ]
+    assert sorted(map(str, found(bench))) == sorted(map(str, expected))
+    waits = {x.key for x in lefts if x.at + after + bound >= clock} | {
+        y.key for y in rights if y.at + before + bound >= clock
+    }
+    assert bench.states == bench.timers == len(waits)
+    if not crashes:
+        assert bench.driver.counted["p-join", "late"] == len(sent) - len(taken)
+    bench.check()
+
+
+def found(bench: Bench) -> list[tuple[str, Any, Any]]:
+    return [(key, *value) for key, _, _, _, value in bench.told()]
+
+
+@cache
+def as_ofs(tolerance: int | None, bound: int, how: Any) -> Part:
+    left, right = sides()
+    old = None if tolerance is None else f"{tolerance}s"
+    return pipeline("p", left.as_of(right, pair, tolerance=old, bound=f"{bound}s", how=how).emit(Told))
+
+
+@given(
+    events,
+    st.sampled_from([None, 1, 9]),
+    st.sampled_from([0, 7]),
+    st.sampled_from(["inner", "left"]),
+    seeds,
+    crash_rates,
+)
+@example([Event("a", 5, 2, left=False), Event("a", 9, 1), Event("b", 50, 1)], 9, 0, "left", 0, 0.0)
+def test_as_of(sent: list[Event], tolerance: int | None, bound: int, how: str, seed: int, crashes: float) -> None:
+    bench = Bench(as_ofs(tolerance, bound, how), seed, crashes=crashes)
+    bench.send(sent)
+    taken = []
+    clock = 0
+    for event, clock in clocked(sent):
+        if clock <= event.at + bound:
+            taken.append(event)
+    expected: list[tuple[str, Any, Any]] = []
+    for x in (one for one in taken if one.left and one.at + bound < clock):
+        before = [y for y in taken if not y.left and y.key == x.key and y.at <= x.at]
+        before = [y for y in before if tolerance is None or y.at + tolerance >= x.at]
+        latest = max(enumerate(before), key=lambda one: (one[1].at, one[0]), default=None)
+        if latest is not None:
+            expected.append((x.key, x.n, latest[1].n))
+        elif how == "left":
+            expected.append((x.key, x.n, None))
+    assert sorted(map(str, found(bench))) == sorted(map(str, expected))
+    bench.check()
+    if tolerance is not None and sent:
+        late = max(clock, 0) + tolerance + bound + 1
+        bench.send([Event("z", late, 0)])
+        assert bench.states == bench.timers == 1, "what is too old is gone"
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+def test_lookup(how: Any) -> None:
+    left, right = sides()
+    part = pipeline("p", left.lookup(right.table(remove=lambda point: point.n < 0), pair, how=how).emit(Told))
+    bench = Bench(part)
+    rows = [(1, True), (7, False), (2, True), (8, False), (3, True), (-1, False), (4, True)]
+    bench.send(Event("a", at, n, left) for at, (n, left) in enumerate(rows))
+    alone = [("a", 1, None)] if how == "left" else []
+    last = [("a", 4, None)] if how == "left" else []
+    assert found(bench) == [*alone, ("a", 2, 7), ("a", 3, 8), *last]
+    assert bench.states == 0
+    assert bench.driver.counted["p-lookup", "unmatched"] == (0 if how == "left" else 2)
+    bench.check()
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_tables(how: Any) -> None:
+    left, right = sides()
+    gone = {"remove": lambda point: point.n < 0}
+    part = pipeline("p", left.table(**gone).join(right.table(**gone), pair, how=how).emit(Told))
+    bench = Bench(part)
+    rows = [(1, True), (7, False), (2, True), (-1, True), (8, False), (-1, False)]
+    bench.send(Event("a", at, n, left) for at, (n, left) in enumerate(rows))
+    expected: list[tuple[str, int | None, int | None]] = []
+    if how in {"left", "outer"}:
+        expected.append(("a", 1, None))
+    expected += [("a", 1, 7), ("a", 2, 7)]
+    if how in {"right", "outer"}:
+        expected += [("a", None, 7), ("a", None, 8)]
+    assert found(bench) == expected
+    assert bench.states == 0
+    bench.check()
