@@ -136,9 +136,7 @@ def in_euros() -> Part:
     return pipeline(
         "q1",
         stream(Bid)
-        .map(
-            lambda bid: Item(auction=bid.auction, bidder=bid.bidder, price=bid.price * 89 // 100, time_ms=bid.time_ms)
-        )
+        .map(lambda bid: Item(auction=bid.auction, bidder=bid.bidder, price=bid.price * 89 // 100, time_ms=bid.time_ms))
         .emit(Item),
     )
 
@@ -431,30 +429,28 @@ class Newcomer(Intent, name="nexmark.newcomer", topic=OUTPUT, requires=PUBLIC):
 class Seen(BaseModel):
     """What was seen of a person."""
 
-    id: int
-    name: str | None
-    sells: bool
+    id: int = 0
+    name: str | None = None
+    sells: bool = False
 
 
 def newcomers() -> Part:
     """Who joined and opened an auction within the same ten seconds."""
 
-    def both(one: Seen | None, other: Seen) -> Seen:
-        if one is None:
-            return other
-        return Seen(id=one.id, name=one.name or other.name, sells=one.sells or other.sells)
+    def both(one: Seen, other: Seen) -> Seen:
+        return Seen(id=other.id, name=one.name or other.name, sells=one.sells or other.sells)
 
     def told(window: Windowed[Seen]) -> Newcomer:
         return Newcomer(id=window.value.id, start_ms=window.start_ms, name=window.value.name or "")
 
-    joined = stream(Person).map(lambda person: Seen(id=person.id, name=person.name, sells=False), returns=Seen)
-    opened = stream(Auction).map(lambda auction: Seen(id=auction.seller, name=None, sells=True), returns=Seen)
+    joined = stream(Person).map(lambda person: Seen(id=person.id, name=person.name), returns=Seen)
+    opened = stream(Auction).map(lambda auction: Seen(id=auction.seller, sells=True), returns=Seen)
     return pipeline(
         "q8",
         joined.merge(opened)
         .key_by(lambda seen: str(seen.id))
         .window(tumbling("10s", bound=BOUND))
-        .aggregate(aggregate(lambda: None, both, lambda seen: seen, stored=Seen | None))
+        .aggregate(aggregate(Seen, both, lambda seen: seen, stored=Seen))
         .filter(lambda window: window.value.name is not None and window.value.sells)
         .emit(told),
     )

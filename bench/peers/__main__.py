@@ -1,24 +1,18 @@
 """``python -m bench.peers``: pf_stream beside its peers, in rounds."""
 
 import os
-import platform
 import statistics
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
 from bench.peers.cells import Bench
-from bench.peers.engines import JOBS, PARTITIONS
-from bench.peers.meter import cpu_name
+from bench.peers.engines import JOBS
 from bench.peers.plan import Cell, Plan, parse
-from bench.peers.processes import Cores
 from bench.peers.progress import Outcome
 from bench.peers.report import rows, save, show
-from bench.peers.rounds import Rounds, broker_of
+from bench.peers.rounds import Rounds, console, on_a_broker
 from bench.peers.workload import BYTES
 
 RESULTS: Final = Path(__file__).parents[1] / "results.json"
@@ -33,34 +27,13 @@ TRIED: Final = 0.8
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, and write ``bench/results.json``; 1 if a result was wrong, 130 if interrupted."""
     plan = parse(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
-    cores = Cores.of_this_machine()
     comparison = _Comparison(plan)
-    interrupted = False
-    with tempfile.TemporaryDirectory(prefix="pf-bench-") as folder:
-        try:
-            with broker_of(cores) as broker:
-                bench = Bench(broker.bootstrap_servers, broker.pid, cores, Path(folder))
-                comparison.run(bench)
-                version = broker.version
-        except KeyboardInterrupt:
-            interrupted = True
-            comparison.note("interrupted; what was measured so far:")
-    found = comparison.rows(
-        {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "pinned": cores.measured is not None,
-            "python": platform.python_version(),
-            "kafka": "" if interrupted else version,
-            "partitions": PARTITIONS,
-            "value_bytes": BYTES,
-        }
+    conditions = on_a_broker(
+        lambda servers, pid, cores, folder: comparison.run(Bench(servers, pid, cores, folder)), comparison.note
     )
-    show(found, console)
-    if interrupted:
+    found = comparison.rows({**conditions, "value_bytes": BYTES})
+    show(found, console())
+    if conditions["interrupted"]:
         return 130
     if not plan.quick:
         save(found, RESULTS)

@@ -12,7 +12,7 @@ from rich.table import Table
 from bench.peers.plan import Cell
 from bench.peers.progress import Figure, Outcome
 
-__all__ = ["number", "percent", "rounded", "rows", "save", "show"]
+__all__ = ["number", "percent", "rows", "save", "show", "summary"]
 
 CELL: Final = 15
 """What fits into a cell of the table; what is longer is told below."""
@@ -32,41 +32,50 @@ def _row(
     cell: Cell, outcomes: Sequence[Outcome], missing: Mapping[str, str], conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
     engine = cell.engine
-    wrong = next((outcome.wrong for outcome in outcomes if outcome.wrong), None)
-    failed = next((outcome.failed for outcome in outcomes if outcome.failed), None)
-    figures = {
-        name: None if wrong is not None else Figure.of([getattr(outcome, name) for outcome in outcomes])
-        for name in FIGURES
-    }
-    shares = {
-        name: Figure.of([getattr(outcome, name) for outcome in outcomes])
-        for name in ("broker_core_share", "others_share", "load_before", "late_ms")
-    }
+    figures, told = summary(outcomes, FIGURES, ("late_ms",))
     return {
         "engine": engine.name,
         "guarantee": engine.guarantee,
         "job": cell.job,
         "keys": cell.keys,
-        **{name: rounded(figure, "median") for name, figure in figures.items()},
+        **figures,
         "conditions": {
             **conditions,
             "engine_version": engine.version,
             "rounds": len(outcomes),
             "records": max((outcome.records for outcome in outcomes), default=None),
             "offered_per_s": cell.rate,
-            **{name: rounded(figure, "median", 2) for name, figure in shares.items()},
-            "least": {name: rounded(figure, "least") for name, figure in figures.items()},
-            "most": {name: rounded(figure, "most") for name, figure in figures.items()},
+            **told,
             "lacks": engine.lacks,
             "sets": engine.sets,
             "missing": missing.get(engine.name),
-            "wrong": wrong,
-            "failed": failed,
         },
     }
 
 
-def rounded(figure: Figure | None, part: Literal["median", "least", "most"], digits: int = 1) -> float | None:
+def summary(
+    outcomes: Sequence[Outcome], names: Sequence[str], more: Sequence[str] = ()
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """The medians of some figures over the rounds, and what else is to be said of them; without figures if one is wrong."""
+    wrong = next((outcome.wrong for outcome in outcomes if outcome.wrong), None)
+    figures = {
+        name: None if wrong is not None else Figure.of([getattr(outcome, name) for outcome in outcomes])
+        for name in names
+    }
+    shares = {
+        name: Figure.of([getattr(outcome, name) for outcome in outcomes])
+        for name in ("broker_core_share", "others_share", "load_before", *more)
+    }
+    return {name: _of(figure, "median") for name, figure in figures.items()}, {
+        **{name: _of(figure, "median", 2) for name, figure in shares.items()},
+        "least": {name: _of(figure, "least") for name, figure in figures.items()},
+        "most": {name: _of(figure, "most") for name, figure in figures.items()},
+        "wrong": wrong,
+        "failed": next((outcome.failed for outcome in outcomes if outcome.failed), None),
+    }
+
+
+def _of(figure: Figure | None, part: Literal["median", "least", "most"], digits: int = 1) -> float | None:
     """Rounded so that it says no more than was measured."""
     if figure is None:
         return None

@@ -1,18 +1,22 @@
 """Engines in turn, round by round, on a broker of their own."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+import platform
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
+from bench.peers.engines import PARTITIONS
 from bench.peers.environments import MissingError
+from bench.peers.meter import cpu_name
 from bench.peers.processes import Cores, StuckError
 from bench.peers.progress import Outcome
-from pf_stream.kafka.dev import BrokerInfo, DevBroker
+from pf_stream.kafka.dev import DevBroker
 
-__all__ = ["Rounds", "broker_of"]
+__all__ = ["Rounds", "console", "on_a_broker"]
 
 
 class _Named(Protocol):
@@ -28,15 +32,39 @@ class _Cell(Protocol):
 C = TypeVar("C", bound=_Cell)
 
 
-@contextmanager
-def broker_of(cores: Cores) -> Iterator[BrokerInfo]:
-    """Kafka on its core, and this process where the rig is."""
-    if cores.broker is not None:
-        os.sched_setaffinity(0, {cores.broker})
-    with DevBroker.temporary() as broker:
-        if cores.rig is not None:
-            os.sched_setaffinity(0, {cores.rig})
-        yield broker
+def on_a_broker(run: Callable[[str, int, Cores, Path], None], note: Callable[[str], None]) -> dict[str, Any]:
+    """Call *run* with a new broker's address and process, who runs where, and a folder; the conditions of what it measures.
+
+    Kafka has its core, and this process is where the rig is. Ctrl-C ends it: the conditions say so.
+    """
+    cores = Cores.of_this_machine()
+    version = ""
+    with tempfile.TemporaryDirectory(prefix="pf-bench-") as folder:
+        try:
+            if cores.broker is not None:
+                os.sched_setaffinity(0, {cores.broker})
+            with DevBroker.temporary() as broker:
+                if cores.rig is not None:
+                    os.sched_setaffinity(0, {cores.rig})
+                run(broker.bootstrap_servers, broker.pid, cores, Path(folder))
+                version = broker.version
+        except KeyboardInterrupt:
+            note("interrupted; what was measured so far:")
+    return {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "pinned": cores.measured is not None,
+        "python": platform.python_version(),
+        "kafka": version,
+        "partitions": PARTITIONS,
+        "interrupted": not version,
+    }
+
+
+def console() -> Console:
+    """Where tables go: as wide as the terminal, or a hundred columns in a file."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=100)
 
 
 class Rounds(Generic[C]):

@@ -24,7 +24,8 @@ app = Application(
 
 
 def event_time(value: dict[str, Any], *_: object) -> int:
-    return value["time_ms"]
+    time_ms: int = value["time_ms"]
+    return time_ms
 
 
 def processing_time(*_: object) -> int:
@@ -130,7 +131,7 @@ def q6() -> StreamingDataFrame:
 
 def q5() -> StreamingDataFrame:
     def hottest(one: dict[str, Any], state: State) -> dict[str, Any]:
-        before = state.get("hottest", {"start_ms": one["start_ms"], "bids": 0, "auctions": []})
+        before: dict[str, Any] = state.get("hottest", {"start_ms": one["start_ms"], "bids": 0, "auctions": []})
         if one["bids"] < before["bids"]:
             return before
         others = before["auctions"] if one["bids"] == before["bids"] else []

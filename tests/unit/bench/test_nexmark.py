@@ -60,7 +60,7 @@ def test_the_answers_are_those_of_duckdb(query: str, crashes: bool) -> None:
     driver = Driver(nexmark(query, query), partitions=PARTITIONS, seed=len(query), now=LATER)
     spelling = Spelling(contexts(driver.key, driver.clock.now_ms()), TOPICS)
     kinds = QUERIES[query].sources
-    dice = random.Random(query)
+    dice = random.Random(query)  # noqa: S311 - to be repeated is what these dice are for
 
     def crash(_: Action) -> None:
         if dice.random() < 0.005:
@@ -75,5 +75,6 @@ def test_the_answers_are_those_of_duckdb(query: str, crashes: bool) -> None:
             driver.advance(3)
     driver.advance(11)
     assert driver.dead_letters() == []
-    outputs = [output.json() for output in driver.outputs(OUTPUT)]
-    assert rows(QUERIES[query], outputs, BELOW) == WANTED[query]
+    # After a crash an output may be there twice; what says so is its source.
+    outputs = {output.header("pf-source"): output.json() for output in driver.outputs(OUTPUT)}
+    assert rows(QUERIES[query], outputs.values(), BELOW) == WANTED[query]
