@@ -56,6 +56,8 @@ class LaneLog:
         """Keys of the states that were asked for, as they are in the changelog."""
         self.timers: set[bytes] = set()
         """Keys of its timers, likewise."""
+        self.clock: set[bytes] = set()
+        """Keys of its event clock and of how far its upstreams were."""
         self.unit = changelog.UNIT_VALUE.pack(0, 0)
         """Value of the record that numbers units."""
         self.suspected = False
@@ -92,6 +94,8 @@ class LaneLog:
                     self._take_timer(key, value)
                 case b"u" if value is not None:
                     self.unit = value
+                case b"e" | b"c":
+                    _keep(self.clock, key, value)
                 case b"p":
                     self.suspected = value is not None
                 case _:

@@ -331,6 +331,9 @@ class Reset:
                 entries += await asyncio.to_thread(self._move_marks, log, source, number, moved)
             if len(moved) == len(source.readers):
                 entries += log.held_from(source.topic, max(moved.values()))
+        if any(change.before is not None and change.after < change.before for change in changes):
+            # Read again, all of it would be late by a clock that has seen it.
+            entries += [(key, None) for key in sorted(log.clock)]
         await custody.append(lease, at, [*entries, *log.closing()], clock.now_ms())
         return changes
 

@@ -53,6 +53,7 @@ _ADDED: Final = frozenset(
         "pf-source",
         "pf-hops",
         "pf-rerouted",
+        "pf-watermark",
     }
 )
 _ADDED_PREFIX: Final = "__streams.errors."

@@ -251,6 +251,8 @@ class Drop:
             known = Header.parse(group.changelog, log.header)
             rest = {name: version for name, version in known.reactors.items() if name != self._reactor}
             entries.append((HEADER, replace(known, reactors=rest).encode()))
+        if {reactor for reactor, _ in log.watermarks} <= {self._reactor}:
+            entries += [(key, None) for key in sorted(log.clock)]
         states: list[Entry] = [(key, None) for key in (*log.states, *log.timers)]
         if not self._declared:
             # Nobody reads these, so they may go one batch after the other; the rest tells that there was something, so it is last.

@@ -15,6 +15,8 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     't'        reactor key name                      a timer, see below; deleted when it fires or is cancelled. Of a record that
                                                      was put aside: an empty reactor, its topic, its offset in digits
     'e'        -                                     int64 event clock, milliseconds since the epoch
+    'c'        topic lane                            int64 event time that an upstream has reached; the lane is group:partition
+                                                     as in pf-watermark, or an incarnation, or empty for a public topic
     'i'        name key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
                                                      subject and id is dropped, and the record of the first
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
@@ -25,7 +27,7 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     scheduled  uint8: 0 if it was put aside, 1 if a handler made it; failed: uint16, attempts that failed
     blob       int32 length and bytes, -1 for none: the record's key and value, then name and value of each header
 
-``reactor``, ``topic``, ``incarnation`` are a length byte and UTF-8; ``key``, ``name``, ``subject`` and ``ce_id`` are a
+``reactor``, ``topic``, ``incarnation``, ``lane`` are a length byte and UTF-8; ``key``, ``name``, ``subject`` and ``ce_id`` are a
 uint32 length and bytes. Integers are
 big-endian. Everything that one micro-batch decides is one record batch, which Kafka appends whole or not at all; the
 topic is compacted, which keeps the last value of each key.
@@ -56,6 +58,7 @@ __all__ = [
     "state_key",
     "state_prefix",
     "timer_key",
+    "upstream_key",
     "watermark_key",
 ]
 
@@ -121,6 +124,11 @@ def watermark_key(reactor: str, topic: str) -> bytes:
 def mark_key(topic: str, incarnation: str) -> bytes:
     """Changelog key of the last record taken from an upstream lane."""
     return b"\x01d" + pack_name(topic) + pack_name(incarnation)
+
+
+def upstream_key(topic: str, lane: str) -> bytes:
+    """Changelog key of the event time that an upstream has reached."""
+    return b"\x01c" + pack_name(topic) + pack_name(lane)
 
 
 def outbox_key(sequence: int, index: int) -> bytes:

@@ -26,6 +26,7 @@ from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import SourceRecord
 from pf_stream.core.timers import EVENT, WALL, Timer, encode_timer, size_of
 from pf_stream.core.unit import Copy, Output
+from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
 from pf_stream.model.effect import Cancel, Count, Emit, Forget, Reply, Schedule
 from pf_stream.model.intent import Intent
@@ -74,13 +75,21 @@ class Performer:
     """Makes effects into consequences, for one lane."""
 
     def __init__(
-        self, plan: GroupPlan, partition: int, authority: Authority, limits: Limits, admission: Admission
+        self,
+        plan: GroupPlan,
+        partition: int,
+        authority: Authority,
+        limits: Limits,
+        admission: Admission,
+        watermarks: Watermarks,
     ) -> None:
         self._plan = plan
         self._partition = partition
         self._authority = authority
         self._limits = limits
         self._admission = admission
+        self._watermarks = watermarks
+        self._listeners = plan.listeners
         self._routes: dict[tuple[str, str], Route] = {
             (source.topic, route.intent.type): route
             for source in plan.sources
@@ -101,11 +110,13 @@ class Performer:
         for effect in result if isinstance(result, _MANY) else (result,):
             if isinstance(effect, Emit):
                 intent = effect.intent
-                plan = self._plan.emits.get(type(intent))
+                plan = reactor.emits.get(type(intent))
                 if plan is None:
-                    raise _unknown("emitted", intent)
+                    raise _unknown("emitted", intent, reactor)
                 index = len(outputs) + len(into.timers)
                 output = emitted(delivery, self._partition, reactor, intent, plan, index, effect.time)
+                if plan.topic in self._listeners:
+                    output.headers.extend(self._watermarks.header(plan.topic, delivery.timer))
                 outputs.append(output)
                 into.size += emitted_size(output)
                 length = len(output.value or b"")
@@ -142,7 +153,7 @@ class Performer:
         intent = effect.intent
         plan = self._plan.emits.get(type(intent))
         if plan is None:
-            raise _unknown("scheduled", intent)
+            raise _unknown("scheduled", intent, None)
         if effect.clock not in {"wall", "event"}:
             raise BadEffectError(f"scheduled by the clock {effect.clock!r}; there are 'wall' and 'event'")
         clock = EVENT if effect.clock == "event" else WALL
@@ -248,7 +259,12 @@ def _timer_key(reactor: ReactorPlan, key: bytes, name: object) -> bytes:
         raise BadEffectError(f"named a timer {name!r}, which has no UTF-8") from error
 
 
-def _unknown(verb: str, intent: object) -> BadEffectError:
+def _unknown(verb: str, intent: object, reactor: ReactorPlan | None) -> BadEffectError:
+    if reactor is not None and reactor.spec.emits is not None:
+        return BadEffectError(
+            f"{verb} {type(intent).__name__}, which reactor {reactor.spec.id!r} does not declare: list it in emits=[...] of "
+            f"its class"
+        )
     return BadEffectError(
         f"{verb} {type(intent).__name__}, which the topology does not know: handle it, or list it in emits"
     )

@@ -19,7 +19,9 @@ from pf_stream.core.store import Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
 from pf_stream.core.unit import Copy, Output, Outputs, Refused
-from pf_stream.model.context import Context, event_time_ms
+from pf_stream.core.upstreams import Upstreams
+from pf_stream.core.watermark import Watermarks
+from pf_stream.model.context import Context
 from pf_stream.model.failure import RetryInPlace
 from pf_stream.model.state import Stateless
 from pf_stream.security.refusal import Refusal
@@ -75,6 +77,8 @@ class Handling(Generic[O]):
         limits: Limits,
         stores: list[Store],
         timers: Timers,
+        upstreams: Upstreams,
+        watermarks: Watermarks,
         once: Once,
         suspects: Suspects,
         unit: OpenUnit[O],
@@ -86,23 +90,22 @@ class Handling(Generic[O]):
         self._partition = partition
         self._authority = authority
         self._limits = limits
-        self._performer = Performer(plan, partition, authority, limits, self.admission)
+        self._performer = Performer(plan, partition, authority, limits, self.admission, watermarks)
         self._consequences = Consequences()
         self._stores = stores
         self._timers = timers
+        self._upstreams = upstreams
         self._once = once
         self._suspects = suspects
 
     def accept(self, delivery: Delivery) -> bool:
         """Decide an admitted record; ``False`` if it must be taken again later, and nothing has changed."""
-        timers = self._timers
-        if timers.event_ms is not None or self._plan.event_time:
-            time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
-            # Nobody is from the future: a sender's clock must not make all timers of a lane due.
-            if timers.move_event_clock(min(time_ms, delivery.at_ms)):
+        if self._upstreams.needed:
+            self._upstreams.hear_intent(delivery)
+            if self.move_event_clock():
                 return False  # what was due before this happened comes first
         offset = delivery.record.offset
-        if delivery.source.ahead and held_key(delivery.source.plan.topic, offset) in timers:
+        if delivery.source.ahead and held_key(delivery.source.plan.topic, offset) in self._timers:
             return True  # read once more on behalf of a new reactor, and still waiting: the timer brings it to all
         once = delivery.route.intent.once_ms
         if once is not None and self._once.is_repeat(
@@ -116,6 +119,17 @@ class Handling(Generic[O]):
         else:
             self._put_aside(delivery, delivery.due_ms, failed=0)
         return True
+
+    def hear(self, delivery: Delivery) -> None:
+        """Take a record of an internal topic that tells the event clock of the lane that wrote it, and nothing else."""
+        if self._upstreams.needed:
+            self._upstreams.hear(delivery, None)
+            self.move_event_clock()
+
+    def move_event_clock(self) -> bool:
+        """Move the event clock to where its upstreams are. Returns whether a timer is due by it."""
+        low_ms = self._upstreams.low_ms
+        return self._timers.is_due(-1) if low_ms is None else self._timers.move_event_clock(low_ms)
 
     def handle(self, delivery: Delivery) -> bool:
         """Run the handlers of an admitted intent: all of them, or nothing of it remains.
@@ -196,7 +210,7 @@ class Handling(Generic[O]):
             for name in consequences.counts:
                 self.unit.counted[name] = self.unit.counted.get(name, 0) + 1
             if consequences.timers:
-                self._set_timers(consequences, min(context.time_ms, delivery.at_ms))
+                self._set_timers(delivery, consequences)
         return True
 
     def _failed(self, delivery: Delivery, binding: Binding, error: BaseException) -> bool:
@@ -242,14 +256,17 @@ class Handling(Generic[O]):
         if delivery.route.intent.once_ms is not None and timer is None:
             self._mark(delivery)
 
-    def _set_timers(self, consequences: Consequences, event_ms: int) -> None:
+    def _set_timers(self, delivery: Delivery, consequences: Consequences) -> None:
         for key, raw in consequences.timers:
             if raw is None:
                 self._timers.cancel(key)
                 continue
             self._timers.set(key, raw)
-            if raw[1] == EVENT:
-                self._timers.move_event_clock(event_ms)
+            if raw[1] == EVENT and not self._upstreams.needed:
+                self._upstreams.needed = True
+                if delivery.timer is None:
+                    self._upstreams.hear_intent(delivery)
+                    self.move_event_clock()
 
     def _mark(self, delivery: Delivery) -> None:
         """Note an intent that is handled once."""

@@ -27,8 +27,10 @@ from pf_stream.core.shelf import MemoryShelf, Shelf
 from pf_stream.core.source import Source
 from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store, current_json
 from pf_stream.core.suspect import Suspects
-from pf_stream.core.timers import WALL, Timer, Timers, encode_timer, held_key
+from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
+from pf_stream.core.upstreams import Upstreams
+from pf_stream.core.watermark import WATERMARK_TYPE, Watermarks
 from pf_stream.model.state import strictly
 from pf_stream.security.refusal import Refusal
 
@@ -83,11 +85,25 @@ class Lane(Generic[O]):
         """Where its acknowledged states lie."""
         self.stores = [Store(reactor, self.shelf, plan.partitions) for reactor in plan.reactors]
         self.timers = Timers()
+        self._upstreams = Upstreams(plan, limits.idle_ms)
+        self._downstream = Watermarks(plan, partition, self.timers, limits.idle_ms, self._upstreams.any_active)
+        self._now_ms = 0
+        """The last processing time that it was told."""
         self.suspects = Suspects(limits.poison_attempts)
         self._once = Once()
         self._unit = OpenUnit(collect("", 0))
         self._handling = Handling(
-            plan, partition, authority, limits, self.stores, self.timers, self._once, self.suspects, self._unit
+            plan,
+            partition,
+            authority,
+            limits,
+            self.stores,
+            self.timers,
+            self._upstreams,
+            self._downstream,
+            self._once,
+            self.suspects,
+            self._unit,
         )
         self._collect = collect
         self._room = limits.unit_records
@@ -154,8 +170,13 @@ class Lane(Generic[O]):
                 self.suspects.opened()
             case b"t":
                 self.timers.restore(key, value)
-            case b"e" if value is not None:
-                self.timers.restore_clock(changelog.EVENT_CLOCK_VALUE.unpack(value)[0])
+            case b"e":
+                self.timers.restore_clock(None if value is None else changelog.EVENT_CLOCK_VALUE.unpack(value)[0])
+                self._upstreams.needed |= value is not None
+            case b"c":
+                topic, at = changelog.parse_name(key, 2)
+                time_ms = None if value is None else changelog.EVENT_CLOCK_VALUE.unpack(value)[0]
+                self._upstreams.restore(topic, changelog.parse_name(key, at)[0], time_ms)
             case b"i":
                 self._once.restore(key, value)
             case b"p":
@@ -185,6 +206,7 @@ class Lane(Generic[O]):
             self._deletions.extend(changelog.outbox_key(sequence, index) for index in self._outbox.pop(sequence))
         self._marked_sequence = self.sent_sequence
         self.timers.begin()
+        self._upstreams.needed |= self.timers.next_due_ms(EVENT) is not None
         self._once.begin()
         self.suspects.begin()
         if self.suspects.slow or self.suspects.careful:
@@ -222,12 +244,43 @@ class Lane(Generic[O]):
     @property
     def has_work(self) -> bool:
         """Whether the open unit has anything that must be committed."""
-        return self._unit.count > 0 or self.suspects.marking
+        return self._unit.count > 0 or self.suspects.marking or self._downstream.is_due(self._now_ms)
 
     @property
     def next_due_ms(self) -> int | None:
-        """When :meth:`fire` has something to do by the wall clock, milliseconds since the epoch; ``None`` if no timer waits."""
-        return self.timers.next_due_ms(WALL)
+        """When there is something to do even if nothing is read, milliseconds since the epoch; ``None`` if nothing waits.
+
+        For timers of the wall clock :meth:`fire`; else :meth:`rest`, by which the event clock moves and is told. If that
+        time is over, :meth:`rest` has yet to hear that nothing is left to be read.
+        """
+        waits = self.timers.next_due_ms(WALL)
+        if not self._upstreams.needed:
+            return waits
+        times = (waits, self._downstream.due_ms, self._idle_due_ms)
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
+
+    @property
+    def _idle_due_ms(self) -> int | None:
+        """When somebody is silent for so long that the event clock moves and something follows."""
+        now_ms, due_ms, told = self.timers.event_ms, self.timers.next_due_ms(EVENT), self._downstream.has_targets
+        if due_ms is None and not told:
+            return None
+        for at_ms, low_ms in self._upstreams.idle_moves():
+            if (now_ms is None or low_ms > now_ms) and (told or (due_ms is not None and low_ms >= due_ms)):
+                return at_ms
+        return None
+
+    def rest(self, now_ms: int, read_ms: int | None) -> None:
+        """Note that there is nothing to step over.
+
+        *read_ms* is a time up to *now_ms* at which every record that there was had been read, or ``None`` if there may be
+        more: what waits to be read is no silence of who has written it.
+        """
+        self._now_ms = now_ms
+        if self._upstreams.needed and read_ms is not None:
+            self._upstreams.rest(now_ms, read_ms)
+            self._handling.move_event_clock()
+            self._upstreams.forget(self.timers.event_ms)
 
     def is_due(self, now_ms: int) -> bool:
         """Whether :meth:`fire` has something to do."""
@@ -244,6 +297,7 @@ class Lane(Generic[O]):
         :meth:`seal` if the unit :attr:`is_full`, and not before :meth:`paused_until_ms`.
         """
         source = self.sources[topic]
+        self._now_ms = now_ms
         if self.is_full or now_ms < source.paused_until_ms:
             return False
         if source.deferred is not None:
@@ -263,7 +317,9 @@ class Lane(Generic[O]):
             source.next = record.offset + 1
             delivery = Delivery(source, record, dict(record.headers), now_ms)
             decided = admission.is_repeat(delivery) if internal else False
-            if decided is False:
+            if decided is False and internal and delivery.headers.get("ce_type") == WATERMARK_TYPE:
+                handling.hear(delivery)
+            elif decided is False:
                 refusal = admission.admit(delivery)
                 if refusal is not None:
                     handling.refuse(delivery, refusal)
@@ -284,6 +340,7 @@ class Lane(Generic[O]):
 
         Returns whether none is due any more. If not, call again, after :meth:`seal` if the unit :attr:`is_full`.
         """
+        self._now_ms = now_ms
         for _ in range(at_most):
             if self.is_full:
                 return False
@@ -305,7 +362,10 @@ class Lane(Generic[O]):
         source = self.sources.get(timer.topic)
         here = not timer.scheduled or partition_of(timer.record.key or b"", self.plan.partitions) == self.partition
         if source is None or not here:
-            handling.add([overdue(timer, self.plan)])
+            output = overdue(timer, self.plan)
+            if timer.scheduled and output.topic in self.plan.listeners:
+                output.headers.extend(self._downstream.header(output.topic, timer))
+            handling.add([output])
             return
         delivery = Delivery(source, timer.record, dict(timer.record.headers), now_ms, timer, key)
         poisoned = self.timers.poisoned.get(key)
@@ -384,7 +444,9 @@ class Lane(Generic[O]):
             entries.append((changelog.HEADER, header.encode()))
             self._header = header
         repeats = open_unit.repeats + self._once.dropped
+        open_unit.outputs.extend(self._downstream.records(self.sequence, self._now_ms))
         entries += self.timers.seal()
+        entries += self._upstreams.seal()
         entries += self._once.seal()
         entries += self.suspects.seal(decided=open_unit.count > 0)
         entries.extend((key, None) for key in self._deletions)
@@ -433,6 +495,7 @@ class Lane(Generic[O]):
                 source.poisoned[source.next - 1] = code
             source.rewind()
         self.timers.rewind()
+        self._upstreams.rewind()
         self._once.rewind()
         for store, key, _ in open_unit.dirty:
             store.forget(key)

@@ -23,6 +23,8 @@ class Limits:
     """Size that a unit may not exceed, states as they became; before compression."""
     timer_ms: int = 366 * 86_400_000
     """How long after the judgement of its context an intent may wait as a timer, in milliseconds."""
+    idle_ms: int = 10_000
+    """How long an upstream is silent before the event clock waits for it no more, in milliseconds."""
     poison_attempts: int = 5
     """How often an intent that ends its worker is tried again, once it is known which one it is."""
     output_bytes: int = 900_000

@@ -61,7 +61,7 @@ _LONGEST_CAUSE: Final = 192
 _LONGEST_TRACE: Final = 8 << 10
 """In bytes; W3C trace context asks for 512 characters to be handed on, and lets anybody drop what is longer."""
 
-ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted"})
+ENGINE_HEADERS: Final = frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted", "pf-watermark"})
 """Headers that are believed on internal topics; whatever a client put there is dropped on the way to one."""
 
 

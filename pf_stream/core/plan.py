@@ -7,6 +7,7 @@ from typing import Any
 
 from pf_stream.core.changelog import state_prefix
 from pf_stream.core.checks import Checks, compile_checks
+from pf_stream.core.flow import Flow, flows
 from pf_stream.core.records import Header
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.context import Context
@@ -52,6 +53,8 @@ class ReactorPlan:
     """Under which it emits; ``None`` for its callers'."""
     stateless: bool
     """Whether nothing is stored for it."""
+    emits: "Mapping[type[Intent], EmitPlan]"
+    """What it may emit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,8 @@ class SourcePlan:
     """Intent names, without version, that are known on this topic."""
     readers: tuple[ReactorPlan, ...]
     """Reactors that read it."""
+    upstreams: tuple[str, ...]
+    """Lanes that are declared to write to it and tell their clocks, as a ``pf-watermark`` names them."""
     reroute: str | None
     """Where a record of a misplaced key goes; ``None`` if it has been there already."""
     dead_letters: str
@@ -159,13 +164,26 @@ class GroupPlan:
     services: Mapping[str, Identity]
     """By id, the reactors of the group that emit under an identity of their own."""
     event_time: bool
-    """Whether a reactor of the group is told the event clock."""
+    """Whether its lanes keep an event clock from the first intent on."""
+    listeners: frozenset[str]
+    """Internal topics of the topology whose readers keep one."""
+    targets: tuple[str, ...]
+    """Those of them to which its reactors are declared to write, and that do not lead back to it."""
+    feedback: frozenset[str]
+    """Groups for whose lanes its event clock never waits."""
 
 
 def plan(topology: Topology, partitions: int) -> tuple[GroupPlan, ...]:
     """Compile a topology whose source topics have *partitions* partitions each."""
     emits = _emits(topology)
-    return tuple(_group(topology, group, partitions, emits) for group in topology.groups)
+    flow = flows(topology)
+    listeners = frozenset(
+        topic
+        for group in topology.groups
+        for topic in group.topics
+        if topology.is_internal(topic) and flow[group.name].event_time
+    )
+    return tuple(_group(topology, group, partitions, emits, flow[group.name], listeners) for group in topology.groups)
 
 
 def _emits(topology: Topology) -> dict[type[Intent], EmitPlan]:
@@ -204,7 +222,14 @@ def _bounds(topology: Topology, specs: Sequence[IntentSpec], more_types: Set[str
     )
 
 
-def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[type[Intent], EmitPlan]) -> GroupPlan:
+def _group(
+    topology: Topology,
+    group: Group,
+    partitions: int,
+    emits: Mapping[type[Intent], EmitPlan],
+    flow: Flow,
+    listeners: frozenset[str],
+) -> GroupPlan:
     reactors = []
     bindings: dict[tuple[str, str], list[Binding]] = {}
     specs: dict[tuple[str, str], IntentSpec] = {}
@@ -219,6 +244,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
             fresh=spec.state_type,
             service=_identity(topology, spec),
             stateless=spec.state_type is Stateless,
+            emits=emits if spec.emits is None else {intent.model: emits[intent.model] for intent in spec.emits},
         )
         reactors.append(reactor)
         for handler in spec.handlers:
@@ -251,6 +277,9 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
                 for reactor in reactors
                 if any(topology.topic_name(handler.intent.topic) == topic for handler in reactor.spec.handlers)
             ),
+            upstreams=tuple(f"{name}:{number}" for name in flow.upstreams[topic] for number in range(partitions))
+            if flow.event_time
+            else (),
             # The engine itself chooses partitions on internal topics, so nothing is misplaced there.
             reroute=None if internal else topic + REROUTED,
             dead_letters=f"{topic}.dlq",
@@ -266,6 +295,7 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
                     older=older,
                     names=direct.names,
                     readers=direct.readers,
+                    upstreams=(),
                     reroute=None,
                     dead_letters=direct.dead_letters,
                 )
@@ -279,7 +309,10 @@ def _group(topology: Topology, group: Group, partitions: int, emits: Mapping[typ
         sources=tuple(sorted(sources, key=lambda source: source.topic)),
         emits=emits,
         services={reactor.spec.id: reactor.service for reactor in reactors if reactor.service is not None},
-        event_time=any(reactor.spec.event_time for reactor in reactors),
+        event_time=flow.event_time,
+        listeners=listeners,
+        targets=flow.targets,
+        feedback=flow.feedback,
     )
 
 

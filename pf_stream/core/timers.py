@@ -108,8 +108,7 @@ class Timers:
 
     def __init__(self) -> None:
         self.event_ms: int | None = None
-        """The event clock: the latest event time among the intents that the lane has admitted since it was first needed;
-        ``None`` until then, so that who has no timer on it pays nothing for it."""
+        """The event clock: the latest that :class:`~pf_stream.core.upstreams.Upstreams` ever gave; ``None`` until then."""
         self.poisoned: dict[bytes, str] = {}
         """Timers that alone made a unit that could not be sealed: key to code."""
         self._sealed: dict[bytes, bytes] = {}
@@ -127,8 +126,8 @@ class Timers:
         else:
             self._sealed[key] = value
 
-    def restore_clock(self, event_ms: int) -> None:
-        """Take the event clock from the changelog."""
+    def restore_clock(self, event_ms: int | None) -> None:
+        """Take the event clock from the changelog; None if it was deleted."""
         self.event_ms = self._sealed_event_ms = event_ms
 
     def begin(self) -> None:

@@ -52,6 +52,8 @@ KEEP_ALIVE_S: Final = 3600.0
 """How often an idle lane appends something: the broker forgets a fence after a day of silence."""
 TELL_S: Final = 5.0
 """How often the log is told how far a recovery is; one that is quicker is told of at its end."""
+SOON_MS: Final = 100
+"""How often it asks whether all was read, while its event clock waits for that."""
 LOOK_S: Final = 10.0
 """How often a lane that waits for a time looks at the clock, which may have been set."""
 
@@ -283,6 +285,11 @@ class LaneRunner:
             else:
                 found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
+                    lane.rest(now_ms, self._read_ms(now_ms))
+                    if lane.is_due(now_ms):
+                        continue
+                    if lane.has_work:
+                        self._work.set()
                     await self._wait(now_ms)
                     continue
                 topic, chunk = found
@@ -313,8 +320,9 @@ class LaneRunner:
         self._end_trial()
         lane = self.lane
         times = [lane.paused_until_ms(topic) for topic in self._inbox.waiting]
-        if lane.next_due_ms is not None:
-            times.append(lane.next_due_ms)
+        due_ms = lane.next_due_ms
+        if due_ms is not None:
+            times.append(due_ms if due_ms > now_ms else now_ms + SOON_MS)
         self._idle.set()
         try:
             async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
@@ -322,6 +330,18 @@ class LaneRunner:
         except TimeoutError:
             pass
         self._idle.clear()
+
+    def _read_ms(self, now_ms: int) -> int | None:
+        """A time at which everything was read that there was; ``None`` if there is more, or nobody can tell."""
+        feeds = self._inbox.feeds
+        if (
+            not feeds
+            or self._inbox.waiting
+            or any(feed.offset < feed.high_watermark or feed.high_watermark < 0 for feed in feeds)
+        ):
+            return None
+        age_s = asyncio.get_running_loop().time() - min(feed.asked for feed in feeds)
+        return now_ms - round(1000 * age_s)
 
     def _end_trial(self) -> None:
         if self._on_trial:

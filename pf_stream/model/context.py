@@ -132,7 +132,8 @@ class Context:
     @property
     def watermark_ms(self) -> int | None:
         """The lane's event clock when this intent is handled, milliseconds since the epoch: intents of earlier event times
-        may come, and are late. ``None`` where no reactor asked for it (``event_time=True``) and no timer runs on it."""
+        may come, and are late. ``None`` where no reactor asked for it (``event_time=True``) and no timer runs on it, and
+        while an upstream has yet to say how far it is."""
         return self._watermark_ms
 
     @property

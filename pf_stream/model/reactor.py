@@ -95,6 +95,8 @@ class ReactorSpec:
     """Whether its handlers are told the event clock of their lane."""
     anonymous: bool = False
     """Whether what it emits is nobody's: it goes without a context, or under the reactor's service with no tenant."""
+    emits: tuple[IntentSpec, ...] | None = None
+    """All that it may emit; ``None`` if it does not say, and may emit whatever the topology may."""
 
 
 class Reactor(Generic[S]):
@@ -111,7 +113,9 @@ class Reactor(Generic[S]):
     the intent remains and the intent becomes a dead letter, or is tried again if ``on_error`` says so: a class keyword
     for all handlers, an argument of ``@on`` for one. With ``event_time=True`` its lanes keep an event clock from the first
     intent on, and ``ctx.watermark_ms`` tells it. With ``anonymous=True`` what it emits and schedules goes without a context,
-    since it follows from many callers, or under its service, on nobody's behalf.
+    since it follows from many callers, or under its service, on nobody's behalf. ``emits=[SomeIntent, ...]`` says what it
+    emits, and that it emits nothing else; so the event clocks of those that read that wait for its lanes from the start.
+    What it schedules is not limited.
 
     Raises :class:`DefinitionError` at the class statement, with every fault found.
     """
@@ -126,10 +130,12 @@ class Reactor(Generic[S]):
         on_error: OnError = None,
         event_time: bool = False,
         anonymous: bool = False,
+        emits: Sequence[type[Intent]] | None = None,
         **unknown: Any,
     ) -> None:
         super().__init_subclass__()
-        faults = [f"unknown class keyword {keyword!r}; known: id, on_error, event_time, anonymous" for keyword in unknown]
+        known = "id, on_error, event_time, anonymous, emits"
+        faults = [f"unknown class keyword {keyword!r}; known: {known}" for keyword in unknown]
         if not _is_policy(on_error):
             faults.append(f"on_error={on_error!r} is no policy: write RetryInPlace(...), RetryLater(...) or None")
         if id is None:
@@ -138,13 +144,19 @@ class Reactor(Generic[S]):
             faults.append(
                 f"id {id!r} must be lower case letters, digits, '-' and '_', starting with a letter, up to 63"
             )
+        faults += [
+            f"emits {intent!r}, which is no intent: list Intent classes, emits=[...]"
+            for intent in emits or ()
+            if not hasattr(intent, "__intent__")
+        ]
         state_type = _state_type(cls)
         if state_type is None:
             faults.append(f"has no state type: write class {cls.__name__}(Reactor[MyState], ...)")
         handlers = _handlers(cls, state_type, on_error, faults)
         if faults or id is None or state_type is None:
             raise DefinitionError(f"reactor {cls.__module__}.{cls.__qualname__}", faults)
-        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time, anonymous)
+        declared = None if emits is None else tuple(dict.fromkeys(intent.__intent__ for intent in emits))
+        cls.__reactor__ = ReactorSpec(id, state_type, state_type.__state__, handlers, event_time, anonymous, declared)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(

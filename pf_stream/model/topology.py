@@ -67,7 +67,7 @@ class Topology:
     internal: frozenset[str]
     """Topics, relative to the namespace, that only this topology writes; what the engine says in their headers is believed."""
     emits: tuple[type[Intent], ...]
-    """Intent types that reactors emit and none of them handles."""
+    """Intent types that reactors emit and none of them handles, beside those that reactors declare."""
     replies: tuple[str, ...]
     """Patterns (``*`` for any characters) of topics that replies may go to, relative to the namespace unless dotted."""
     partitions: int
@@ -237,7 +237,8 @@ class Topology:
         """Every intent type that is handled or emitted, each once, sorted by type."""
         handled = (handler.intent for reactor in self.reactors for handler in reactor.__reactor__.handlers)
         emitted = (intent.__intent__ for intent in self.emits)
-        unique = {id(spec): spec for spec in (*handled, *emitted)}
+        declared = (intent for reactor in self.reactors for intent in reactor.__reactor__.emits or ())
+        unique = {id(spec): spec for spec in (*handled, *emitted, *declared)}
         return tuple(sorted(unique.values(), key=lambda spec: (spec.type, spec.topic)))
 
     @property

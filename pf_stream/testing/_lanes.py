@@ -80,6 +80,9 @@ class MemoryLane:
         waits = lane.is_full or (lane.suspects.careful and lane.has_work)
         due = not waits and lane.is_due(now_ms)
         readable = not waits and any(self._readable(now_ms))
+        if not (waits or due or readable):
+            self._rest(now_ms)
+            due = lane.is_due(now_ms)
         if due:
             kinds.append("fire")
         elif readable:  # what is due comes first, as in the engine
@@ -112,9 +115,16 @@ class MemoryLane:
 
     def wakes_ms(self, now_ms: int) -> int | None:
         """When there is something to do that waits for the clock; ``None`` if there is nothing."""
+        self._rest(now_ms)
         pauses = [self.lane.paused_until_ms(topic) for topic in self.lane.positions]
         times = [at_ms for at_ms in (self.lane.next_due_ms, *pauses) if at_ms is not None and at_ms > now_ms]
         return min(times, default=None)
+
+    def _rest(self, now_ms: int) -> None:
+        left = any(
+            position < len(self._topics.log(topic, self.partition)) for topic, position in self.lane.positions.items()
+        )
+        self.lane.rest(now_ms, None if left else now_ms)
 
     def _readable(self, now_ms: int) -> Iterator[str]:
         for topic, position in self.lane.positions.items():

@@ -28,6 +28,7 @@ FORGED: list[Header] = [
     ("pf-source", b"forged:999999:0"),
     ("pf-hops", b"99"),
     ("pf-rerouted", b"box.intents:0:0"),
+    ("pf-watermark", b"intents:0:1"),
 ]
 
 
@@ -63,6 +64,7 @@ class TestPublicTopics:
         names = [name for name, _ in first.headers]
         assert names.count("pf-rerouted") == names.count("pf-source") == 1
         assert "pf-hops" not in names
+        assert "pf-watermark" not in names
         assert first.header("pf-rerouted") == f"box.intents:{elsewhere('b')}:0".encode()
         assert first.header("pf-source") != FORGED[0][1]
 
@@ -220,7 +222,7 @@ def test_a_large_record_is_rerouted_by_a_pointer() -> None:
         key=b"b",
         timestamp_ms=source.timestamp,
         headers=[("pf-rerouted", f"box.intents:{at}:0".encode())],
-        drop=frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted"}),
+        drop=frozenset({"pf-source", "pf-hops", "pf-trace", "pf-rerouted", "pf-watermark"}),
     )
     assert isinstance(small, Output)
     assert dict(small.headers)["pf-rerouted"] == f"box.intents:{at}:1".encode()

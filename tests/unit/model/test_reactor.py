@@ -205,7 +205,7 @@ def test_all_faults_in_one_error() -> None:
 
     assert caught.value.subject == "reactor tests.unit.model.test_reactor.test_all_faults_in_one_error.<locals>.Bad"
     assert caught.value.faults == (
-        "unknown class keyword 'indent'; known: id, on_error, event_time",
+        "unknown class keyword 'indent'; known: id, on_error, event_time, emits",
         'has no id: write class Bad(Reactor[...], id="bad")',
         "has no state type: write class Bad(Reactor[MyState], ...)",
         "handler 'first' must be a plain function that returns its effects, not async or a generator",

@@ -1,0 +1,70 @@
+"""The event clock on a real Kafka: two workers, an internal topic between their lanes, partitions to which little goes."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from pf_stream import Topology
+from pf_stream.core import Limits
+from tests.kafka._support import Client, ThreadWorker, in_thread, make_topics, name_in, wait_until
+from tests.unit.core.hours import START, hours
+
+FIRST = str(int(START.timestamp()) // 3600)
+"""The first hour of that day, as states name it."""
+IDLE = Limits(idle_ms=4_000)
+
+
+def saw(client: Client, who: str, room: str, number: int, minute: float) -> None:
+    """Somebody saw something at a minute of that day."""
+    value = orjson.dumps({"who": who, "room": room, "number": number})
+    when = (START + timedelta(minutes=minute)).isoformat()
+    client.send(who, value, client.headers("hour.saw.v1", pf_context=None, ce_time=when))
+    client.flush()
+
+
+def room(name: str, *workers: ThreadWorker) -> dict[str, Any]:
+    """What the worker that has it says of a room."""
+    for worker in workers:
+        state = worker.state("rooms", name)
+        if state is not None:
+            return dict(state)
+    return {"closed": {}, "open": {}, "late": []}
+
+
+def test_lanes_of_two_workers_wait_for_each_other(bootstrap_servers: str, unique: str) -> None:
+    topology = Topology(hours.name, hours.reactors, namespace=unique, internal=hours.internal, partitions=2)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    near, far = (name_in(number, topology) for number in (0, 1))
+    rooms = [name_in(number, topology, "room") for number in (0, 1)]
+
+    def closed(*workers: ThreadWorker, hour: int, numbers: list[list[int]]) -> None:
+        key = str(int(FIRST) + hour)
+        found = [room(name, *workers) for name in rooms]
+        assert [one["closed"].get(key) for one in found] == numbers
+        assert [one["late"] for one in found] == [[], []]
+
+    with in_thread(bootstrap_servers, topology, worker_id="w0", limits=IDLE) as first:
+        with in_thread(bootstrap_servers, topology, worker_id="w1", limits=IDLE) as second:
+            wait_until(lambda: first.lanes and second.lanes and len(first.lanes | second.lanes) == 6)
+            for number, name in enumerate(rooms):
+                saw(client, near, name, number, 10)
+                saw(client, far, name, 10 + number, 20)
+            for minute in (80, 90):  # one lane upstream is ahead, and speaks all the time
+                saw(client, near, rooms[0], minute, minute)
+                time.sleep(0.5)
+            assert [room(name, first, second)["closed"] for name in rooms] == [{}, {}], "the other one may be behind"
+            saw(client, far, rooms[0], 61, 61)
+            wait_until(lambda: closed(first, second, hour=0, numbers=[[0, 10], [1, 11]]))
+        # The lanes of the second come to the first, with what they knew.
+        wait_until(lambda: len(first.lanes) == 6)
+        saw(client, near, rooms[1], 130, 130)
+        time.sleep(1)
+        assert FIRST not in room(rooms[0], first)["open"]
+        assert str(int(FIRST) + 1) in room(rooms[0], first)["open"], "the other one is at 61"
+        saw(client, far, rooms[1], 62, 62)
+        # Then nobody says anything any more.
+        wait_until(lambda: closed(first, hour=1, numbers=[[80, 90, 61], [62]]))
+    assert not client.dead_letters()
