@@ -37,8 +37,9 @@ PATIENCE_S: Final = 25.0
 """An engine is ready if it has committed nothing for so long: windows of the worker's own time have ended by then."""
 LOOK_S: Final = 1.0
 """How often one looks for topics that an engine has made."""
-_CONFIG: Final = {**SOURCE_CONFIG, "retention.ms": "-1"}
-"""Events are of another year, and must not be too old to be kept, wherever they are copied to."""
+_CONFIG: Final = {**SOURCE_CONFIG, "retention.ms": "-1", "max.message.bytes": str(8 << 20)}
+"""Events are of another year, and must not be too old to be kept, wherever they are copied to. Records as large as pf_stream may
+write them, which minds topics that take less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Bench:
         app = f"{NAMESPACE}.c{self._cells}"
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             job = Job(cell.query, app, self._servers, topics, f"{app}-out", self._trust, Path(folder))
-            self._admin.create([NewTopicSpec(job.output, PARTITIONS, SOURCE_CONFIG)], 1)
+            self._admin.create([NewTopicSpec(job.output, PARTITIONS, _CONFIG)], 1)
             try:
                 yield job
             finally:
