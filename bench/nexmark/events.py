@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-__all__ = ["Auction", "Bid", "Event", "Person", "events"]
+__all__ = ["START_MS", "Auction", "Bid", "Event", "Person", "events"]
 
 START_MS: Final = 1_767_225_600_000
 """2026-01-01T00:00:00Z, the event time of the first one."""
@@ -25,9 +25,12 @@ _FIRST_CATEGORY: Final = 10
 _CATEGORIES: Final = 5
 _ACTIVE_PEOPLE: Final = 1000
 _IN_FLIGHT: Final = 100
+_LEAD: Final = 10
+"""So many persons, or auctions, are spoken of before they are there."""
 _HOT_AUCTIONS: Final = 2
 _HOT_SELLERS: Final = 4
 _HOT_BIDDERS: Final = 4
+"""All but one in so many is a hot one."""
 _HOT: Final = 100
 """Of so many persons, or auctions, in a row, the first is the hot one."""
 _STATES: Final = ("AZ", "CA", "ID", "OR", "WA", "WY")
@@ -55,8 +58,12 @@ class Person:
     time_ms: int
     id: int
     name: str
+    email: str
+    credit_card: str
     city: str
     state: str
+    extra: str
+    """What makes it two hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +73,15 @@ class Auction:
     time_ms: int
     id: int
     item: str
+    description: str
     initial: int
+    """In cents, as all prices."""
     reserve: int
     expires_ms: int
     seller: int
     category: int
+    extra: str
+    """What makes it five hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,6 @@ class Bid:
     auction: int
     bidder: int
     price: int
-    """In cents."""
     extra: str
     """What makes it a hundred bytes."""
 
@@ -90,7 +100,7 @@ Event: TypeAlias = Person | Auction | Bid
 
 
 def events(count: int, *, seed: int = 1, per_second: int = PER_SECOND, disorder: int = 1) -> Iterator[Event]:
-    """*count* events, *per_second* in a second of event time, each less than *disorder* places away from where its time belongs."""
+    """*count* events, *per_second* in a second of event time, each less than *disorder* places from where its time belongs."""
     dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
     block: list[Event] = []
     for number in range(count):
@@ -109,8 +119,11 @@ def _event(number: int, per_second: int, dice: random.Random) -> Event:
             time_ms,
             _FIRST_PERSON + _last_person(number),
             f"{dice.choice(_FIRST_NAMES)} {dice.choice(_LAST_NAMES)}",
+            f"{_text(dice, 7)}@{_text(dice, 5)}.com",
+            " ".join(f"{dice.randrange(10_000):04}" for _ in range(4)),
             dice.choice(_CITIES),
             dice.choice(_STATES),
+            _text(dice, 30),
         )
     if place < _PERSONS + _AUCTIONS:
         initial = _price(dice)
@@ -119,16 +132,18 @@ def _event(number: int, per_second: int, dice: random.Random) -> Event:
             time_ms,
             _FIRST_AUCTION + _last_auction(number),
             _text(dice, 20),
+            _text(dice, 100),
             initial,
             initial + _price(dice),
             time_ms + _lasts_ms(number, per_second, dice),
             _FIRST_PERSON + (_last_person(number) // _HOT * _HOT if hot else _active_person(number, dice)),
             _FIRST_CATEGORY + dice.randrange(_CATEGORIES),
+            _text(dice, 200),
         )
     last = _last_auction(number)
     hot_auction = dice.randrange(_HOT_AUCTIONS) > 0
     hot_bidder = dice.randrange(_HOT_BIDDERS) > 0
-    auction = last // _HOT * _HOT if hot_auction else dice.randint(max(0, last - _IN_FLIGHT), last)
+    auction = last // _HOT * _HOT if hot_auction else dice.randint(max(0, last - _IN_FLIGHT), last + _LEAD)
     bidder = _last_person(number) // _HOT * _HOT + 1 if hot_bidder else _active_person(number, dice)
     return Bid(time_ms, _FIRST_AUCTION + auction, _FIRST_PERSON + bidder, _price(dice), _text(dice, 24))
 
@@ -147,9 +162,10 @@ def _last_auction(number: int) -> int:
 
 
 def _active_person(number: int, dice: random.Random) -> int:
+    """One of those who joined lately, or will soon, from 0."""
     people = _last_person(number) + 1
     active = min(people, _ACTIVE_PEOPLE)
-    return people - active + dice.randrange(active)
+    return people - active + dice.randrange(active + _LEAD)
 
 
 def _lasts_ms(number: int, per_second: int, dice: random.Random) -> int:

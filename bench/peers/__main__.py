@@ -1,26 +1,19 @@
 """``python -m bench.peers``: pf_stream beside its peers, in rounds."""
 
 import os
-import platform
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
-from bench.peers.cells import Bench, Outcome
-from bench.peers.engines import JOBS, PARTITIONS
-from bench.peers.environments import MissingError
-from bench.peers.meter import cpu_name
+from bench.peers.cells import Bench
+from bench.peers.engines import JOBS
 from bench.peers.plan import Cell, Plan, parse
-from bench.peers.processes import Cores, StuckError
+from bench.peers.progress import Outcome
 from bench.peers.report import rows, save, show
+from bench.peers.rounds import Rounds, console, on_a_broker
 from bench.peers.workload import BYTES
-from pf_stream.kafka.dev import BrokerInfo, DevBroker
 
 RESULTS: Final = Path(__file__).parents[1] / "results.json"
 WARM_S: Final = 5.0
@@ -34,34 +27,13 @@ TRIED: Final = 0.8
 def main(arguments: Sequence[str]) -> int:
     """Measure, print, and write ``bench/results.json``; 1 if a result was wrong, 130 if interrupted."""
     plan = parse(arguments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=100)
-    cores = Cores.of_this_machine()
     comparison = _Comparison(plan)
-    interrupted = False
-    with tempfile.TemporaryDirectory(prefix="pf-bench-") as folder:
-        try:
-            with _broker(cores) as broker:
-                bench = Bench(broker.bootstrap_servers, broker.pid, cores, Path(folder))
-                comparison.run(bench)
-                version = broker.version
-        except KeyboardInterrupt:
-            interrupted = True
-            comparison.note("interrupted; what was measured so far:")
-    found = comparison.rows(
-        {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "pinned": cores.measured is not None,
-            "python": platform.python_version(),
-            "kafka": "" if interrupted else version,
-            "partitions": PARTITIONS,
-            "value_bytes": BYTES,
-        }
+    conditions = on_a_broker(
+        lambda servers, pid, cores, folder: comparison.run(Bench(servers, pid, cores, folder)), comparison.note
     )
-    show(found, console)
-    if interrupted:
+    found = comparison.rows({**conditions, "value_bytes": BYTES})
+    show(found, console())
+    if conditions["interrupted"]:
         return 130
     if not plan.quick:
         save(found, RESULTS)
@@ -69,47 +41,17 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if any(row["conditions"]["wrong"] for row in found) else 0
 
 
-@contextmanager
-def _broker(cores: Cores) -> Iterator[BrokerInfo]:
-    """Kafka on its core, and this process where the rig is."""
-    if cores.broker is not None:
-        os.sched_setaffinity(0, {cores.broker})
-    with DevBroker.temporary() as broker:
-        if cores.rig is not None:
-            os.sched_setaffinity(0, {cores.rig})
-        yield broker
-
-
 class _Comparison:
     """The rounds."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._outcomes: dict[Cell, list[Outcome]] = {cell: [] for cell in plan.cells()}
-        self._missing: dict[str, str] = {}
-        self._console = Console(stderr=True, highlight=False)
-
-    def note(self, text: str) -> None:
-        """Tell those who wait."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._rounds = Rounds(plan.cells())
+        self.note = self._rounds.note
 
     def run(self, bench: Bench) -> None:
         """All of them."""
-        for number in range(1, self._plan.rounds + 1):
-            for cell, outcomes in self._outcomes.items():
-                if cell.engine.name in self._missing:
-                    continue
-                try:
-                    outcome = self._measure(bench, cell)
-                except MissingError as error:
-                    self._missing[cell.engine.name] = str(error)
-                    self.note(f"{cell.engine.name} is not here: {error}")
-                    continue
-                except StuckError as error:
-                    outcome = Outcome(0, os.getloadavg()[0], failed=str(error).partition("\n")[0])
-                    self.note(str(error))
-                outcomes.append(outcome)
-                self.note(f"{number}/{self._plan.rounds}  {cell}: {_said(outcome)}")
+        self._rounds.run(self._plan.rounds, lambda cell: self._measure(bench, cell))
 
     def _measure(self, bench: Bench, cell: Cell) -> Outcome:
         engine = cell.engine
@@ -125,7 +67,7 @@ class _Comparison:
         """What the engine does of the same job, as far as it is known."""
         rates = [
             outcome.records_per_s
-            for other, outcomes in self._outcomes.items()
+            for other, outcomes in self._rounds.outcomes.items()
             for outcome in outcomes
             if (other.engine, other.job, other.keys, other.rate) == (cell.engine, JOBS[-1], cell.keys, None)
             and outcome.records_per_s is not None
@@ -134,17 +76,7 @@ class _Comparison:
 
     def rows(self, conditions: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What came of it."""
-        return rows(self._outcomes, self._missing, conditions)
-
-
-def _said(outcome: Outcome) -> str:
-    if outcome.wrong is not None:
-        return f"WRONG: {outcome.wrong}"
-    if outcome.failed is not None:
-        return outcome.failed
-    if outcome.p99_ms is not None:
-        return f"p50 {outcome.p50_ms:.1f} ms, p99 {outcome.p99_ms:.1f} ms"
-    return f"{outcome.records_per_s:,.0f} records/s, {outcome.cpu_us_per_record:.1f} us"
+        return rows(self._rounds.outcomes, self._rounds.missing, conditions)
 
 
 if __name__ == "__main__":

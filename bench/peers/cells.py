@@ -7,8 +7,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,17 +17,16 @@ from bench.peers.environments import ROOT
 from bench.peers.meter import Meter
 from bench.peers.plan import Keys
 from bench.peers.processes import Cores, Process
-from bench.peers.progress import BusySample, shares
+from bench.peers.progress import BusySample, Outcome, measured, shares
 from bench.peers.rig import Heard, Spec
 from bench.peers.workload import HOT_KEYS, Ledger, Load, contexts, fill
 from pf_stream.clock import WallClock
-from pf_stream.components.pace import commits, pace
 from pf_stream.core.records import Record
 from pf_stream.kafka.admin import Admin, NewTopicSpec
-from pf_stream.kafka.link import ConnectionSettings, Link
+from pf_stream.kafka.link import ConnectionSettings, Link, Partition
 from pf_stream.security import SigningKey
 
-__all__ = ["Bench", "Outcome"]
+__all__ = ["SAMPLE_S", "SOURCE_CONFIG", "STALL_S", "Bench", "committed_records", "partitions_of"]
 
 SAMPLE_S: Final = 0.05
 STALL_S: Final = 60.0
@@ -35,39 +34,7 @@ STALL_S: Final = 60.0
 LINGER_S: Final = 0.005
 """As Kafka's own producer by default; with less, the generator's requests alone would take a third of the broker's core."""
 PAUSE_S: Final = 0.002
-_SOURCE: Final = {"message.timestamp.type": "LogAppendTime"}
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one round of a cell gave."""
-
-    records: int
-    """That were sent."""
-    load_before: float
-    """Load average over a minute."""
-    wrong: str | None = None
-    """How the result is not what it must be; then there are no figures."""
-    records_per_s: float | None = None
-    """See :class:`Pace`; of a latency run, the rate."""
-    steady_records_per_s: float | None = None
-    """See :class:`Pace`."""
-    cpu_us_per_record: float | None = None
-    """See :class:`Pace`; of a latency run, over the measurement."""
-    rss_mb: float | None = None
-    """Most resident memory."""
-    broker_core_share: float | None = None
-    """See :class:`Shares`."""
-    others_share: float | None = None
-    """See :class:`Shares`."""
-    p50_ms: float | None = None
-    """Latency that half of the records do not exceed."""
-    p99_ms: float | None = None
-    """Latency that 99 of 100 do not exceed."""
-    late_ms: float | None = None
-    """How late the generator was at most; latencies count from when records were due, so that is in them."""
-    failed: str | None = None
-    """Why what was asked cannot be told, though nothing is wrong with the result."""
+SOURCE_CONFIG: Final = {"message.timestamp.type": "LogAppendTime"}
 
 
 class Bench:
@@ -95,8 +62,9 @@ class Bench:
         """The topic with *records* records as *engine* is to have them; made the first time."""
         topic = f"bench.{keys}-{records}-{engine.context}"
         if topic not in self._filled:
-            self._make([topic], _SOURCE)
-            fill(self._servers, topic, Load(self._tokens, engine.context, _accounts(keys, records)), records)
+            self._make([topic], SOURCE_CONFIG)
+            load = Load(self._tokens, engine.context, _accounts(keys, records))
+            fill(self._servers, load.records(topic, records))
             self._filled.add(topic)
         return topic
 
@@ -119,7 +87,7 @@ class Bench:
                 paced=source is None,
             )
             if source is None:
-                self._make([job.source], _SOURCE)
+                self._make([job.source], SOURCE_CONFIG)
             if job.output is not None:
                 self._make([job.output], {})
             engine.prepare(job, self._admin)
@@ -149,16 +117,10 @@ class Bench:
                 samples = self._watch(job, process, records)
                 process.end()
             wrong = asyncio.run(self._faults(engine, job, keys, records))
-        outcome = Outcome(records, load_before, wrong)
-        found = pace(samples, records)
-        if wrong is not None:
-            return outcome
-        if found is None:
-            return replace(outcome, failed=f"too few commits to tell a rate: {len(commits(samples))}")
-        return replace(outcome, **asdict(found), **asdict(shares(commits(samples))))
+        return measured(samples, records, load_before, wrong)
 
     def _watch(self, job: Job, process: Process, records: int) -> list[BusySample]:
-        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid])
+        meter = Meter(self._servers, job.app, partitions_of([job.source]), [self._broker_pid])
         try:
             samples = [meter.sample(process)]
             deadline = time.monotonic() + STALL_S
@@ -183,7 +145,7 @@ class Bench:
             changelogs = [name for name in self._admin.names() if _is_of(job.app, name) and "changelog" in name]
             last: dict[bytes, bytes] = {}
             for name in changelogs:
-                async for record in _read(link, name):
+                async for record in committed_records(link, name):
                     if record.value is None:
                         last.pop(record.key or b"", None)
                     else:
@@ -192,7 +154,7 @@ class Bench:
             if faults is None and job.output is not None:
                 seen = bytearray(records)
                 outputs = 0
-                async for record in _read(link, job.output):
+                async for record in committed_records(link, job.output):
                     seen[_number(record)] = 1
                     outputs += 1
                 if (outputs, sum(seen)) != (records, records):
@@ -259,7 +221,7 @@ class Bench:
 
     def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[BusySample]:
         """Samples from the beginning of the measurement to its end."""
-        meter = Meter(self._servers, job.app, job.source, PARTITIONS, [self._broker_pid, rig.pid])
+        meter = Meter(self._servers, job.app, partitions_of([job.source]), [self._broker_pid, rig.pid])
         try:
             while not began.exists():
                 process.check()
@@ -279,10 +241,14 @@ class Bench:
             meter.close()
 
 
-async def _read(link: Link, topic: str) -> AsyncIterator[Record]:
+def partitions_of(topics: Iterable[str]) -> list[Partition]:
+    """All of the topics' partitions."""
+    return [(topic, number) for topic in topics for number in range(PARTITIONS)]
+
+
+async def committed_records(link: Link, topic: str) -> AsyncIterator[Record]:
     """Every committed record of a topic, in order within each partition."""
-    partitions = [(topic, number) for number in range(PARTITIONS)]
-    for partition, end in (await link.offsets(partitions, end=True)).items():
+    for partition, end in (await link.offsets(partitions_of([topic]), end=True)).items():
         position = 0
         while position < end:
             chunk = (await link.fetch_one(partition, position)).chunk

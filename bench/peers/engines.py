@@ -166,7 +166,7 @@ def _pf_stream(name: str, guarantee: str, *, checks: bool) -> Engine:
 
 @cache
 def _java() -> Sequence[str]:
-    return java_command()
+    return java_command(_APPS / "KafkaStreamsApp.java")
 
 
 def _kafka_streams(guarantee: str, commit_ms: str, sets: str) -> Engine:

@@ -13,11 +13,11 @@ from pf_stream.kafka.dev.errors import DevBrokerError
 from pf_stream.kafka.dev.java import find_java
 from pf_stream.kafka.dev.storage import jars_dir
 
-__all__ = ["FOLDER", "ROOT", "STREAMS", "MissingError", "java_command", "python"]
+__all__ = ["FOLDER", "ROCKSDB", "ROOT", "STREAMS", "MissingError", "java_command", "python"]
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / ".pf" / "bench"
-SOURCE: Final = Path(__file__).parent / "apps" / "KafkaStreamsApp.java"
+SHARED: Final = Path(__file__).parent / "apps" / "Bench.java"
 STREAMS: Final = Artifact(
     "org.apache.kafka",
     "kafka-streams",
@@ -25,7 +25,15 @@ STREAMS: Final = Artifact(
     2446342,
     "6e06548a119adf213121ad2e4fefff6ab4263875b4f761425ace8ea4f5ba04a6",
 )
-"""What Kafka Streams has beside the broker's own jars; RocksDB is not among them, since the store is in memory."""
+"""What Kafka Streams has beside the broker's own jars."""
+ROCKSDB: Final = Artifact(
+    "org.rocksdb",
+    "rocksdbjni",
+    "10.1.3",
+    72725808,
+    "e7f925287d9fe2574fb7c7a86f7facaa9b8ab602a2eed0e598bf633528121498",
+)
+"""What Kafka Streams keeps its state in where a program does not say: in memory."""
 JAVA_FLAGS: Final = ("-Xmx2g",)
 
 
@@ -52,8 +60,8 @@ def python(name: str, requirements: Sequence[str]) -> str:
     return str(executable)
 
 
-def java_command() -> list[str]:
-    """How to start the Kafka Streams program, compiled if need be, on the broker's Java and its libraries.
+def java_command(source: Path, *more: Artifact) -> list[str]:
+    """How to start the Kafka Streams program in *source*, compiled if need be, on the broker's Java and its libraries.
 
     Raises:
         MissingError: there is no JDK, or Kafka Streams cannot be fetched.
@@ -63,15 +71,16 @@ def java_command() -> list[str]:
     if compiler is None:
         raise MissingError("no JDK: no javac in JAVA_HOME or on the path")
     try:
-        jars = os.pathsep.join(map(str, fetch([STREAMS, *load_lock().artifacts], jars_dir())))
+        jars = os.pathsep.join(map(str, fetch([STREAMS, *more, *load_lock().artifacts], jars_dir())))
     except DevBrokerError as error:
         raise MissingError(str(error)) from error
     classes = FOLDER / "kafka-streams"
-    compiled = classes / "KafkaStreamsApp.class"
-    if not compiled.exists() or compiled.stat().st_mtime < SOURCE.stat().st_mtime:
+    compiled = classes / f"{source.stem}.class"
+    sources = (source, SHARED)
+    if not compiled.exists() or compiled.stat().st_mtime < max(one.stat().st_mtime for one in sources):
         classes.mkdir(parents=True, exist_ok=True)
-        _run([compiler, "--release", "17", "-d", str(classes), "-cp", jars, str(SOURCE)], "javac fails")
-    return [str(find_java().executable), *JAVA_FLAGS, "-cp", f"{classes}{os.pathsep}{jars}", "KafkaStreamsApp"]
+        _run([compiler, "--release", "17", "-d", str(classes), "-cp", jars, *map(str, sources)], "javac fails")
+    return [str(find_java().executable), *JAVA_FLAGS, "-cp", f"{classes}{os.pathsep}{jars}", source.stem]
 
 
 def _run(command: list[str], fault: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -11,7 +11,7 @@ import psutil
 from bench.peers.processes import Process
 from bench.peers.progress import BusySample
 from pf_stream.kafka.groups import GroupOffsets
-from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.link import ConnectionSettings, Partition
 
 __all__ = ["Meter", "cpu_name"]
 
@@ -19,14 +19,22 @@ __all__ = ["Meter", "cpu_name"]
 class Meter:
     """Takes samples of one engine; the same for all of them."""
 
-    def __init__(self, servers: str, group: str, source: str, partitions: int, beside: Sequence[int]) -> None:
+    committed: Mapping[Partition, int]
+    """What had been committed when the last sample was taken."""
+
+    def __init__(self, servers: str, group: str, partitions: Sequence[Partition], beside: Sequence[int]) -> None:
         """*beside* are the processes on the broker's core, by id; this process is another."""
-        self._offsets = GroupOffsets(ConnectionSettings(servers), group, [(source, n) for n in range(partitions)])
+        self._settings = ConnectionSettings(servers)
+        self._group = group
+        self.committed = dict.fromkeys(partitions, 0)
+        self._offsets = GroupOffsets(self._settings, group, partitions)
         self._beside = [psutil.Process(pid) for pid in (os.getpid(), *beside)]
 
     def sample(self, process: Process, *, ask: bool = True) -> BusySample:
         """What is so now; without asking Kafka, nothing counts as done. Raises :class:`StuckError`."""
-        done = sum(self._offsets.read().values()) if ask else 0
+        if ask:
+            self.committed = self._offsets.read()
+        done = sum(self.committed.values())
         try:
             engine = psutil.Process(process.pid)
             cpu_s, rss = _used(engine), engine.memory_info().rss
@@ -37,6 +45,11 @@ class Meter:
         whole = psutil.cpu_times()
         busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
         return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s - cpu_s - broker_s)
+
+    def follow(self, partitions: Sequence[Partition]) -> None:
+        """Ask for others from now on."""
+        self._offsets.close()
+        self._offsets = GroupOffsets(self._settings, self._group, partitions)
 
     def close(self) -> None:
         """Ask no more."""

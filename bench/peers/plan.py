@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from bench.peers.engines import ENGINES, JOBS, Engine
 
-__all__ = ["Cell", "Keys", "Plan", "parse"]
+__all__ = ["Cell", "Keys", "Plan", "count", "parse", "some"]
 
 Keys = Literal["hot", "distinct"]
 """``hot``: 1,000 of them; ``distinct``: another for each record."""
@@ -80,11 +80,11 @@ class Plan:
 def parse(arguments: Sequence[str]) -> Plan:
     """Read the command line; ends the process with a usage message if it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description="pf_stream beside its peers.")
-    parser.add_argument("--rounds", type=_count, default=os.environ.get("ROUNDS", "3"), help="(ROUNDS) 3")
-    parser.add_argument("--records", type=_count, help="in each run of throughput; 1000000")
-    parser.add_argument("--engines", type=_some(NAMES), default=NAMES, help=f"of: {', '.join(NAMES)}; all")
-    parser.add_argument("--jobs", type=_some(JOBS), default=JOBS, help=f"of: {', '.join(JOBS)}; both")
-    parser.add_argument("--keys", type=_some(KEYS), default=KEYS, help=f"of: {', '.join(KEYS)}; both")
+    parser.add_argument("--rounds", type=count, default=os.environ.get("ROUNDS", "3"), help="(ROUNDS) 3")
+    parser.add_argument("--records", type=count, help="in each run of throughput; 1000000")
+    parser.add_argument("--engines", type=some(NAMES), default=NAMES, help=f"of: {', '.join(NAMES)}; all")
+    parser.add_argument("--jobs", type=some(JOBS), default=JOBS, help=f"of: {', '.join(JOBS)}; both")
+    parser.add_argument("--keys", type=some(KEYS), default=KEYS, help=f"of: {', '.join(KEYS)}; both")
     parser.add_argument("--rates", type=_rates, help="for latency, records a second; 1000,20000; none: 0")
     parser.add_argument("--quick", action="store_true", help="each engine once, for two minutes; writes nothing")
     given = parser.parse_args(arguments)
@@ -100,14 +100,17 @@ def parse(arguments: Sequence[str]) -> Plan:
     )
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A number of the command line, 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is too few")
     return number
 
 
-def _some(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def some(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Reads names with commas between them, each one of *known*."""
+
     def read(text: str) -> tuple[str, ...]:
         names = tuple(text.split(","))
         for name in names:
@@ -119,4 +122,4 @@ def _some(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _rates(text: str) -> tuple[int, ...]:
-    return tuple(_count(part) for part in text.split(",")) if text != "0" else ()
+    return tuple(count(part) for part in text.split(",")) if text != "0" else ()

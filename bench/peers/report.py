@@ -9,11 +9,10 @@ from typing import Any, Final, Literal
 from rich.console import Console
 from rich.table import Table
 
-from bench.peers.cells import Outcome
 from bench.peers.plan import Cell
-from bench.peers.progress import Figure
+from bench.peers.progress import Figure, Outcome
 
-__all__ = ["rows", "save", "show"]
+__all__ = ["number", "percent", "rows", "save", "show", "summary"]
 
 CELL: Final = 15
 """What fits into a cell of the table; what is longer is told below."""
@@ -33,37 +32,46 @@ def _row(
     cell: Cell, outcomes: Sequence[Outcome], missing: Mapping[str, str], conditions: Mapping[str, Any]
 ) -> dict[str, Any]:
     engine = cell.engine
-    wrong = next((outcome.wrong for outcome in outcomes if outcome.wrong), None)
-    failed = next((outcome.failed for outcome in outcomes if outcome.failed), None)
-    figures = {
-        name: None if wrong is not None else Figure.of([getattr(outcome, name) for outcome in outcomes])
-        for name in FIGURES
-    }
-    shares = {
-        name: Figure.of([getattr(outcome, name) for outcome in outcomes])
-        for name in ("broker_core_share", "others_share", "load_before", "late_ms")
-    }
+    figures, told = summary(outcomes, FIGURES, ("late_ms",))
     return {
         "engine": engine.name,
         "guarantee": engine.guarantee,
         "job": cell.job,
         "keys": cell.keys,
-        **{name: _of(figure, "median") for name, figure in figures.items()},
+        **figures,
         "conditions": {
             **conditions,
             "engine_version": engine.version,
             "rounds": len(outcomes),
             "records": max((outcome.records for outcome in outcomes), default=None),
             "offered_per_s": cell.rate,
-            **{name: _of(figure, "median", 2) for name, figure in shares.items()},
-            "least": {name: _of(figure, "least") for name, figure in figures.items()},
-            "most": {name: _of(figure, "most") for name, figure in figures.items()},
+            **told,
             "lacks": engine.lacks,
             "sets": engine.sets,
             "missing": missing.get(engine.name),
-            "wrong": wrong,
-            "failed": failed,
         },
+    }
+
+
+def summary(
+    outcomes: Sequence[Outcome], names: Sequence[str], more: Sequence[str] = ()
+) -> tuple[dict[str, float | None], dict[str, Any]]:
+    """The medians of some figures over the rounds, and what else is to be said of them; without figures if one is wrong."""
+    wrong = next((outcome.wrong for outcome in outcomes if outcome.wrong), None)
+    figures = {
+        name: None if wrong is not None else Figure.of([getattr(outcome, name) for outcome in outcomes])
+        for name in names
+    }
+    shares = {
+        name: Figure.of([getattr(outcome, name) for outcome in outcomes])
+        for name in ("broker_core_share", "others_share", "load_before", *more)
+    }
+    return {name: _of(figure, "median") for name, figure in figures.items()}, {
+        **{name: _of(figure, "median", 2) for name, figure in shares.items()},
+        "least": {name: _of(figure, "least") for name, figure in figures.items()},
+        "most": {name: _of(figure, "most") for name, figure in figures.items()},
+        "wrong": wrong,
+        "failed": next((outcome.failed for outcome in outcomes if outcome.failed), None),
     }
 
 
@@ -89,11 +97,11 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
                 table,
                 row,
                 (
-                    _number(row["records_per_s"]),
+                    number(row["records_per_s"]),
                     _range(row, "records_per_s"),
-                    _number(row["steady_records_per_s"]),
-                    _number(row["cpu_us_per_record"]),
-                    _number(row["rss_mb"]),
+                    number(row["steady_records_per_s"]),
+                    number(row["cpu_us_per_record"]),
+                    number(row["rss_mb"]),
                 ),
             )
         console.print(table)
@@ -106,11 +114,11 @@ def show(found: Sequence[Mapping[str, Any]], console: Console) -> None:
                 table,
                 row,
                 (
-                    _number(row["p50_ms"]),
+                    number(row["p50_ms"]),
                     _range(row, "p50_ms"),
-                    _number(row["p99_ms"]),
+                    number(row["p99_ms"]),
                     _range(row, "p99_ms"),
-                    _percent(None if cpu is None else cpu * row["conditions"]["offered_per_s"] / 1e6),
+                    percent(None if cpu is None else cpu * row["conditions"]["offered_per_s"] / 1e6),
                 ),
             )
         console.print(table)
@@ -142,7 +150,7 @@ def _add(table: Table, row: Mapping[str, Any], cells: Sequence[str]) -> None:
     for what, shown in (("missing", "not here"), ("wrong", "WRONG")):
         if conditions[what] is not None:
             cells = [shown, *([""] * (len(cells) - 1))]
-    shares = [_percent(conditions["broker_core_share"]), _percent(conditions["others_share"])]
+    shares = [percent(conditions["broker_core_share"]), percent(conditions["others_share"])]
     table.add_row(row["engine"], row["guarantee"], *cells, *shares)
 
 
@@ -173,7 +181,8 @@ def _words(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(lines)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """For a cell of the table."""
     return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
@@ -182,8 +191,9 @@ def _range(row: Mapping[str, Any], name: str) -> str:
     if least is None:
         failed: str = row["conditions"]["failed"] or ""
         return failed if len(failed) <= CELL else ""
-    return f"{_number(least)}-{_number(most)}"
+    return f"{number(least)}-{number(most)}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """For a cell of the table."""
     return "-" if share is None else f"{share:.0%}"

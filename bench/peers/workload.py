@@ -1,9 +1,9 @@
 """The records that all engines are given, and what must have become of them."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -11,7 +11,7 @@ from bench.peers.apps.ledger import NAMESPACE, LedgersCap
 from pf_stream.core.records import Header
 from pf_stream.security import SigningKey, mint
 
-__all__ = ["BYTES", "CONTEXT", "HOT_KEYS", "OTHER_CONTEXT", "Ledger", "Load", "contexts", "fill"]
+__all__ = ["BYTES", "CONTEXT", "HOT_KEYS", "OTHER_CONTEXT", "Ledger", "Load", "Outgoing", "contexts", "fill"]
 
 HOT_KEYS: Final = 1_000
 TENANTS: Final = 1_000
@@ -23,6 +23,10 @@ DAY_S: Final = 24 * 3600
 CONTEXT: Final = "pf-context"
 OTHER_CONTEXT: Final = "no-context"
 """Where the token stands in the records of the equal-work rows: as long a header, which pf_stream does not read either."""
+
+
+Outgoing: TypeAlias = tuple[str, bytes, bytes, list[Header]]
+"""Topic, key, value and headers of a record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ class Load:
             ("content-type", b"application/json"),
             (self.context, self.tokens[seq * 7 % TENANTS]),
         ]
+
+    def records(self, topic: str, count: int) -> Iterator[Outgoing]:
+        """Records 0 to *count* - 1, for a topic."""
+        for seq in range(count):
+            yield topic, self.key(seq), self.value(seq), self.headers(seq)
 
 
 def amount(seq: int) -> int:
@@ -105,8 +114,8 @@ def contexts(key: SigningKey, now_ms: int) -> list[bytes]:
     ]
 
 
-def fill(servers: str, topic: str, load: Load, records: int) -> None:
-    """Write records 0 to *records* - 1 to *topic*.
+def fill(servers: str, records: Iterable[Outgoing]) -> None:
+    """Write records to their topics.
 
     Raises:
         RuntimeError: Kafka did not take one.
@@ -127,16 +136,14 @@ def fill(servers: str, topic: str, load: Load, records: int) -> None:
             "batch.size": 1 << 19,
         }
     )
-    for seq in range(records):
+    for number, (topic, key, value, headers) in enumerate(records):
         while True:
             try:
-                producer.produce(
-                    topic, load.value(seq), load.key(seq), headers=list(load.headers(seq)), on_delivery=delivered
-                )
+                producer.produce(topic, value, key, headers=list(headers), on_delivery=delivered)
                 break
             except BufferError:  # the client's queue is full
                 producer.poll(0.1)
-        if seq % 1000 == 0:
+        if number % 1000 == 0:
             producer.poll(0)
     while producer.flush(1):
         pass

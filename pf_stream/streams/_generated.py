@@ -53,6 +53,7 @@ def reactor_type(
     on_error: OnError,
     event_time: bool,
     anonymous: bool,
+    emits: Sequence[type[Intent]],
 ) -> type[Reactor[Any]]:
     """A reactor with *handlers*, given as the method's name, the intent type and the function."""
     methods = {}
@@ -63,7 +64,7 @@ def reactor_type(
     made: type[Reactor[Any]] = types.new_class(
         _class_name(id_),
         (Reactor[state],),  # type: ignore[valid-type]
-        {"id": id_, "on_error": on_error, "event_time": event_time, "anonymous": anonymous},
+        {"id": id_, "on_error": on_error, "event_time": event_time, "anonymous": anonymous, "emits": emits},
         lambda body: body.update(__slots__=(), __module__=__name__, **methods),
     )
     return made

@@ -74,6 +74,8 @@ class _Root:
         """What can be required once more where its values go."""
         self.carried = tuple(dict.fromkeys(field for one in self.requires for field in fields_of(one)))
         """The fields that this reads."""
+        self.emits: dict[type[Intent], None] = {}
+        """What its values may become, where they leave its reactor."""
 
 
 def _can_be_carried(requirement: Requirement) -> bool:
@@ -210,10 +212,11 @@ class _Compiler:
     def _head(self, intent: type[Intent]) -> type[Reactor[Any]] | None:
         """The reactor of the stages that follow a type of intents; ``None`` if all of them are elsewhere."""
         name = intent.__intent__.name.replace(".", "_")
+        root = _Root(name, intent)
         pushes = []
         for node in self._nodes:
             if isinstance(node, nodes.Source) and node.intent is intent:
-                push = self._onward(node, _Root(name, intent))
+                push = self._onward(node, root)
                 if push is not None:
                     pushes.append(push)
                 self._take_direct(node, intent)
@@ -226,7 +229,9 @@ class _Compiler:
             push([intent], flow)
             return flow.effects or None
 
-        return self._made(f"{self.name}-{name}"[:63], Stateless, {"taken": (intent, taken)}, anonymous=False)
+        return self._made(
+            f"{self.name}-{name}"[:63], Stateless, {"taken": (intent, taken)}, root.emits, anonymous=False
+        )
 
     def _take_direct(self, source: nodes.Source, intent: type[Intent]) -> None:
         """Give the operators that take *intent* under its own key the stages on the way there."""
@@ -238,26 +243,37 @@ class _Compiler:
     def _reactor(self, node: nodes.Operated, built: Built) -> type[Reactor[Any]]:
         """The reactor of an operator and of the stages behind it."""
         stage = self._stages[node]
-        push = self._onward(node, _Root(node.name)) or _nowhere
+        root = _Root(node.name)
+        push = self._onward(node, root) or _nowhere
         state = state_type(f"{self.name}.{node.name}", built.state) if built.state else Stateless
         handlers: dict[str, tuple[type[Intent], Handler]] = {}
         for number, one in enumerate(stage.inputs):
             handlers[f"{one.port}_{number}"] = one.intent, _taking(built, push, one)
         for name, intent in stage.timers.items():
             handlers[f"on_{name}"] = intent, _firing(built.fire[name], push)
-        return self._made(stage.id, state, handlers, anonymous=self._anonymous(node))
+        emits = [*root.emits, *built.late]
+        return self._made(stage.id, state, handlers, emits, anonymous=self._anonymous(node))
 
     def _made(
         self,
         id_: str,
         state: type[State],
         handlers: Mapping[str, tuple[type[Intent], Handler]],
+        emits: Iterable[type[Intent]],
         *,
         anonymous: bool,
     ) -> type[Reactor[Any]]:
         # Whoever feeds a stage that goes by the event clock keeps one too, to be told of by what it writes.
         event_time = any(node.operator.event_time for node in self._operated)
-        return reactor_type(id_, state, handlers, on_error=self._on_error, event_time=event_time, anonymous=anonymous)
+        return reactor_type(
+            id_,
+            state,
+            handlers,
+            on_error=self._on_error,
+            event_time=event_time,
+            anonymous=anonymous,
+            emits=tuple(emits),
+        )
 
     # -- the way of values ---------------------------------------------------------------------------------------------
 
@@ -269,6 +285,7 @@ class _Compiler:
     def _step(self, node: Node, root: "_Root") -> Push | None:
         match node:
             case nodes.Sink():
+                root.emits.update(dict.fromkeys(node.intents))
                 return _sink(node.make)
             case nodes.KeyBy():
                 return None if node.key is None else self._hop(node, node.key, root)
@@ -314,6 +331,7 @@ class _Compiler:
             fields = dict.fromkeys(root.carried, str)
             intent = intent_type(name, stage.id, {_VALUE: stage.value_type(port), **fields}, root.requires, _KEY)
             stage.inputs.append(_Input(intent, port))
+        root.emits[intent] = None
         return _sending(intent, key, root.carried)
 
 

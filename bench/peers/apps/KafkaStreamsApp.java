@@ -1,5 +1,4 @@
 import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.ObjectWriter;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -8,16 +7,10 @@ import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
-import org.apache.kafka.common.serialization.Deserializer;
-import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
-import org.apache.kafka.common.serialization.Serializer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
-import org.apache.kafka.streams.KafkaStreams;
-import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
-import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
@@ -101,64 +94,20 @@ public final class KafkaStreamsApp {
         }
     }
 
-    private static <T> Deserializer<T> reader(Class<T> type) {
-        ObjectReader reader = JSON.readerFor(type);
-        return (topic, data) -> {
-            try {
-                return data == null ? null : reader.readValue(data);
-            } catch (IOException error) {
-                throw new UncheckedIOException(error);
-            }
-        };
-    }
-
-    private static <T> Serde<T> serde(Class<T> type) {
-        ObjectWriter writer = JSON.writerFor(type);
-        Serializer<T> serializer = (topic, value) -> {
-            try {
-                return value == null ? null : writer.writeValueAsBytes(value);
-            } catch (IOException error) {
-                throw new UncheckedIOException(error);
-            }
-        };
-        return Serdes.serdeFrom(serializer, reader(type));
-    }
-
     public static void main(String[] arguments) {
-        Map<String, String> given = System.getenv();
-        String output = given.get("BENCH_OUTPUT");
+        String output = System.getenv("BENCH_OUTPUT");
 
         Topology topology = new Topology();
-        topology.addSource("posted", new StringDeserializer(), reader(Posted.class), given.get("BENCH_SOURCE"));
+        topology.addSource("posted", new StringDeserializer(), Bench.serde(Posted.class).deserializer(), System.getenv("BENCH_SOURCE"));
         topology.addProcessor("post", () -> new Post(output != null), "posted");
         topology.addStateStore(
-            Stores.keyValueStoreBuilder(Stores.inMemoryKeyValueStore(STORE), Serdes.String(), serde(Balance.class))
+            Stores.keyValueStoreBuilder(Stores.inMemoryKeyValueStore(STORE), Serdes.String(), Bench.serde(Balance.class))
                 .withLoggingEnabled(Map.of())
                 .withCachingEnabled(),
             "post");
         if (output != null) {
             topology.addSink("balanced", output, new StringSerializer(), new ByteArraySerializer(), "post");
         }
-
-        Properties settings = new Properties();
-        settings.put(StreamsConfig.APPLICATION_ID_CONFIG, given.get("BENCH_APP"));
-        settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, given.get("BENCH_SERVERS"));
-        settings.put(StreamsConfig.STATE_DIR_CONFIG, given.get("BENCH_FOLDER"));
-        settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
-        settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
-        settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, given.get("BENCH_GUARANTEE"));
-        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, given.get("BENCH_COMMIT_MS"));
-        settings.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
-        if (given.containsKey("BENCH_LINGER_MS")) {
-            settings.put(StreamsConfig.producerPrefix("linger.ms"), given.get("BENCH_LINGER_MS"));
-        }
-
-        KafkaStreams streams = new KafkaStreams(topology, settings);
-        streams.setUncaughtExceptionHandler(error -> {
-            error.printStackTrace();
-            return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
-        });
-        Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
-        streams.start();
+        Bench.run(topology, new Properties());
     }
 }

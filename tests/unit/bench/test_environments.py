@@ -12,7 +12,7 @@ def test_without_a_jdk_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match="no JDK: no javac in JAVA_HOME or on the path"):
-        java_command()
+        java_command(Path("KafkaStreamsApp.java"))
 
 
 def test_kafka_streams_is_as_new_as_the_broker() -> None:

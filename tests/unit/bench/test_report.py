@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.peers.cells import Outcome
 from bench.peers.plan import Cell, parse
+from bench.peers.progress import Outcome
 from bench.peers.report import rows, save, show
 
 KEYS = [

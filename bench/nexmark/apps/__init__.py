@@ -1,0 +1,1 @@
+"""The queries as users of the peers would write them."""
