@@ -18,9 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, and write ``bench/nexmark.json``; 1 if an answer was wrong, 130 if interrupted."""
     plan = parse(arguments)
     rounds = Rounds(plan.cells())
-    conditions = on_a_broker(
-        lambda servers, pid, cores, folder: rounds.run(plan.rounds, Bench(servers, pid, cores, folder).run), rounds.note
-    )
+    conditions = on_a_broker(lambda site: rounds.run(plan.rounds, Bench(site).run), rounds.note)
     found = rows(rounds.outcomes, rounds.missing, conditions)
     show(found, console())
     if conditions["interrupted"]:

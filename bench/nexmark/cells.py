@@ -21,8 +21,9 @@ from bench.peers.cells import SAMPLE_S, SOURCE_CONFIG, STALL_S, committed_record
 from bench.peers.engines import PARTITIONS
 from bench.peers.environments import ROOT
 from bench.peers.meter import Meter
-from bench.peers.processes import Cores, Process
+from bench.peers.processes import Process
 from bench.peers.progress import BusySample, Outcome, measured
+from bench.peers.rounds import Site
 from bench.peers.workload import fill
 from pf_stream.clock import WallClock
 from pf_stream.kafka.admin import Admin, NewTopicSpec
@@ -60,16 +61,13 @@ class Cell:
 class Bench:
     """A broker with filled topics; runs cells, one at a time."""
 
-    def __init__(self, servers: str, broker_pid: int, cores: Cores, folder: Path) -> None:
-        self._servers = servers
-        self._broker_pid = broker_pid
-        self._cores = cores
-        self._folder = folder
-        self._connection = ConnectionSettings(servers)
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._connection = ConnectionSettings(site.servers)
         self._admin = Admin(self._connection)
         key = SigningKey.generate()
-        self._trust = folder / "issuer.pub"
-        key.save(folder / "issuer")
+        self._trust = site.folder / "issuer.pub"
+        key.save(site.folder / "issuer")
         self._tokens = contexts(key, WallClock().now_ms())
         self._filled: dict[int, dict[type[Event], str]] = {}
         self._wanted: dict[int, dict[str, list[Row]]] = {}
@@ -84,7 +82,7 @@ class Bench:
             some = list(events(count))
             self._wanted[count] = answers(some)
             some += last(PARTITIONS)
-            fill(self._servers, Spelling(self._tokens, made).records(some))
+            fill(self._site.servers, Spelling(self._tokens, made).records(some))
             for kind, topic in made.items():
                 self._sizes[topic] = sum(isinstance(event, kind) for event in some)
             self._filled[count] = made
@@ -97,8 +95,8 @@ class Bench:
         topics = self.fill(cell.events)
         before = set(self._admin.names())
         app = f"{NAMESPACE}.c{self._cells}"
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            job = Job(cell.query, app, self._servers, topics, f"{app}-out", self._trust, Path(folder))
+        with tempfile.TemporaryDirectory(dir=self._site.folder) as folder:
+            job = Job(cell.query, app, self._site.servers, topics, f"{app}-out", self._trust, Path(folder))
             self._admin.create([NewTopicSpec(job.output, PARTITIONS, _CONFIG)], 1)
             try:
                 yield job
@@ -121,7 +119,7 @@ class Bench:
             log = job.folder / "engine.log"
             environ = cell.engine.environment(job)
             cell.engine.prepare(job, environ)
-            with Process(cell.engine.name, command, ROOT, log, self._cores.measured, environ) as process:
+            with Process(cell.engine.name, command, ROOT, log, self._site.cores.measured, environ) as process:
                 samples, wrong = self._watch(cell, job, process)
                 process.end()
         return measured(_of_events(samples, cell.events), cell.events, load_before, wrong)
@@ -131,7 +129,7 @@ class Bench:
         sources = [job.topics[kind] for kind in QUERIES[cell.query].sources]
         there = set(self._admin.names()) - set(sources)
         size = sum(self._sizes[topic] for topic in sources)
-        meter = Meter(self._servers, job.app, partitions_of(sources), [self._broker_pid])
+        meter = Meter(self._site.servers, job.app, partitions_of(sources), [self._site.broker_pid])
         followed: list[str] = []
         faults = _Faults(self._connection, cell.query, job.output, self._wanted[cell.events][cell.query])
         try:

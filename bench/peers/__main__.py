@@ -28,9 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, and write ``bench/results.json``; 1 if a result was wrong, 130 if interrupted."""
     plan = parse(arguments)
     comparison = _Comparison(plan)
-    conditions = on_a_broker(
-        lambda servers, pid, cores, folder: comparison.run(Bench(servers, pid, cores, folder)), comparison.note
-    )
+    conditions = on_a_broker(lambda site: comparison.run(Bench(site)), comparison.note)
     found = comparison.rows({**conditions, "value_bytes": BYTES})
     show(found, console())
     if conditions["interrupted"]:

@@ -16,9 +16,10 @@ from bench.peers.engines import PARTITIONS, Engine, Job
 from bench.peers.environments import ROOT
 from bench.peers.meter import Meter
 from bench.peers.plan import Keys
-from bench.peers.processes import Cores, Process
+from bench.peers.processes import Process
 from bench.peers.progress import BusySample, Outcome, measured, shares
 from bench.peers.rig import Heard, Spec
+from bench.peers.rounds import Site
 from bench.peers.workload import HOT_KEYS, Ledger, Load, contexts, fill
 from pf_stream.clock import WallClock
 from pf_stream.core.records import Record
@@ -40,18 +41,15 @@ SOURCE_CONFIG: Final = {"message.timestamp.type": "LogAppendTime"}
 class Bench:
     """A broker with filled topics; runs cells, one at a time."""
 
-    def __init__(self, servers: str, broker_pid: int, cores: Cores, folder: Path) -> None:
-        self._servers = servers
-        self._broker_pid = broker_pid
-        self._cores = cores
-        self._folder = folder
-        self._connection = ConnectionSettings(servers)
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._connection = ConnectionSettings(site.servers)
         self._admin = Admin(self._connection)
         key = SigningKey.generate()
-        self._trust = folder / "issuer.pub"
-        key.save(folder / "issuer")
+        self._trust = site.folder / "issuer.pub"
+        key.save(site.folder / "issuer")
         self._tokens = contexts(key, WallClock().now_ms())
-        (folder / "tokens").write_bytes(b"\n".join(self._tokens))
+        (site.folder / "tokens").write_bytes(b"\n".join(self._tokens))
         self._ledgers: dict[tuple[Keys, int], Ledger] = {}
         self._filled: set[str] = set()
         self._cells = 0
@@ -64,7 +62,7 @@ class Bench:
         if topic not in self._filled:
             self._make([topic], SOURCE_CONFIG)
             load = Load(self._tokens, engine.context, _accounts(keys, records))
-            fill(self._servers, load.records(topic, records))
+            fill(self._site.servers, load.records(topic, records))
             self._filled.add(topic)
         return topic
 
@@ -76,10 +74,10 @@ class Bench:
         """A job with topics of its own, which go behind the block; without a *source*, that too."""
         self._cells += 1
         app = f"bench.c{self._cells}"
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with tempfile.TemporaryDirectory(dir=self._site.folder) as folder:
             job = Job(
                 app,
-                self._servers,
+                self._site.servers,
                 source or f"{app}-in",
                 f"{app}-out" if output else None,
                 self._trust,
@@ -99,7 +97,7 @@ class Bench:
     def _start(self, engine: Engine, job: Job) -> Process:
         command = [*engine.command(), *engine.options(job)]
         log = job.folder / "engine.log"
-        return Process(engine.name, command, ROOT, log, self._cores.measured, engine.environment(job))
+        return Process(engine.name, command, ROOT, log, self._site.cores.measured, engine.environment(job))
 
     # -- throughput ----------------------------------------------------------------------------------------------------
 
@@ -120,7 +118,7 @@ class Bench:
         return measured(samples, records, load_before, wrong)
 
     def _watch(self, job: Job, process: Process, records: int) -> list[BusySample]:
-        meter = Meter(self._servers, job.app, partitions_of([job.source]), [self._broker_pid])
+        meter = Meter(self._site.servers, job.app, partitions_of([job.source]), [self._site.broker_pid])
         try:
             samples = [meter.sample(process)]
             deadline = time.monotonic() + STALL_S
@@ -171,11 +169,11 @@ class Bench:
         with self._job(engine, None, output=True) as job:
             assert job.output is not None
             spec = Spec(
-                self._servers,
+                self._site.servers,
                 job.source,
                 job.output,
                 PARTITIONS,
-                str(self._folder / "tokens"),
+                str(self._site.folder / "tokens"),
                 engine.context,
                 rate,
                 warm_s,
@@ -191,7 +189,7 @@ class Bench:
                     [sys.executable, "-m", "bench.peers.rig", json.dumps(asdict(spec))],
                     ROOT,
                     job.folder / "rig.log",
-                    self._cores.rig,
+                    self._site.cores.rig,
                     {},
                 ) as rig,
             ):
@@ -221,7 +219,7 @@ class Bench:
 
     def _watch_rig(self, job: Job, process: Process, rig: Process, began: Path, measure_s: float) -> list[BusySample]:
         """Samples from the beginning of the measurement to its end."""
-        meter = Meter(self._servers, job.app, partitions_of([job.source]), [self._broker_pid, rig.pid])
+        meter = Meter(self._site.servers, job.app, partitions_of([job.source]), [self._site.broker_pid, rig.pid])
         try:
             while not began.exists():
                 process.check()

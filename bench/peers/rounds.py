@@ -4,6 +4,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,7 +17,7 @@ from bench.peers.processes import Cores, StuckError
 from bench.peers.progress import Outcome
 from pf_stream.kafka.dev import DevBroker
 
-__all__ = ["Rounds", "console", "on_a_broker"]
+__all__ = ["Rounds", "Site", "console", "on_a_broker"]
 
 
 class _Named(Protocol):
@@ -32,8 +33,22 @@ class _Cell(Protocol):
 C = TypeVar("C", bound=_Cell)
 
 
-def on_a_broker(run: Callable[[str, int, Cores, Path], None], note: Callable[[str], None]) -> dict[str, Any]:
-    """Call *run* with a new broker's address and process, who runs where, and a folder; the conditions of what it measures.
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where engines are measured."""
+
+    servers: str
+    """Kafka."""
+    broker_pid: int
+    """Its process."""
+    cores: Cores
+    """Who runs where."""
+    folder: Path
+    """For files that go with it."""
+
+
+def on_a_broker(run: Callable[[Site], None], note: Callable[[str], None]) -> dict[str, Any]:
+    """Call *run* with a new broker; the conditions of what it measures.
 
     Kafka has its core, and this process is where the rig is. Ctrl-C ends it: the conditions say so.
     """
@@ -46,7 +61,7 @@ def on_a_broker(run: Callable[[str, int, Cores, Path], None], note: Callable[[st
             with DevBroker.temporary() as broker:
                 if cores.rig is not None:
                     os.sched_setaffinity(0, {cores.rig})
-                run(broker.bootstrap_servers, broker.pid, cores, Path(folder))
+                run(Site(broker.bootstrap_servers, broker.pid, cores, Path(folder)))
                 version = broker.version
         except KeyboardInterrupt:
             note("interrupted; what was measured so far:")

@@ -17,8 +17,8 @@ from pf_stream.testing import Action, Driver
 PARTITIONS = 4
 TOPICS: Mapping[type[Event], str] = {Person: "nexmark.persons", Auction: "nexmark.auctions", Bid: "nexmark.bids"}
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
-SOME = list(events(3_000, seed=7, per_second=100, disorder=40))
-"""Half a minute; those of four tenths of a second are in no order."""
+SOME = list(events(1_500, seed=7, per_second=50, disorder=40))
+"""Half a minute; those of eight tenths of a second are in no order."""
 WANTED = answers(SOME)
 
 
@@ -55,8 +55,7 @@ def test_the_last_events_reach_every_partition() -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("crashes", [False, True])
-def test_the_answers_are_those_of_duckdb(query: str, crashes: bool) -> None:
+def test_the_answers_are_those_of_duckdb_in_spite_of_crashes(query: str) -> None:
     driver = Driver(nexmark(query, query), partitions=PARTITIONS, seed=len(query), now=LATER)
     spelling = Spelling(contexts(driver.key, driver.clock.now_ms()), TOPICS)
     kinds = QUERIES[query].sources
@@ -66,12 +65,11 @@ def test_the_answers_are_those_of_duckdb(query: str, crashes: bool) -> None:
         if dice.random() < 0.005:
             driver.crash(partition=dice.randrange(PARTITIONS))
 
-    if crashes:
-        driver.after_action = crash
+    driver.after_action = crash
     sent = [event for event in (*SOME, *last(PARTITIONS)) if isinstance(event, kinds)]
     for number, (topic, key, value, headers) in enumerate(spelling.records(sent)):
         driver.send_raw(topic, key=key, value=value, headers=headers)
-        if number % 500 == 0:
+        if number % 250 == 0:
             driver.advance(3)
     driver.advance(11)
     assert driver.dead_letters() == []
