@@ -6,10 +6,12 @@ What a reactor's author types is here; everything else is imported from its pack
 from pf_stream.errors import DefinitionError, PFError
 from pf_stream.model import (
     PUBLIC,
+    Buffer,
     Caller,
     Cancel,
     Capability,
     Context,
+    Delivered,
     Effects,
     Emit,
     Forget,
@@ -22,6 +24,7 @@ from pf_stream.model import (
     RetryLater,
     Schedule,
     Service,
+    Sink,
     State,
     Topology,
     all_of,
@@ -38,11 +41,13 @@ from pf_stream.model import (
 
 __all__ = [
     "PUBLIC",
+    "Buffer",
     "Caller",
     "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
+    "Delivered",
     "Effects",
     "Emit",
     "Forget",
@@ -56,6 +61,7 @@ __all__ = [
     "RetryLater",
     "Schedule",
     "Service",
+    "Sink",
     "State",
     "Topology",
     "all_of",

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from pf_stream.core.plan import GroupPlan
-from pf_stream.core.status import LaneStatus
+from pf_stream.core.status import LaneStatus, SinkStatus
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.arrivals import Arrivals
 from pf_stream.model.topology import Guarantee, Topology
@@ -139,6 +139,13 @@ class Metrics:
         self.recovery = Histogram(
             "pf_recovery_seconds", "How long a lane read its changelog.", group, registry=registry, buckets=_RECOVERY_S
         )
+        self.sink_seconds = Histogram(
+            "pf_sink_seconds",
+            "How long a sink's consumer took for a batch.",
+            ("topology", "sink"),
+            registry=registry,
+            buckets=_LATENCY_S,
+        )
         topic = ("topology", "topic")
         self.from_append = _BulkHistogram(
             "pf_latency_from_append_seconds",
@@ -164,6 +171,7 @@ class Metrics:
         worker: str,
         guarantee: Guarantee,
         statuses: Callable[[], Iterable[LaneStatus]],
+        sinks: Callable[[], Iterable[SinkStatus]],
         ready: Callable[[], bool],
         verifier: Verifier,
     ) -> None:
@@ -172,7 +180,7 @@ class Metrics:
         self._worker.labels(topology.app_id).info(
             {"worker": worker, "guarantee": guarantee, "version": importlib.metadata.version("pf-stream")}
         )
-        self.registry.register(_Moment(topology.app_id, statuses, ready, verifier))
+        self.registry.register(_Moment(topology.app_id, statuses, sinks, ready, verifier))
 
 
 class LaneMetrics:
@@ -248,18 +256,24 @@ class _Moment(Collector):
     """What is true of a worker at a moment."""
 
     def __init__(
-        self, app: str, statuses: Callable[[], Iterable[LaneStatus]], ready: Callable[[], bool], verifier: Verifier
+        self,
+        app: str,
+        statuses: Callable[[], Iterable[LaneStatus]],
+        sinks: Callable[[], Iterable[SinkStatus]],
+        ready: Callable[[], bool],
+        verifier: Verifier,
     ) -> None:
         self._app = app
         self._statuses = statuses
+        self._sinks = sinks
         self._ready = ready
         self._verifier = verifier
 
     def describe(self) -> Iterable[Metric]:
-        return self._families({}, [])
+        return [*self._families({}, []), *self._of_sinks([])]
 
     def collect(self) -> Iterable[Metric]:
-        return self._families(self._verifier.cached, self._statuses())
+        return [*self._families(self._verifier.cached, self._statuses()), *self._of_sinks(self._sinks())]
 
     def _families(self, cached: Mapping[str, tuple[int, int]], lanes: Iterable[LaneStatus]) -> Iterable[Metric]:
         app, verifier = self._app, self._verifier
@@ -300,3 +314,47 @@ class _Moment(Collector):
             tokens.add_metric([app, name], count)
             size.add_metric([app, name], taken)
         return [ready, state, progress, lag, timers, verified, known, tokens, size]
+
+    def _of_sinks(self, sinks: Iterable[SinkStatus]) -> Iterable[Metric]:
+        labels = ["topology", "sink", "partition"]
+        state = GaugeMetricFamily(
+            "pf_sink_state", "What a sink does with a partition: 1 for its state.", labels=[*labels, "state"]
+        )
+        dropped = CounterMetricFamily(
+            "pf_sink_dropped_total", "Records that a sink dropped, by the reason.", labels=[*labels, "reason"]
+        )
+        gauges = [GaugeMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_GAUGES.items()]
+        counters = [CounterMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_COUNTERS.items()]
+        for one in sinks:
+            values = [self._app, one.sink, str(one.partition)]
+            state.add_metric([*values, one.state.value], 1)
+            for reason, count in (one.dropped or {}).items():
+                dropped.add_metric([*values, reason], count)
+            for gauge, (_, read) in zip(gauges, _SINK_GAUGES.values(), strict=True):
+                number = read(one)
+                if number is not None:
+                    gauge.add_metric(values, number)
+            for counter, (_, read) in zip(counters, _SINK_COUNTERS.values(), strict=True):
+                counter.add_metric(values, read(one) or 0)
+        return [state, dropped, *gauges, *counters]
+
+
+_SINK_GAUGES: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
+    "pf_sink_lag_records": ("Records that a sink has not handed over.", lambda one: one.lag),
+    "pf_sink_buffered_records": ("Records that wait for a sink's consumer.", lambda one: one.buffered),
+    "pf_sink_buffered_bytes": ("Bytes of them in memory.", lambda one: one.buffered_bytes),
+    "pf_sink_spilled_bytes": ("Bytes of them on disk.", lambda one: one.spilled_bytes),
+    "pf_sink_rate": ("Records a second that a sink lets through, if it limits that.", lambda one: one.rate),
+    "pf_sink_batch_records": ("Most records that the consumer gets at once, now.", lambda one: one.batch),
+}
+_SINK_COUNTERS: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
+    "pf_sink_accepted_total": ("Records that were taken into the buffer.", lambda one: one.accepted),
+    "pf_sink_handed_total": ("Records that the consumer has taken.", lambda one: one.handed),
+    "pf_sink_repeats_total": ("Records left out because they are repeats.", lambda one: one.repeats),
+    "pf_sink_failures_total": ("Calls at which the consumer raised.", lambda one: one.failures),
+    "pf_sink_dead_letters_total": ("Records that became dead letters.", lambda one: one.dead_letters),
+    "pf_sink_paused_seconds_total": ("Seconds during which the partition was paused.", lambda one: one.paused_s),
+    "pf_sink_written_bytes_total": ("Bytes that were written to disk.", lambda one: one.written_bytes),
+    "pf_sink_slowed_total": ("How often the rate was lowered.", lambda one: one.slowed),
+    "pf_sink_halved_total": ("How often batches were made smaller.", lambda one: one.halved),
+}

@@ -13,6 +13,7 @@ from pf_stream.model.requirement import Requirement, all_of, any_of, caller, com
 from pf_stream.model.rules import Rule, rule
 from pf_stream.model.scope import Scope
 from pf_stream.model.service import Service
+from pf_stream.model.sink import Buffer, Delivered, Sink, Strategy
 from pf_stream.model.state import State, StateCap, StateSpec
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
@@ -20,12 +21,14 @@ from pf_stream.model.when import Calendar, When
 
 __all__ = [
     "PUBLIC",
+    "Buffer",
     "Calendar",
     "Caller",
     "Cancel",
     "Capabilities",
     "Capability",
     "Context",
+    "Delivered",
     "Effect",
     "Effects",
     "Emit",
@@ -48,9 +51,11 @@ __all__ = [
     "Schedule",
     "Scope",
     "Service",
+    "Sink",
     "State",
     "StateCap",
     "StateSpec",
+    "Strategy",
     "Topology",
     "When",
     "all_of",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pf_stream.model.intent import Intent
 from pf_stream.model.service import Service
+from pf_stream.model.sink import Sink
 
 if TYPE_CHECKING:
     from pf_stream.model.reactor import Reactor
@@ -32,3 +33,5 @@ class Part:
     """Intent types that it emits and does not handle itself."""
     services: Mapping[str, Service] = field(default_factory=dict)
     """By id, those of its reactors that emit under an identity of their own."""
+    sinks: tuple[Sink, ...] = ()
+    """Consumers of what it writes to internal topics."""

@@ -196,7 +196,7 @@ def test_the_moment_of_a_scrape() -> None:
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
         LaneStatus("intents", "log", 2, LaneState.stopped, lags={"box.intents": 9}),
     ]
-    metrics.watch("w0", "transactional", lambda: statuses, lambda: False, verifier)
+    metrics.watch("w0", "transactional", lambda: statuses, list, lambda: False, verifier)
     for token in (TOKEN.encode(), TOKEN.encode(), b"nonsense"):
         verifier.verify(token)
     samples = scrape(metrics)
@@ -269,7 +269,9 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
         LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}),
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
     ]
-    scene.metrics.watch("w0", "transactional", lambda: statuses, lambda: True, Verifier(TrustRoots.of(KEY), "box"))
+    scene.metrics.watch(
+        "w0", "transactional", lambda: statuses, list, lambda: True, Verifier(TrustRoots.of(KEY), "box")
+    )
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
     scene.bench.feed(record(0, Put(box="a")), record(1, Put(box="a"), None))
     scene.commit()
