@@ -279,8 +279,14 @@ class SinkRunner:
         self._paused_since = now_s
 
     async def _adjust(self) -> None:
+        time = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(ADJUST_S)
+            feed = self._feed
+            if feed is not None and time() - feed.asked > ADJUST_S:
+                # While it is paused nothing is fetched, and that is when it is of interest how far it is behind.
+                ends = await self._sinks.control.offsets([self.partition], end=True)
+                feed.high_watermark, feed.asked = ends[self.partition], time()
             self._queue.adjust(self._waiting, resident_bytes())
             self._room.set()
 

@@ -1,71 +1,418 @@
 """Sinks on a real Kafka: what the topology writes reaches its consumer, however slow that is, and all else goes on."""
 
 import asyncio
+import signal
+import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
 
 from pf_stream import Buffer, Delivered, RetryInPlace, Sink, Topology
+from pf_stream.core.status import SinkState, SinkStatus
+from tests.kafka import draining as draining_module
 from tests.kafka._support import (
-    TOTAL,
     Client,
     Counts,
+    ThreadWorker,
     Totalled,
+    headers_of,
+    in_process,
     in_thread,
     make_topics,
-    name_in,
+    read_topic,
     wait_until,
 )
 
+Batch = Sequence[Delivered[Totalled]]
+
 
 class Consumer:
-    """Notes what it gets."""
+    """Notes what it gets; raises at names that begin with ``bad``, and hangs in partitions of *hung*."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Delivered[Totalled]]] = []
-        self.delay_s = 0.0
+        self.batches: list[Batch] = []
+        self.calls = 0
+        self.hung: set[int] = set()
+        self.fails = 0
+        """How many calls are to fail, whatever they bring."""
 
-    async def __call__(self, batch: Sequence[Delivered[Totalled]]) -> None:
-        await asyncio.sleep(self.delay_s)
-        self.batches.append(list(batch))
+    async def __call__(self, batch: Batch) -> None:
+        self.calls += 1
+        while batch[0].position[1] in self.hung:  # noqa: ASYNC110 - which is set from another thread
+            await asyncio.sleep(0.01)
+        if self.fails:
+            self.fails -= 1
+            raise ConnectionError("away")
+        if any(one.intent.name.startswith("bad") for one in batch):
+            raise ValueError(f"{len(batch)} records, and a bad one among them")
+        self.batches.append(batch)
 
     @property
     def got(self) -> list[Delivered[Totalled]]:
         return [one for batch in self.batches for one in batch]
 
 
-def draining(namespace: str, to: Consumer, buffer: Buffer | None = None, batch: int = 500) -> Topology:
+def drained(
+    namespace: str, to: Consumer, buffer: Buffer | None = None, batch: int = 500, partitions: int = 1, attempts: int = 3
+) -> Topology:
     """Counts, with a sink for what they emit."""
+    retry = RetryInPlace(attempts, backoff_s=0.01)
+    sink = Sink("drain", of=Totalled, to=to, buffer=buffer or Buffer(), batch=batch, on_error=retry)
     return Topology(
-        "draining",
+        "drained",
         [Counts],
         namespace=namespace,
         internal=["totals"],
         emits=[Totalled],
-        partitions=2,
-        sinks=[
-            Sink("drain", of=Totalled, to=to, buffer=buffer or Buffer(), batch=batch, on_error=RetryInPlace(2, 0.01))
-        ],
+        partitions=partitions,
+        sinks=[sink],
     )
 
 
-def test_what_a_topology_writes_is_handed_over(bootstrap_servers: str, unique: str) -> None:
-    consumer = Consumer()
-    topology = draining(unique, consumer)
+def status(worker: ThreadWorker, partition: int = 0) -> SinkStatus:
+    def look() -> SinkStatus:
+        sinks = worker.worker.lanes.sinks
+        assert sinks is not None
+        return sinks.statuses[partition]
+
+    return worker.call(look)
+
+
+def committed(bootstrap_servers: str, topology: Topology) -> int:
+    """What the group has committed for the one partition of the sink's topic."""
+    from confluent_kafka import Consumer as Asking
+    from confluent_kafka import TopicPartition
+
+    asking = Asking({"bootstrap.servers": bootstrap_servers, "group.id": topology.app_id, "log_level": 0})
+    try:
+        (found,) = asking.committed([TopicPartition(f"{topology.namespace}.totals", 0)], timeout=10)
+        return int(found.offset)
+    finally:
+        asking.close()
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+def started(bootstrap_servers: str, topology: Topology) -> Client:
     make_topics(bootstrap_servers, topology)
-    client = Client(bootstrap_servers, topology)
-    names = [name_in(number % 2, topology) for number in range(20)]
+    return Client(bootstrap_servers, topology)
+
+
+def test_what_a_topology_writes_is_handed_over_in_order(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer, batch=7)
+    client = started(bootstrap_servers, topology)
     with in_thread(bootstrap_servers, topology):
-        for name in names:
-            client.add(name)
+        for number in range(30):
+            client.add(f"n{number}")
         client.flush()
-        wait_until(lambda: len(consumer.got) == 20)
-    assert Counter(one.intent.name for one in consumer.got) == Counter(names)
-    first = consumer.got[0]
-    assert (first.key, first.position[0]) == (TOTAL.encode(), f"{unique}.totals")
-    assert len({one.source for one in consumer.got}) == 20
-    for name in names[:5]:
-        client.add(name)
+        wait_until(lambda: len(consumer.got) == 30)
+    assert [one.intent.name for one in consumer.got] == [f"n{number}" for number in range(30)]
+    assert max(map(len, consumer.batches)) <= 7
+    assert [one.position for one in consumer.got] == [(f"{unique}.totals", 0, number) for number in range(30)]
+    assert {one.key for one in consumer.got} == {b"all"}
+    assert len({one.source for one in consumer.got}) == 30
+    assert committed(bootstrap_servers, topology) == 30, "a drain commits"
+    client.add("later", 5)
     client.flush()
     with in_thread(bootstrap_servers, topology):
-        wait_until(lambda: len(consumer.got) >= 25)
-    assert len(consumer.got) == 25, "it goes on where it was"
+        wait_until(lambda: len(consumer.got) >= 35)
+    assert [one.intent.name for one in consumer.got[30:]] == ["later"] * 5, "it goes on where it was"
+
+
+def test_what_a_consumer_does_not_take_is_a_dead_letter(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer, batch=16)
+    client = started(bootstrap_servers, topology)
+    names = [f"{'bad' if number in {3, 4, 29} else 'n'}{number}" for number in range(40)]
+    for name in names:
+        client.add(name)
+    client.flush()
+    with in_thread(bootstrap_servers, topology) as worker:
+        wait_until(lambda: status(worker).dead_letters == 3 and len(consumer.got) == 37)
+        told = status(worker)
+        assert (told.state, told.handed, told.lag) == (SinkState.running, 37, 0)
+    letters = read_topic(bootstrap_servers, f"{unique}.totals.dlq")
+    assert [headers_of(letter)["__streams.errors.offset"] for letter in letters] == [b"3", b"4", b"29"]
+    headers = headers_of(letters[0])
+    assert headers["pf-error-code"] == b"sink_failed"
+    assert headers["__streams.errors.exception"] == b"builtins.ValueError"
+    assert headers["__streams.errors.message"] == b"drain: ValueError: 1 records, and a bad one among them"
+    assert headers["ce_type"] == b"counts.totalled.v1"
+    assert "pf-context" not in headers
+    original = read_topic(bootstrap_servers, f"{unique}.totals")[3]
+    assert (letters[0].key(), letters[0].value()) == (original.key(), original.value())
+    assert [one.intent.name for one in consumer.got] == [name for name in names if name.startswith("n")]
+
+
+def test_a_consumer_that_fails_for_a_while_loses_nothing(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer, attempts=50)
+    client = started(bootstrap_servers, topology)
+    consumer.fails = 5
+    with in_thread(bootstrap_servers, topology) as worker:
+        client.add("a", 10)
+        client.flush()
+        wait_until(lambda: status(worker).state is SinkState.retrying)
+        assert status(worker).reason == "ConnectionError: away"
+        wait_until(lambda: len(consumer.got) == 10)
+        told = status(worker)
+    assert (told.failures, told.dead_letters, told.reason) == (5, 0, None)
+
+
+def test_a_consumer_that_hangs_holds_up_its_own_partition(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = Topology(
+        "drained",
+        [Counts],
+        namespace=unique,
+        internal=["totals"],
+        emits=[Totalled],
+        partitions=2,
+        sinks=[Sink("drain", of=Totalled, to=consumer, buffer=Buffer(records=20), batch=10)],
+    )
+    client = started(bootstrap_servers, topology)
+    # Where all of one total goes is of no matter here: both partitions of the sink's topic are to get something.
+    totals = Client(bootstrap_servers, topology)
+    with in_thread(bootstrap_servers, topology) as worker:
+        client.add("a")
+        client.flush()
+        wait_until(lambda: len(consumer.got) == 1)
+        busy = consumer.got[0].position[1]
+        consumer.hung = {busy}
+        client.add("a", 500)
+        client.flush()
+        wait_until(lambda: worker.count("a") == 501)
+        wait_until(lambda: status(worker, busy).state is SinkState.full)
+        told = status(worker, busy)
+        assert (told.buffered, told.position, told.dropped) == (20, 1, None)
+        other = 1 - busy
+        value = b'{"total":"t","name":"elsewhere","by":1}'
+        headers = totals.headers("counts.totalled.v1", pf_source="upstream:1:1", pf_hops="1")
+        totals.send(b"t", value, headers, topic=f"{unique}.totals", partition=other)
+        totals.flush()
+        wait_until(lambda: any(one.intent.name == "elsewhere" for one in consumer.got))
+        assert status(worker, busy).paused_s > 0
+        began = time.monotonic()
+        worker.run(worker.worker.lanes.revoke())
+        assert time.monotonic() - began < 4, "a rebalance does not wait for it"
+        consumer.hung = set()
+        worker.call(worker.worker._app.consumer.rejoin)
+        wait_until(lambda: len(consumer.got) >= 502)
+    assert Counter(one.intent.name for one in consumer.got) == {"a": 501, "elsewhere": 1}
+
+
+def test_what_the_engine_writes_twice_is_handed_over_once(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    """Also if the worker ended in between: what was taken from whom is committed with the offset."""
+    topology = drained(unique, consumer)
+    client = started(bootstrap_servers, topology)
+
+    def write(*sources: str) -> None:
+        for source in sources:
+            headers = client.headers("counts.totalled.v1", pf_source=source, pf_hops="1")
+            client.send(b"t", b'{"total":"t","name":"n","by":1}', headers, topic=f"{unique}.totals", partition=0)
+        client.flush()
+
+    with in_thread(bootstrap_servers, topology) as worker:
+        write("up:1:0", "up:1:1", "up:1:0", "up:1:1", "other:1:0", "up:2:0")
+        wait_until(lambda: status(worker).position == 6)
+        assert status(worker).repeats == 2
+    with in_thread(bootstrap_servers, topology) as worker:
+        write("up:2:0", "other:1:0", "up:3:0")
+        wait_until(lambda: status(worker).position == 9)
+        assert status(worker).repeats == 2
+    assert [one.source for one in consumer.got] == ["up:1:0", "up:1:1", "other:1:0", "up:2:0", "up:3:0"]
+
+
+def test_records_that_nobody_of_ours_wrote(bootstrap_servers: str, unique: str, consumer: Consumer) -> None:
+    topology = drained(unique, consumer)
+    client = started(bootstrap_servers, topology)
+    value = b'{"total":"t","name":"n","by":1}'
+    kind = "counts.totalled.v1"
+    for headers, payload in (
+        (client.headers(kind), value),
+        (client.headers(kind, pf_source="up:1:0"), b"no JSON"),
+        (client.headers("counts.nonsense.v1", pf_source="up:1:1"), value),
+        (client.headers(kind, pf_source="up:1:2"), value),
+    ):
+        client.send(b"t", payload, headers, topic=f"{unique}.totals", partition=0)
+    client.flush()
+    with in_thread(bootstrap_servers, topology):
+        wait_until(lambda: len(consumer.got) == 1)
+    letters = read_topic(bootstrap_servers, f"{unique}.totals.dlq")
+    codes = [headers_of(letter)["pf-error-code"] for letter in letters]
+    assert codes == [b"untrusted_record", b"malformed_payload", b"unknown_type"]
+
+
+def test_a_newer_version_stops_the_sink_behind_what_it_knows(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer)
+    client = started(bootstrap_servers, topology)
+    for number, kind in enumerate(("counts.totalled.v1", "counts.totalled.v2")):
+        headers = client.headers(kind, pf_source=f"up:1:{number}")
+        client.send(b"t", b'{"total":"t","name":"n","by":1}', headers, topic=f"{unique}.totals", partition=0)
+    client.flush()
+    with in_thread(bootstrap_servers, topology) as worker:
+        wait_until(lambda: status(worker).code == "newer_version")
+        assert status(worker).state is SinkState.stopped
+        wait_until(lambda: committed(bootstrap_servers, topology) == 1)
+    assert len(consumer.got) == 1
+    assert read_topic(bootstrap_servers, f"{unique}.totals.dlq") == []
+
+
+@pytest.mark.parametrize(
+    ("buffer", "handed", "reason"),
+    [
+        (Buffer(records=30), 300, None),
+        (Buffer(records=30, strategy="drop_oldest"), 40, "oldest"),
+        (Buffer(records=30, strategy="drop_newest"), 40, "newest"),
+        (Buffer(records=30, strategy="buffer"), 300, None),
+        (Buffer(records=30, strategy="sample", keep=10, mark=0.5), None, "sampled"),
+    ],
+    ids=lambda value: value.strategy if isinstance(value, Buffer) else "",
+)
+def test_every_strategy_while_the_consumer_is_away(
+    bootstrap_servers: str, unique: str, consumer: Consumer, buffer: Buffer, handed: int | None, reason: str | None
+) -> None:
+    """300 records while it has one batch of ten in hand, and room for thirty: state has them all, whatever is dropped."""
+    topology = drained(unique, consumer, buffer, batch=10)
+    client = started(bootstrap_servers, topology)
+    consumer.hung = {0}
+    with in_thread(bootstrap_servers, topology) as worker:
+        client.add("a", 10)
+        client.flush()
+        wait_until(lambda: consumer.calls == 1 and status(worker).position == 0)
+        for number in range(290):
+            client.add(f"b{number}")
+        client.flush()
+        wait_until(lambda: worker.count("b289") == 1)
+        taken = {"block": 10, "sample": 10}.get(buffer.strategy, 300)
+
+        def settled() -> bool:
+            told = status(worker)
+            dropped = sum((told.dropped or {}).values())
+            return told.accepted + dropped >= taken and (taken == 300 or told.state is SinkState.full)
+
+        wait_until(settled)
+        told = status(worker)
+        assert told.position == 0
+        assert told.buffered <= (300 if buffer.strategy == "buffer" else 30)
+        assert (told.spilled_bytes > 0) == (buffer.strategy == "buffer")
+        consumer.hung = set()
+        wait_until(lambda: status(worker).position == 300)
+        told = status(worker)
+    got = [one.position[2] for one in consumer.got]
+    assert got == sorted(set(got))
+    dropped = sum((told.dropped or {}).values())
+    assert len(got) + dropped == 300
+    assert set(told.dropped or {}) == ({reason} if reason else set())
+    if handed is not None:
+        # How many it had taken before it hung depends on how they came.
+        assert handed - 10 <= len(got) <= handed
+    if buffer.strategy == "drop_oldest":
+        assert got[-1] == 299
+    if buffer.strategy == "drop_newest":
+        assert got[-1] < 50
+
+
+def test_a_throttled_consumer_gets_no_more_than_its_rate(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer, Buffer(strategy="throttle", rate=50))
+    client = started(bootstrap_servers, topology)
+    client.add("a", 150)
+    client.flush()
+    with in_thread(bootstrap_servers, topology):
+        wait_until(lambda: len(consumer.got) >= 5)
+        began, before = time.monotonic(), len(consumer.got)
+        time.sleep(1)
+        after, seconds = len(consumer.got), time.monotonic() - began
+    assert 20 <= after - before <= 50 * seconds + 6
+
+
+def lines(file: Path) -> list[list[str]]:
+    return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_kills_lose_nothing_and_what_comes_twice_is_known(
+    bootstrap_servers: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "drained"
+    monkeypatch.setenv(draining_module.FILE, str(file))
+    monkeypatch.setenv(draining_module.DELAY, "0.05")
+    topology = draining_module.draining.within(unique)
+    client = started(bootstrap_servers, topology)
+    kills = 3
+    for number in range(1200):
+        client.add(f"n{number}")
+    client.flush()
+    seen = 0
+    for life in range(kills + 1):
+        with in_process(bootstrap_servers, topology, tmp_path, session_s=6, module=draining_module.__name__) as worker:
+            wanted = 1200 if life == kills else seen + 200
+
+            def enough(wanted: int = wanted) -> None:
+                assert len({line[2] for line in lines(file)}) >= wanted, worker.log
+
+            wait_until(enough, within=60)
+            if life == kills:
+                assert worker.end() == 0
+            else:
+                worker.signal(signal.SIGKILL)
+                worker.process.wait(10)
+                seen = len({line[2] for line in lines(file)})
+    sources = Counter(line[2] for line in lines(file))
+    names = {line[2]: line[3] for line in lines(file)}
+    assert sorted(names.values()) == sorted(f"n{number}" for number in range(1200)), "each once, by its pf-source"
+    repeated = sum(count - 1 for count in sources.values())
+    # All of one total lives in one partition: a batch in hand at each kill, and what was handed over since the last commit.
+    assert repeated <= kills * 3 * 20, repeated
+
+
+def rss(worker_pid: int) -> int:
+    return int(psutil.Process(worker_pid).memory_info().rss)
+
+
+def test_memory_stays_flat_and_all_else_goes_on(
+    bootstrap_servers: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer that is a hundred times slower than its source, for half a minute."""
+    file = tmp_path / "drained"
+    monkeypatch.setenv(draining_module.FILE, str(file))
+    monkeypatch.setenv(draining_module.DELAY, "2")  # ten a second, in one partition
+    topology = draining_module.draining.within(unique)
+    client = started(bootstrap_servers, topology)
+    with in_process(bootstrap_servers, topology, tmp_path, module=draining_module.__name__) as worker:
+        worker.wait_for("worker ready")
+        sizes: list[int] = []
+        began = time.monotonic()
+        sent = 0
+        while (passed := time.monotonic() - began) < 25:
+            while sent < passed * 1500:
+                client.add(f"n{sent % 100}")
+                sent += 1
+            client.flush()
+            if passed > 8:
+                sizes.append(rss(worker.process.pid))
+            time.sleep(0.05)
+        wait_until(lambda: sum(1 for _ in read_topic(bootstrap_servers, f"{unique}.totals")) == sent, within=10)
+        ended = time.monotonic()
+        assert worker.end() == 0
+        assert time.monotonic() - ended < 10
+    assert 20 <= len(lines(file)) < sent / 50
+    first, last = sizes[: len(sizes) // 4], sizes[-len(sizes) // 4 :]
+    growth = sum(last) / len(last) - sum(first) / len(first)
+    assert growth < 8 << 20, f"{growth / 1e6:.1f} MB in some 13 s of {sent} records"
