@@ -14,7 +14,7 @@ class Bucket:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         """How many in a second; may be set."""
-        self._tokens = 1.0
+        self._tokens = max(1.0, rate * BURST_S)
         self._at_s: float | None = None
 
     def available(self, now_s: float) -> int:
