@@ -37,7 +37,7 @@ _LONGEST_REASON: Final = 1_000
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats")
+    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats", "tallies")
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -54,6 +54,8 @@ class OpenUnit(Generic[O]):
         """Records refused."""
         self.repeats = 0
         """Records dropped because a lane upstream had written them before."""
+        self.tallies: dict[tuple[str, str], int] = {}
+        """What reactors count, by reactor and name."""
         self.fired = b""
         """Key of the last timer that fired."""
 
@@ -184,6 +186,10 @@ class Handling(Generic[O]):
         if consequences is not None:
             self.unit.outputs.extend(consequences.outputs)
             self.unit.bytes += consequences.size
+            if consequences.tallies:
+                tallies = self.unit.tallies
+                for counted, by in consequences.tallies:
+                    tallies[counted] = tallies.get(counted, 0) + by
             if consequences.timers:
                 self._set_timers(consequences, min(context.time_ms, delivery.at_ms))
         return True

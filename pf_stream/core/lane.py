@@ -400,6 +400,7 @@ class Lane(Generic[O]):
             handled=open_unit.handled,
             refused=open_unit.refused,
             repeats=repeats,
+            tallies=open_unit.tallies,
         )
         self.handled += sum(unit.handled.values())
         self.refused.update(one.code for one in unit.refused)

@@ -75,6 +75,12 @@ class LaneStatus:
     """Intents handled per second, of late."""
     commit_p99_ms: float | None = None
     """How long commits took of late, milliseconds, all but the slowest hundredth; None if there were none."""
+    error_rate: float | None = None
+    """Which share of what was decided of late was refused, 0 to 1; None if nothing was."""
+    watermark_delay_s: float | None = None
+    """How far its event clock is behind this machine's, in seconds; None where no reactor asked for it."""
+    tallies: Mapping[str, Mapping[str, int]] | None = None
+    """What its reactors count, by reactor and name, since the start of the worker."""
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.sink import sink_plans
-from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkStatus
 from pf_stream.core.store import StateUndecodableError
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
@@ -225,7 +225,7 @@ class Lanes:
             settings.worker_id,
             guarantee,
             lambda: self.statuses,
-            lambda: [] if sinks is None else sinks.statuses,
+            lambda: self.sink_statuses,
             lambda: self.all_run,
             verifier,
         )
@@ -461,6 +461,11 @@ class Lanes:
         runners = {**self._standbys, **self._starting, **self._open}
         found = {**self._stopped, **{key: runner.status for key, runner in runners.items()}}
         return [found[key] for key in sorted(found)]
+
+    @property
+    def sink_statuses(self) -> list[SinkStatus]:
+        """Every sink and partition that the group has assigned, by sink and partition."""
+        return [] if self.sinks is None else self.sinks.statuses
 
     @property
     def all_run(self) -> bool:

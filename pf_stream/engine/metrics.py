@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -36,6 +36,8 @@ _UNIT_BYTES: Final = tuple(1 << shift for shift in range(10, 24, 2))
 
 RECENT_S: Final = 10.0
 """How far back what is called recent reaches."""
+_TALLIES: Final = 32
+"""Names of a reactor that are counted each for itself; the others are counted together."""
 _RECENT_UNITS: Final = 512
 """Most units that are remembered for it."""
 
@@ -112,7 +114,13 @@ class Metrics:
             registry=registry,
         )
         self.refused = Counter(
-            "pf_records_refused_total", "Records that became dead letters.", (*group, "code"), registry=registry
+            "pf_records_refused_total",
+            "Records that became dead letters.",
+            (*group, "partition", "code"),
+            registry=registry,
+        )
+        self.tally = Counter(
+            "pf_tally_total", "What reactors count.", (*group, "partition", "reactor", "name"), registry=registry
         )
         self.repeats = Counter(
             "pf_repeats_dropped_total", "Records dropped because they are repeats.", group, registry=registry
@@ -146,7 +154,7 @@ class Metrics:
             registry=registry,
             buckets=_LATENCY_S,
         )
-        topic = ("topology", "topic")
+        topic = ("topology", "topic", "partition")
         self.from_append = _BulkHistogram(
             "pf_latency_from_append_seconds",
             "From a record's timestamp to the acknowledged commit.",
@@ -183,6 +191,17 @@ class Metrics:
         self.registry.register(_Moment(topology.app_id, statuses, sinks, ready, verifier))
 
 
+class Recent(NamedTuple):
+    """What a lane did in the last seconds."""
+
+    rate: float
+    """Intents handled per second."""
+    error_rate: float | None
+    """Share of what was decided that was refused; None if nothing was decided."""
+    commit_s: float | None
+    """The 99th percentile of how long commits took, in seconds; None if there were none."""
+
+
 class LaneMetrics:
     """The metrics of one lane."""
 
@@ -191,7 +210,11 @@ class LaneMetrics:
         self.arrivals = Arrivals()
         """What the lane reads."""
         self._handled = _Children(metrics.handled, app, plan.name, str(partition))
-        self._refused = _Children(metrics.refused, app, plan.name)
+        self._refused = _Children(metrics.refused, app, plan.name, str(partition))
+        self._tally = metrics.tally
+        self._labels = app, plan.name, str(partition)
+        self.tallies: dict[str, dict[str, int]] = {}
+        """What reactors count, by reactor and name."""
         self._repeats = metrics.repeats.labels(app, plan.name)
         self._sent = _Children(metrics.sent, app, plan.name)
         self._kinds = {source.dead_letters: "dead_letter" for source in plan.sources}
@@ -202,10 +225,15 @@ class LaneMetrics:
         self._commit = metrics.commit.labels(app, plan.name)
         self._recovered = metrics.recovered.labels(app, plan.name)
         self._recovery = metrics.recovery.labels(app, plan.name)
-        self._from_append = {source.topic: metrics.from_append.labels(app, source.topic) for source in plan.sources}
-        self._from_fetch = {source.topic: metrics.from_fetch.labels(app, source.topic) for source in plan.sources}
-        self._recent: deque[tuple[float, int, float]] = deque(maxlen=_RECENT_UNITS)
-        """When units were acknowledged, on the event loop's clock; intents handled; seconds that the commit took."""
+        self._from_append = {
+            source.topic: metrics.from_append.labels(app, source.topic, str(partition)) for source in plan.sources
+        }
+        self._from_fetch = {
+            source.topic: metrics.from_fetch.labels(app, source.topic, str(partition)) for source in plan.sources
+        }
+        self._recent: deque[tuple[float, int, int, float]] = deque(maxlen=_RECENT_UNITS)
+        """When units were acknowledged, on the event loop's clock; intents handled; records refused; seconds that the commit
+        took."""
 
     def recovered(self, records: int, seconds: float) -> None:
         """The lane has read its changelog."""
@@ -233,23 +261,36 @@ class LaneMetrics:
             self._unit_records.observe(unit.count)
         self._unit_bytes.observe(size)
         self._commit.observe(ended_s - began_s)
-        self._recent.append((ended_s, handled, ended_s - began_s))
+        self._recent.append((ended_s, handled, len(unit.refused), ended_s - began_s))
+        for (reactor, name), by in unit.tallies.items():
+            self._count(reactor, name, by)
         for topic, records, appended_ms, fetched_s in self.arrivals.take(unit.positions):
             # Two clocks: ours may be behind the broker's.
             self._from_append[topic].observe(max(0, ended_ms - appended_ms) / 1000, records)
             self._from_fetch[topic].observe(ended_s - fetched_s, records)
 
-    def recent(self, now_s: float) -> tuple[float, float | None]:
-        """Intents handled per second of late, and the 99th percentile of commits in seconds, if there were any."""
+    def _count(self, reactor: str, name: str, by: int) -> None:
+        named = self.tallies.setdefault(reactor, {})
+        if name not in named and len(named) >= _TALLIES:
+            name = "other"
+        named[name] = named.get(name, 0) + by
+        self._tally.labels(*self._labels, reactor, name).inc(by)
+
+    def recent(self, now_s: float) -> Recent:
+        """What the lane did of late."""
         recent = self._recent
         while recent and recent[0][0] < now_s - RECENT_S:
             recent.popleft()
         if not recent:
-            return 0.0, None
+            return Recent(0.0, None, None)
         # If there were more units than are remembered, they are of less than that time.
         span = RECENT_S if len(recent) < _RECENT_UNITS else now_s - recent[0][0]
-        seconds = sorted(row[2] for row in recent)
-        return sum(row[1] for row in recent) / span, seconds[math.ceil(0.99 * len(seconds)) - 1]
+        seconds = sorted(row[3] for row in recent)
+        handled, refused = sum(row[1] for row in recent), sum(row[2] for row in recent)
+        decided = handled + refused
+        return Recent(
+            handled / span, refused / decided if decided else None, seconds[math.ceil(0.99 * len(seconds)) - 1]
+        )
 
 
 class _Moment(Collector):
@@ -287,6 +328,7 @@ class _Moment(Collector):
         lag = GaugeMetricFamily(
             "pf_lag_records", "Records of a source partition that are not decided.", labels=[*lane, "topic"]
         )
+        delay = GaugeMetricFamily("pf_watermark_delay_seconds", "How far a lane's event clock is behind.", labels=lane)
         timers = GaugeMetricFamily("pf_timers_waiting", "Timers, and intents that wait for a try.", labels=lane)
         for one in lanes:
             labels = [app, one.group, str(one.partition)]
@@ -295,6 +337,8 @@ class _Moment(Collector):
                 progress.add_metric(labels, 1.0 if one.progress is None else one.progress)
             if one.state.is_open:
                 timers.add_metric(labels, one.timers)
+            if one.watermark_delay_s is not None:
+                delay.add_metric(labels, one.watermark_delay_s)
             for topic, records in (one.lags or {}).items():
                 lag.add_metric([*labels, topic], records)
         verified = CounterMetricFamily(
@@ -313,7 +357,7 @@ class _Moment(Collector):
         for name, (count, taken) in cached.items():
             tokens.add_metric([app, name], count)
             size.add_metric([app, name], taken)
-        return [ready, state, progress, lag, timers, verified, known, tokens, size]
+        return [ready, state, progress, lag, delay, timers, verified, known, tokens, size]
 
     def _of_sinks(self, sinks: Iterable[SinkStatus]) -> Iterable[Metric]:
         labels = ["topology", "sink", "partition"]

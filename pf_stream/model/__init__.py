@@ -4,7 +4,7 @@ from pf_stream.model.callers import Caller, compose, composition, propagation
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
-from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule
+from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule, Tally
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
 from pf_stream.model.part import Part
@@ -56,6 +56,7 @@ __all__ = [
     "StateCap",
     "StateSpec",
     "Strategy",
+    "Tally",
     "Topology",
     "When",
     "all_of",

@@ -85,6 +85,8 @@ class TopologyFile(_Form):
     """Topics within the namespace that only this topology writes."""
     emits: list[str] = []
     """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
+    sinks: list[str] = []
+    """Consumers of what it writes to internal topics, each ``module:name`` of a :class:`~pf_stream.Sink`."""
     replies: list[str] = []
     """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
@@ -125,6 +127,7 @@ _ALLOWED: Final = {
     "namespace": "a text such as flights",
     "internal": "a list of topics within the namespace",
     "emits": "a list of module:Class",
+    "sinks": "a list of module:name",
     "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
     "version": "a whole number, 1 or more",

@@ -28,3 +28,12 @@ def test_security_md_runs_as_printed(number: int) -> None:
 def test_security_md_shows_yaml() -> None:
     (block,) = fences("security.md", "yaml")
     assert YAML(typ="safe").load(block)["reactors"][1]["as"] == "service"
+
+
+@pytest.mark.parametrize("number", range(len(fences("backpressure.md", "python"))))
+def test_backpressure_md_runs_as_printed(number: int) -> None:
+    block = fences("backpressure.md", "python")[number]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
