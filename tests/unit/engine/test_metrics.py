@@ -35,7 +35,7 @@ def scrape(metrics: Metrics) -> dict[tuple[str, Labels], float]:
     return found
 
 
-def at(name: str, **labels: str) -> tuple[str, Labels]:
+def at(name: str, /, **labels: str) -> tuple[str, Labels]:
     return name, frozenset(labels.items())
 
 
@@ -311,11 +311,13 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     """docs/operations.md is compared with what a worker serves that has done everything once."""
     scene = Scene()
     statuses = [
-        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}),
+        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}, watermark_delay_s=2.5),
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
     ]
+    sinks = [SinkStatus("archive", 0, SinkState.running, lag=1, rate=5.0, dropped={"oldest": 2})]
+    scene.metrics.sink_seconds.labels("box", "archive").observe(0.1)
     scene.metrics.watch(
-        "w0", "transactional", lambda: statuses, list, lambda: True, Verifier(TrustRoots.of(KEY), "box")
+        "w0", "transactional", lambda: statuses, lambda: sinks, lambda: True, Verifier(TrustRoots.of(KEY), "box")
     )
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
     scene.bench.feed(record(0, Put(box="a", act="tally")), record(1, Put(box="a"), None))
