@@ -6,23 +6,47 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import psutil
 import pytest
 
-from pf_stream import Buffer, Delivered, RetryInPlace, Sink, Topology
+from pf_stream import (
+    PUBLIC,
+    Buffer,
+    Capability,
+    Context,
+    Delivered,
+    Effects,
+    Emit,
+    Intent,
+    Key,
+    Reactor,
+    RetryInPlace,
+    Sink,
+    State,
+    Tally,
+    Topology,
+    on,
+    operation,
+)
+from pf_stream.clock import WallClock
+from pf_stream.components.replay import Caller, Replayer, select_letters
 from pf_stream.core.status import SinkState, SinkStatus
 from tests.kafka import draining as draining_module
 from tests.kafka._support import (
+    ROOTS,
     Client,
     Counts,
     ThreadWorker,
     Totalled,
+    connection,
     headers_of,
     in_process,
     in_thread,
     make_topics,
     read_topic,
+    token,
     wait_until,
 )
 
@@ -341,6 +365,182 @@ def test_a_throttled_consumer_gets_no_more_than_its_rate(
         time.sleep(1)
         after, seconds = len(consumer.got), time.monotonic() - began
     assert 20 <= after - before <= 50 * seconds + 6
+
+
+def test_an_adaptive_sink_follows_what_it_sees(bootstrap_servers: str, unique: str, consumer: Consumer) -> None:
+    buffer = Buffer(records=50, strategy="adaptive", rate=1_000, min_rate=100, slow_s=0.5)
+    topology = drained(unique, consumer, buffer, batch=40)
+    client = started(bootstrap_servers, topology)
+    consumer.hung = {0}
+    client.add("a", 600)
+    client.flush()
+    with in_thread(bootstrap_servers, topology) as worker:
+        wait_until(lambda: status(worker).slowed >= 2)
+        told = status(worker)
+        assert (told.state, told.buffered) == (SinkState.full, 50)
+        assert told.rate is not None
+        assert 100 <= told.rate < 1_000
+        consumer.hung = set()
+        wait_until(lambda: status(worker).halved >= 1)
+        wait_until(lambda: status(worker).position == 600)
+    assert [one.position[2] for one in consumer.got] == list(range(600))
+
+
+def test_dead_letters_of_a_sink_are_sent_again(bootstrap_servers: str, unique: str, consumer: Consumer) -> None:
+    topology = drained(unique, consumer, attempts=2)
+    client = started(bootstrap_servers, topology)
+    for name in ("bad1", "good", "bad2"):
+        client.add(name)
+    client.flush()
+    with in_thread(bootstrap_servers, topology) as worker:
+        wait_until(lambda: status(worker).dead_letters == 2)
+        letters = select_letters(f"{unique}.totals.dlq")
+        caller = Caller(token(topology), topology, ROOTS)
+        replayer = Replayer(connection(bootstrap_servers), letters, caller, WallClock())
+        assert [one.obstacle for one in replayer.execute()] == [None, None]
+        wait_until(lambda: status(worker).dead_letters == 4)
+        assert status(worker).repeats == 0
+    assert [one.intent.name for one in consumer.got] == ["good"]
+
+
+# -- keys of many partitions -----------------------------------------------------------------------------------------------
+
+
+class FileCap(Capability):
+    """Files by their paths."""
+
+    read = operation()
+    write = operation()
+
+
+class ReadFile(Intent, name="files.read", requires=FileCap.read("/{path}")):
+    """Somebody wants to read."""
+
+    path: Annotated[str, Key]
+
+
+class WriteFile(Intent, name="files.write", requires=FileCap.write("/{path}")):
+    """Somebody wants to write."""
+
+    path: Annotated[str, Key]
+
+
+class FileReadEvent(Intent, name="files.was_read", topic="reads", requires=PUBLIC):
+    """It was read."""
+
+    path: Annotated[str, Key]
+
+
+class FileWriteEvent(Intent, name="files.was_written", topic="writes", requires=PUBLIC):
+    """It was written."""
+
+    path: Annotated[str, Key]
+
+
+class FileState(State):
+    """What was done with a file."""
+
+    reads: int = 0
+    writes: int = 0
+
+
+class FileStream(Reactor[FileState], id="file_stream"):
+    """Counts, and tells."""
+
+    @on
+    def read(self, intent: ReadFile, state: FileState, ctx: Context) -> Effects:
+        state.reads += 1
+        return [Emit(FileReadEvent(path=intent.path)), Tally("reads")]
+
+    @on
+    def write(self, intent: WriteFile, state: FileState, ctx: Context) -> Effects:
+        state.writes += 1
+        return [Emit(FileWriteEvent(path=intent.path)), Tally("writes")]
+
+
+class Archive:
+    """A consumer of file events, that takes its time."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.got: list[Delivered[Any]] = []
+
+    async def __call__(self, batch: Sequence[Delivered[Any]]) -> None:
+        await asyncio.sleep(self.seconds)
+        self.got += batch
+
+
+def files(namespace: str, reads: Archive, writes: Archive, buffer: Buffer) -> Topology:
+    return Topology(
+        "files",
+        [FileStream],
+        namespace=namespace,
+        internal=["reads", "writes"],
+        emits=[FileReadEvent, FileWriteEvent],
+        partitions=2,
+        sinks=[
+            Sink("reads", of=FileReadEvent, to=reads, buffer=buffer, batch=20),
+            Sink("writes", of=FileWriteEvent, to=writes, buffer=buffer, batch=20),
+        ],
+    )
+
+
+def send(client: Client, kind: type[Intent], count: int, context: str) -> None:
+    spec = kind.__intent__
+    for number in range(count):
+        intent = kind(path=f"f{number}")  # type: ignore[call-arg] # both have one
+        client.send(spec.key_of(intent), spec.encode(intent), client.headers(spec.type, pf_context=context))
+    client.flush()
+
+
+def test_s20_a_file_stream(bootstrap_servers: str, unique: str) -> None:
+    """S20: what is allowed is counted and told, what is denied is an error, and the sink slows down where it must."""
+    reads, writes = Archive(0.1), Archive()
+    buffer = Buffer(records=30, strategy="adaptive", rate=1_000, slow_s=0.05)
+    topology = files(unique, reads, writes, buffer)
+    client = started(bootstrap_servers, topology)
+    reader = token(topology, FileCap.read("/**"))
+    with in_thread(bootstrap_servers, topology) as worker:
+        send(client, ReadFile, 600, reader)
+        send(client, WriteFile, 40, token(topology, FileCap.write("/**")))
+        send(client, WriteFile, 5, reader)
+        wait_until(lambda: len(reads.got) == 600 and len(writes.got) == 40, within=60)
+        assert worker.state("file_stream", "f3") == {"reads": 1, "writes": 1}
+        assert worker.refused == {"insufficient_capabilities": 5}
+        lanes = worker.call(lambda: worker.worker.lanes.statuses)
+        counted = Counter[str]()
+        for lane in lanes:
+            counted.update((lane.tallies or {}).get("file_stream", {}))
+        assert counted == {"reads": 600, "writes": 40}
+        errors = [lane.error_rate for lane in lanes if lane.error_rate is not None]
+        assert errors
+        assert max(errors) > 0
+        sinks = worker.call(lambda: worker.worker.lanes.sink_statuses)
+        of_reads = [sink for sink in sinks if sink.sink == "reads"]
+        assert sum(sink.slowed for sink in of_reads) > 0, "the buffer was full"
+        assert sum(sink.halved for sink in of_reads) > 0, "processing was slow"
+        assert sum(sink.handed for sink in sinks) == 640
+    assert Counter(one.intent.path for one in reads.got) == Counter(f"f{number}" for number in range(600))
+
+
+def test_a_partition_that_moves_goes_on_elsewhere(bootstrap_servers: str, unique: str) -> None:
+    """Two workers, of which one comes later and goes again: nothing is missing, and little comes twice."""
+    ours, theirs = Archive(0.25), Archive(0.25)
+    buffer = Buffer(records=100)
+    topology = files(unique, ours, ours, buffer)
+    client = started(bootstrap_servers, topology)
+    context = token(topology, FileCap.read("/**"))
+    with in_thread(bootstrap_servers, topology):
+        send(client, ReadFile, 2_000, context)
+        wait_until(lambda: len(ours.got) >= 100)
+        with in_thread(bootstrap_servers, files(unique, theirs, theirs, buffer), worker_id="w1", session_s=6) as other:
+            wait_until(lambda: len(theirs.got) >= 100)
+            partitions = {one.position[1] for one in theirs.got}
+            assert len(partitions) == 1
+            assert {sink.partition for sink in other.call(lambda: other.worker.lanes.sink_statuses)} == partitions
+        wait_until(lambda: len({one.source for one in ours.got + theirs.got}) == 2_000, within=60)
+    repeated = len(ours.got) + len(theirs.got) - 2_000
+    assert repeated <= 2 * 2 * 20, repeated
 
 
 def lines(file: Path) -> list[list[str]]:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pf_stream.core import CommitUnit
-from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus
 from pf_stream.engine.metrics import LaneMetrics, Metrics, _BulkHistogram
 from pf_stream.kafka.batch import Chunk
 from pf_stream.security import TrustRoots, Verifier
