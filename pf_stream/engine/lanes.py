@@ -276,8 +276,7 @@ class Lanes:
 
     async def revoke(self, seconds: float | None = None) -> None:
         """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
-        closing = [] if self.sinks is None else [self.sinks.revoke(seconds)]
-        seconds = self._revoke_s if seconds is None else seconds
+        patience_s = self._revoke_s if seconds is None else seconds
         self.ready.clear()
         for task in self._opening.values():
             task.cancel()
@@ -288,7 +287,10 @@ class Lanes:
         self._waiting.clear()
         self._denied.clear()
         runners, self._open = self._open, {}
-        await asyncio.gather(*closing, *(runner.close(seconds) for runner in runners.values()))
+        closing = [runner.close(patience_s) for runner in runners.values()]
+        if self.sinks is not None:
+            closing.append(self.sinks.revoke(seconds))
+        await asyncio.gather(*closing)
         self._parked.update(runners)
 
     def check_partitions(self) -> None:
