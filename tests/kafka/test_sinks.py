@@ -565,14 +565,14 @@ def test_kills_lose_nothing_and_what_comes_twice_is_known(
     monkeypatch.setenv(draining_module.DELAY, "0.05")
     topology = draining_module.draining.within(unique)
     client = started(bootstrap_servers, topology)
-    kills = 3
-    for number in range(1200):
+    kills = 2
+    for number in range(800):
         client.add(f"n{number}")
     client.flush()
     seen = 0
     for life in range(kills + 1):
         with in_process(bootstrap_servers, topology, tmp_path, session_s=6, module=draining_module.__name__) as worker:
-            wanted = 1200 if life == kills else seen + 200
+            wanted = 800 if life == kills else seen + 150
 
             def enough(wanted: int = wanted) -> None:
                 assert len({line[2] for line in lines(file)}) >= wanted, worker.log
@@ -586,7 +586,7 @@ def test_kills_lose_nothing_and_what_comes_twice_is_known(
                 seen = len({line[2] for line in lines(file)})
     sources = Counter(line[2] for line in lines(file))
     names = {line[2]: line[3] for line in lines(file)}
-    assert sorted(names.values()) == sorted(f"n{number}" for number in range(1200)), "each once, by its pf-source"
+    assert sorted(names.values()) == sorted(f"n{number}" for number in range(800)), "each once, by its pf-source"
     repeated = sum(count - 1 for count in sources.values())
     # All of one total lives in one partition: a batch in hand at each kill, and what was handed over since the last commit.
     assert repeated <= kills * 3 * 20, repeated
