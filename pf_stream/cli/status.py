@@ -12,7 +12,7 @@ from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 
 if TYPE_CHECKING:
     from pf_stream.components.status import WorkerStatus
-    from pf_stream.core.status import LaneStatus
+    from pf_stream.core.status import LaneStatus, SinkStatus
 
 COLUMNS = ("worker", "lane", "lag", "per s", "p99", "state")
 
@@ -64,6 +64,7 @@ def _plain(worker: "WorkerStatus") -> dict[str, Any]:
         "started": utc(one.started_ms),
         "heartbeat": utc(one.heartbeat_ms),
         "lanes": [_plain_lane(lane) for lane in one.lanes],
+        "sinks": [dataclasses.asdict(sink) | {"state": sink.state.value} for sink in one.sinks],
     }
 
 
@@ -78,7 +79,8 @@ def _rows(worker: "WorkerStatus", now_ms: int) -> list[dict[str, Any]]:
     ago_s = max(0, now_ms - one.heartbeat_ms) // 1000
     state = f"lost: not heard of for {ago_s} s" if worker.lost else "running"
     lanes = () if worker.lost else one.lanes  # what it said of them then says nothing of now
-    return [_row(one.name, None, lanes, state), *(_row(None, lane.name, (lane,), _state(lane)) for lane in lanes)]
+    rows = [_row(one.name, None, lanes, state), *(_row(None, lane.name, (lane,), _state(lane)) for lane in lanes)]
+    return rows if worker.lost else rows + [_sink_row(sink) for sink in one.sinks]
 
 
 def _row(worker: str | None, name: str | None, lanes: "Sequence[LaneStatus]", state: str) -> dict[str, Any]:
@@ -93,6 +95,13 @@ def _row(worker: str | None, name: str | None, lanes: "Sequence[LaneStatus]", st
         "p99": f"{max(commits):.0f} ms" if commits else None,
         "state": state,
     }
+
+
+def _sink_row(sink: "SinkStatus") -> dict[str, Any]:
+    because = sink.state.value if sink.reason is None else f"{sink.state.value}: {sink.reason}"
+    dropped = sum((sink.dropped or {}).values())
+    state = f"{because}, {dropped:,} dropped" if dropped else because
+    return {"worker": None, "lane": f"> {sink.name}", "lag": sink.lag, "per s": None, "p99": None, "state": state}
 
 
 def _state(lane: "LaneStatus") -> str:

@@ -100,6 +100,14 @@ def show_topology(
                 for service in description.services
             ]
             show_rows(rows, output, ("service", "subject", "key", "grants"))
+        if description.sinks:
+            typer.echo()
+            rows = [
+                {"sink": sink.name, "takes": sink.type, "from": sink.topic}
+                | {"buffer": f"{sink.records:,} {sink.strategy}", "batch": sink.batch}
+                for sink in description.sinks
+            ]
+            show_rows(rows, output, ("sink", "takes", "from", "buffer", "batch"))
         if description.calendars:
             typer.echo()
             rows = [

@@ -23,6 +23,7 @@ from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, SourcePlan, plan
 from pf_stream.core.records import APPEND_TIME, CREATE_TIME, Header, SourceRecord
 from pf_stream.core.refusal import CODES
+from pf_stream.core.sink import sink_plans
 from pf_stream.core.source import Source
 from pf_stream.errors import NotFoundError, PFError
 from pf_stream.kafka.admin import Admin, NewTopicSpec, TopicInfo
@@ -352,13 +353,18 @@ class _Judge:
         self._verifier: Verifier | None = None
         self._admission: Admission | None = None
         self._source: SourcePlan | None = None
+        self.internal = False
         topology = caller.topology
         if topology is not None:
-            group, self._source = self._find(topology, partitions)
             if caller.roots is not None:
                 self._verifier = Verifier(caller.roots, topology.namespace, calendars=topology.calendars)
+            if any(drain.topic == target for drain in sink_plans(topology, partitions)):
+                self.internal = True  # a sink asks nobody's leave
+                return
+            group, self._source = self._find(topology, partitions)
+            self.internal = self._source.internal
+            if self._verifier is not None:
                 self._admission = Admission(group, Authority(self._verifier), Limits())
-        self.internal = self._source is not None and self._source.internal
 
     def _find(self, topology: Topology, partitions: int) -> tuple[GroupPlan, SourcePlan]:
         sources = {source.topic: (group, source) for group in plan(topology, partitions) for source in group.sources}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pf_stream.components.registry import Component, components
-from pf_stream.core.status import LaneState
+from pf_stream.core.status import LaneState, SinkState
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.topics import check_topics
@@ -24,9 +24,11 @@ class WorkerStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether it is there, and all its lanes get on."""
-        faulty = {LaneState.stopped, LaneState.waiting}
-        return not self.lost and not any(lane.state in faulty for lane in self.component.lanes)
+        """Whether it is there, and all its lanes and sinks get on."""
+        lanes, sinks = {LaneState.stopped, LaneState.waiting}, {SinkState.stopped, SinkState.waiting}
+        one = self.component
+        faulty = any(lane.state in lanes for lane in one.lanes) or any(sink.state in sinks for sink in one.sinks)
+        return not self.lost and not faulty
 
 
 @dataclass(frozen=True, slots=True)

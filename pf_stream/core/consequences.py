@@ -1,5 +1,6 @@
 """From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
 
+import re
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -29,7 +30,7 @@ from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer, si
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Cancel, Count, Emit, Forget, Reply, Schedule
+from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule, Tally
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -37,6 +38,7 @@ from pf_stream.security.refusal import Refusal
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
 
 _MANY: Final = (list, tuple)  # a union would be made anew each time
+_tally_name: Final = re.compile(r"[a-z][a-z0-9_]{0,31}").fullmatch
 _LONGEST_COPIED: Final = 64 << 10
 """Most bytes of what a reply repeats of its request. A unit that does not fit into one commit would stop its lane."""
 
@@ -52,15 +54,15 @@ class EffectRefusedError(Exception):
 class Consequences:
     """What the handlers of one delivery cause, until it is known that all of them succeed."""
 
-    __slots__ = ("counts", "outputs", "size", "timers")
+    __slots__ = ("outputs", "size", "tallies", "timers")
 
     def __init__(self) -> None:
         self.outputs: list[Output | Copy] = []
         """Records to be sent."""
         self.timers: list[tuple[bytes, bytes | None]] = []
         """Timers by key, encoded; ``None`` cancels."""
-        self.counts: list[tuple[str, str]] = []
-        """What is counted: a reactor's id and a name."""
+        self.tallies: list[tuple[tuple[str, str], int]] = []
+        """What is counted, by reactor and name."""
         self.size = 0
         """Bytes that this adds to a unit, by estimate."""
 
@@ -68,7 +70,7 @@ class Consequences:
         """Make it good for another delivery."""
         self.outputs.clear()
         self.timers.clear()
-        self.counts.clear()
+        self.tallies.clear()
         self.size = 0
 
 
@@ -141,11 +143,11 @@ class Performer:
                 into.size += 64
             elif isinstance(effect, Forget):
                 forget = True
-            elif isinstance(effect, Count):
-                into.counts.append((reactor.spec.id, effect.name))
+            elif isinstance(effect, Tally):
+                into.tallies.append(((reactor.spec.id, effect.name), _counted(effect)))
             else:
                 raise BadEffectError(
-                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, Count, a "
+                    f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, Tally, a "
                     f"list of them, or None"
                 )
         return forget
@@ -230,6 +232,19 @@ class Performer:
         if sum(len(value or b"") for value in copied) > _LONGEST_COPIED:
             return None
         return self._admission.reply_topic(raw)
+
+
+def _counted(effect: Tally) -> int:
+    """How many a tally counts, if it is one."""
+    name: object = effect.name
+    by: object = effect.by
+    if not isinstance(name, str) or _tally_name(name) is None:
+        raise BadEffectError(
+            f"counted under the name {name!r:.80}; a name is lower case letters, digits and '_', at most 32"
+        )
+    if not isinstance(by, int) or isinstance(by, bool) or by < 0:
+        raise BadEffectError(f"counted {name} by {by!r:.80}; a tally only grows, by a whole number")
+    return by
 
 
 def _due_ms(effect: Schedule, now_ms: int) -> int:

@@ -44,7 +44,7 @@ _NOTHING: Final = Entry(Stateless(), None)
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "counted", "dirty", "fired", "handled", "outputs", "refused", "repeats")
+    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats", "tallies")
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -59,10 +59,10 @@ class OpenUnit(Generic[O]):
         """Intents handled, by type."""
         self.refused: list[Refused] = []
         """Records refused."""
-        self.counted: dict[tuple[str, str], int] = {}
-        """What reactors counted, by reactor's id and name."""
         self.repeats = 0
         """Records dropped because a lane upstream had written them before."""
+        self.tallies: dict[tuple[str, str], int] = {}
+        """What reactors count, by reactor and name."""
         self.fired = b""
         """Key of the last timer that fired."""
 
@@ -217,8 +217,10 @@ class Handling(Generic[O]):
         if consequences is not None:
             self.unit.outputs.extend(consequences.outputs)
             self.unit.bytes += consequences.size
-            for name in consequences.counts:
-                self.unit.counted[name] = self.unit.counted.get(name, 0) + 1
+            if consequences.tallies:
+                tallies = self.unit.tallies
+                for counted, by in consequences.tallies:
+                    tallies[counted] = tallies.get(counted, 0) + by
             if consequences.timers:
                 self._set_timers(delivery, consequences)
         return True

@@ -79,7 +79,7 @@ class Lane(Generic[O]):
         """Intents handled since the process started, the open unit's not included."""
         self.refused: Counter[str] = Counter()
         """Records refused since the process started, by code, the open unit's not included."""
-        self.counted: Counter[tuple[str, str]] = Counter()
+        self.tallies: Counter[tuple[str, str]] = Counter()
         """What reactors counted since the process started, by reactor's id and name, the open unit's not included."""
         self.dropped = 0
         """Records dropped since the process started because they are repeats, the open unit's not included."""
@@ -478,10 +478,11 @@ class Lane(Generic[O]):
             handled=open_unit.handled,
             refused=open_unit.refused,
             repeats=repeats,
+            tallies=open_unit.tallies,
         )
         self.handled += sum(unit.handled.values())
         self.refused.update(one.code for one in unit.refused)
-        self.counted.update(open_unit.counted)
+        self.tallies.update(unit.tallies)
         self.dropped += repeats
         self._open_unit()
         self._room = 1 if self.suspects.careful else min(self.limits.unit_records, self._room * 2)

@@ -23,6 +23,7 @@ from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
 
 __all__ = [
+    "DROPPED",
     "SERVICE",
     "BadEffectError",
     "dead_letter",
@@ -40,6 +41,7 @@ __all__ = [
     "reply_topic",
     "rerouted",
     "service_header",
+    "why_dead",
 ]
 
 _SPEC: Final = ("ce_specversion", b"1.0")
@@ -273,14 +275,7 @@ def dead_letter(
     record = delivery.record
     source = delivery.source.plan.topic
     target = delivery.source.plan.dead_letters
-    extra: list[Header] = [
-        ("__streams.errors.exception", error.encode()),
-        ("__streams.errors.message", refusal.reason.encode()),
-        ("__streams.errors.topic", source.encode()),
-        ("__streams.errors.partition", b"%d" % partition),
-        ("__streams.errors.offset", b"%d" % record.offset),
-        ("pf-error-code", refusal.code.encode()),
-    ]
+    extra = why_dead(source, partition, record.offset, refusal, error)
     if revocation_ids:
         extra.append(("pf-revocation-ids", ",".join(revocation_ids).encode()))
     now_ms = delivery.now_ms
@@ -290,6 +285,18 @@ def dead_letter(
         return Copy(target, partition, source, partition, record.offset, record.key, now_ms, extra, dropped)
     kept = [header for header in record.headers if header[0] not in dropped]
     return Output(target, partition, record.key, record.value, now_ms, kept + extra, None)
+
+
+def why_dead(topic: str, partition: int, offset: int, refusal: Refusal, error: str) -> list[Header]:
+    """What a dead letter says beside what the record said that was at *offset*; *error* is the name of an exception."""
+    return [
+        ("__streams.errors.exception", error.encode()),
+        ("__streams.errors.message", refusal.reason.encode()),
+        ("__streams.errors.topic", topic.encode()),
+        ("__streams.errors.partition", b"%d" % partition),
+        ("__streams.errors.offset", b"%d" % offset),
+        ("pf-error-code", refusal.code.encode()),
+    ]
 
 
 def output_size(output: Output | Copy) -> int:

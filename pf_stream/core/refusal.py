@@ -55,5 +55,6 @@ CODES: Final[dict[str, str]] = {
     "poison": "its handler ended the worker again and again",
     "bad_effect": "the handler returned something that is no effect, or an effect that cannot be made",
     "bad_state": "the handler left the state with a value of a wrong type",
+    "sink_failed": "the consumer of a sink raised at it again and again",
     "unit_too_large": "what this one intent changes and emits does not fit into one commit",
 }

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["LaneState", "LaneStatus"]
+__all__ = ["LaneState", "LaneStatus", "SinkState", "SinkStatus"]
 
 
 class LaneState(enum.StrEnum):
@@ -75,8 +75,86 @@ class LaneStatus:
     """Intents handled per second, of late."""
     commit_p99_ms: float | None = None
     """How long commits took of late, milliseconds, all but the slowest hundredth; None if there were none."""
+    error_rate: float | None = None
+    """Which share of what was decided of late was refused, 0 to 1; None if nothing was."""
+    watermark_delay_s: float | None = None
+    """How far its event clock is behind this machine's, in seconds; None where no reactor asked for it."""
+    tallies: Mapping[str, Mapping[str, int]] | None = None
+    """What its reactors count, by reactor and name, since the start of the worker."""
 
     @property
     def name(self) -> str:
         """Its group and partition, as ``intents-0``."""
         return f"{self.group}-{self.partition}"
+
+
+class SinkState(enum.StrEnum):
+    """What a sink does with a partition."""
+
+    opening = "opening"
+    """It asks where it goes on."""
+    running = "running"
+    """It hands over what comes."""
+    full = "full"
+    """So much waits for its consumer that nothing more is read."""
+    retrying = "retrying"
+    """Its consumer raised, and gets the batch again after a pause."""
+    waiting = "waiting"
+    """Kafka gives it nothing to read: a broker or a topic is away. It goes on by itself."""
+    stopped = "stopped"
+    """It cannot go on, and tries again from time to time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkStatus:
+    """A sink and a partition at one moment. Numbers that grow do so from the start of the worker."""
+
+    sink: str
+    """Its name."""
+    partition: int
+    """The partition of its topic."""
+    state: SinkState
+    """What it does."""
+    position: int | None = None
+    """Offset from which on nothing was handed over; None until that is known."""
+    lag: int | None = None
+    """Records that were not handed over, those that wait here included; None if Kafka has not answered yet."""
+    code: str | None = None
+    """Why it does not get on, for machines."""
+    reason: str | None = None
+    """Why it does not get on, for people."""
+    buffered: int = 0
+    """Records that wait here."""
+    buffered_bytes: int = 0
+    """Bytes of them in memory."""
+    spilled_bytes: int = 0
+    """Bytes of them on disk."""
+    rate: float | None = None
+    """Records a second that it lets through, if its strategy limits that."""
+    batch: int = 0
+    """Most records that its consumer gets at once, now."""
+    accepted: int = 0
+    """Records that were taken into the buffer."""
+    handed: int = 0
+    """Records that the consumer has taken."""
+    dropped: Mapping[str, int] | None = None
+    """Records that were dropped, by the reason."""
+    repeats: int = 0
+    """Records left out because a lane had written them before."""
+    failures: int = 0
+    """Calls at which the consumer raised."""
+    dead_letters: int = 0
+    """Records that became dead letters."""
+    paused_s: float = 0.0
+    """Seconds during which nothing more was read, because the buffer was full."""
+    written_bytes: int = 0
+    """Bytes that were written to disk."""
+    slowed: int = 0
+    """How often the rate was lowered."""
+    halved: int = 0
+    """How often batches were made smaller."""
+
+    @property
+    def name(self) -> str:
+        """The sink and its partition, as ``warehouse-0``."""
+        return f"{self.sink}-{self.partition}"

@@ -1,7 +1,7 @@
 """The commit unit: everything that one micro-batch decides, to be made durable at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol
 
 from typing_extensions import TypeVar
@@ -108,6 +108,8 @@ class CommitUnit(Generic[O_co]):
     """Records that it refuses."""
     repeats: int
     """Records that it drops because they are repeats."""
+    tallies: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """What its reactors count, by reactor and name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from mode import Service
 from pf_stream.core.plan import REROUTED
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
-from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.kafka.link import ConnectionSettings, Partition
+from pf_stream.kafka.offsets import Committed
 from pf_stream.model.topology import Topology
 
 __all__ = ["LaneConsumer", "build_app"]
@@ -122,11 +123,30 @@ class _Thread(driver.AIOKafkaConsumerThread):
             return False
         return True
 
+    async def _commit_progress(self, progress: Mapping[Partition, Committed]) -> bool:
+        """Commit how far sinks are, if that is possible."""
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        ours = {TopicPartition(*at): OffsetAndMetadata(*done) for at, done in progress.items()}
+        try:
+            async with asyncio.timeout(HINT_S):
+                await consumer.commit({tp: done for tp, done in ours.items() if tp in assigned})
+        except (AnyKafkaError, TimeoutError) as error:
+            log.debug("offsets of sinks not committed", reason=repr(error))
+            return False
+        return True
+
+    async def commit_progress(self, progress: Mapping[Partition, Committed]) -> bool:
+        """Commit how far sinks are, with their marks; tells whether that was done."""
+        done: bool = await self.call_thread(self._commit_progress, progress)
+        return done
+
 
 class LaneConsumer(driver.Consumer):
     """Faust's consumer as far as the group is concerned."""
 
     RebalanceListener = _PausingListener
+    _thread: _Thread
     lanes: Lanes
 
     def _new_consumer_thread(self) -> _Thread:
@@ -172,6 +192,10 @@ class LaneConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock detector watches a path that no record takes."""
+
+    async def commit_progress(self, progress: Mapping[Partition, Committed]) -> bool:
+        """Commit how far sinks are, as a member of the group: who has lost a partition can say nothing of it any more."""
+        return False if self._stopped.is_set() else await self._thread.commit_progress(progress)
 
     def rejoin(self) -> None:
         """Ask the group for a new assignment; may be called from any thread."""
@@ -227,14 +251,20 @@ def build_app(topology: Topology, partitions: int, settings: WorkerSettings) -> 
         app.Table(group.name, partitions=partitions, key_type=bytes, value_type=bytes, help=f"State of {group.name}")
         topics = [*group.topics, *(topic + REROUTED for topic in group.topics if not topology.is_internal(topic))]
         for topic in topics:
-            channel: Any = app.topic(topic, key_type=bytes, value_type=bytes, partitions=partitions)
-            app.topics.add(channel.clone(is_iterator=True))
+            _subscribe(app, topic, partitions)
+    for sink in topology.sinks:
+        _subscribe(app, topology.topic_name(sink.of.__intent__.topic), partitions)
     for reactor in topology.reactors:
         spec = reactor.__reactor__
         sources = sorted({topology.topic_name(handler.intent.topic) for handler in spec.handlers})
         channel = app.topic(*sources, key_type=bytes, value_type=bytes, partitions=partitions)
         app.agent(channel, name=spec.id)(_actor(reactor.__doc__))
     return app
+
+
+def _subscribe(app: Any, topic: str, partitions: int) -> None:
+    channel = app.topic(topic, key_type=bytes, value_type=bytes, partitions=partitions)
+    app.topics.add(channel.clone(is_iterator=True))
 
 
 def _actor(doc: str | None) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
-from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.core.sink import sink_plans
+from pf_stream.core.status import LaneState, LaneStatus, SinkStatus
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
 from pf_stream.engine.metrics import Metrics
@@ -27,6 +28,7 @@ from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.siblings import Siblings
+from pf_stream.engine.sinks import Progress, Sinks
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
@@ -50,6 +52,8 @@ RETRY_S = 1.0
 AUTHORISATION_S = 5.0
 """How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
+LOOK_MS = 50
+"""How long a partition of a sink that has room again may wait for a fetch in which it is not."""
 MAX_REJOIN_S = 60.0
 
 LaneKey = tuple[str, int]
@@ -103,7 +107,10 @@ class Lanes:
         hints: dict[Partition, int],
         rejoin: Callable[[], None],
         revoke_s: float,
+        sinks: Sinks | None = None,
     ) -> None:
+        self.sinks = sinks
+        """Those of the topology, if it has some."""
         self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
@@ -140,6 +147,7 @@ class Lanes:
         limits: Limits,
         clock: Clock,
         rejoin: Callable[[], None],
+        commit: Callable[[Progress], Awaitable[bool]],
         depot: Depot | None = None,
         metrics: Metrics | None = None,
         tracer: "Tracer | None" = None,
@@ -150,14 +158,16 @@ class Lanes:
         topology says.
 
         Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
-        hold up a commit, and an output the next lane's commit. A fifth one follows the lanes of others.
+        hold up a commit, and an output the next lane's commit. One more follows the lanes of others, and one reads for sinks,
+        whose offsets *commit* commits.
         """
         links: list[Link] = []
         try:
             topology = plans[0].topology
-            while len(links) < (5 if topology.standby else 4):
+            while len(links) < 4 + bool(topology.standby) + bool(topology.sinks):
                 links.append(await Link.connect(settings.connection))
-            control, reading, committing, sending, *following = links
+            control, reading, committing, sending, *more = links
+            following = [more.pop(0)] if topology.standby else []
             changelog = Appender(committing)
             guarantee = await _guarantee(topology, settings, control, changelog, clock)
         except BaseException:
@@ -171,6 +181,9 @@ class Lanes:
         await committing.watch(changelogs)
         for link in following:
             await link.watch(changelogs)
+        drains = sink_plans(topology, plans[0].partitions)
+        for link in more:
+            await link.watch([drain.topic for drain in drains])
         hints: dict[Partition, int] = {}
         metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
@@ -195,9 +208,28 @@ class Lanes:
             follower=Reader(following[0], gather=True) if following else None,
             depot=depot,
         )
-        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s)
-        metrics.watch(settings.worker_id, guarantee, lambda: self.statuses, lambda: self.all_run, verifier)
-        for reader in (shared.reader, shared.follower):
+        sinks = None
+        if more:
+            sinks = Sinks(
+                drains,
+                control=control,
+                reader=Reader(more[0], gather=True, look_ms=LOOK_MS),
+                outputs=shared.outputs,
+                metrics=metrics,
+                clock=clock,
+                commit=commit,
+                folder=settings.state_dir,
+            )
+        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s, sinks)
+        metrics.watch(
+            settings.worker_id,
+            guarantee,
+            lambda: self.statuses,
+            lambda: self.sink_statuses,
+            lambda: self.all_run,
+            verifier,
+        )
+        for reader in (shared.reader, shared.follower, None if sinks is None else sinks.reader):
             if reader is not None:
                 task = asyncio.create_task(reader.run(), name="reader")
                 task.add_done_callback(self._reading_ended)
@@ -235,6 +267,8 @@ class Lanes:
         self.hints.clear()
         self.ready.clear()
         self._stopped.clear()
+        if self.sinks is not None:
+            self.sinks.assign(assigned)
         for key in keys:
             self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
         if not keys:
@@ -242,7 +276,7 @@ class Lanes:
 
     async def revoke(self, seconds: float | None = None) -> None:
         """Finish and park every lane, as a rebalance begins; waits *seconds* at most for what is under way."""
-        seconds = self._revoke_s if seconds is None else seconds
+        patience_s = self._revoke_s if seconds is None else seconds
         self.ready.clear()
         for task in self._opening.values():
             task.cancel()
@@ -253,7 +287,10 @@ class Lanes:
         self._waiting.clear()
         self._denied.clear()
         runners, self._open = self._open, {}
-        await asyncio.gather(*(runner.close(seconds) for runner in runners.values()))
+        closing = [runner.close(patience_s) for runner in runners.values()]
+        if self.sinks is not None:
+            closing.append(self.sinks.revoke(seconds))
+        await asyncio.gather(*closing)
         self._parked.update(runners)
 
     def check_partitions(self) -> None:
@@ -428,6 +465,11 @@ class Lanes:
         return [found[key] for key in sorted(found)]
 
     @property
+    def sink_statuses(self) -> list[SinkStatus]:
+        """Every sink and partition that the group has assigned, by sink and partition."""
+        return [] if self.sinks is None else self.sinks.statuses
+
+    @property
     def all_run(self) -> bool:
         """Whether the group has assigned what it has for this worker, and all of that is open and can be read."""
         well = {LaneState.running, LaneState.paused, LaneState.standby}
@@ -468,6 +510,8 @@ class Lanes:
         for task in self._reading:
             task.cancel()
         await asyncio.gather(*following, *self._reading, return_exceptions=True)
+        if self.sinks is not None:
+            await self.sinks.stop()
         await self._shared.changelog.close()
         await self._shared.outputs.close()
         for link in self._links:

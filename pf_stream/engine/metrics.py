@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from pf_stream.core.plan import GroupPlan
-from pf_stream.core.status import LaneStatus
+from pf_stream.core.status import LaneStatus, SinkStatus
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.arrivals import Arrivals
 from pf_stream.model.topology import Guarantee, Topology
@@ -36,6 +36,8 @@ _UNIT_BYTES: Final = tuple(1 << shift for shift in range(10, 24, 2))
 
 RECENT_S: Final = 10.0
 """How far back what is called recent reaches."""
+_TALLIES: Final = 32
+"""Names of a reactor that are counted each for itself; the others are counted together."""
 _RECENT_UNITS: Final = 512
 """Most units that are remembered for it."""
 
@@ -112,7 +114,13 @@ class Metrics:
             registry=registry,
         )
         self.refused = Counter(
-            "pf_records_refused_total", "Records that became dead letters.", (*group, "code"), registry=registry
+            "pf_records_refused_total",
+            "Records that became dead letters.",
+            (*group, "partition", "code"),
+            registry=registry,
+        )
+        self.tally = Counter(
+            "pf_tally_total", "What reactors count.", (*group, "partition", "reactor", "name"), registry=registry
         )
         self.repeats = Counter(
             "pf_repeats_dropped_total", "Records dropped because they are repeats.", group, registry=registry
@@ -139,7 +147,14 @@ class Metrics:
         self.recovery = Histogram(
             "pf_recovery_seconds", "How long a lane read its changelog.", group, registry=registry, buckets=_RECOVERY_S
         )
-        topic = ("topology", "topic")
+        self.sink_seconds = Histogram(
+            "pf_sink_seconds",
+            "How long a sink's consumer took for a batch.",
+            ("topology", "sink"),
+            registry=registry,
+            buckets=_LATENCY_S,
+        )
+        topic = ("topology", "topic", "partition")
         self.from_append = _BulkHistogram(
             "pf_latency_from_append_seconds",
             "From a record's timestamp to the acknowledged commit.",
@@ -164,6 +179,7 @@ class Metrics:
         worker: str,
         guarantee: Guarantee,
         statuses: Callable[[], Iterable[LaneStatus]],
+        sinks: Callable[[], Iterable[SinkStatus]],
         ready: Callable[[], bool],
         verifier: Verifier,
     ) -> None:
@@ -172,7 +188,18 @@ class Metrics:
         self._worker.labels(topology.app_id).info(
             {"worker": worker, "guarantee": guarantee, "version": importlib.metadata.version("pf-stream")}
         )
-        self.registry.register(_Moment(topology.app_id, statuses, ready, verifier))
+        self.registry.register(_Moment(topology.app_id, statuses, sinks, ready, verifier))
+
+
+class Recent(NamedTuple):
+    """What a lane did in the last seconds."""
+
+    rate: float
+    """Intents handled per second."""
+    error_rate: float | None
+    """Share of what was decided that was refused; None if nothing was decided."""
+    commit_s: float | None
+    """The 99th percentile of how long commits took, in seconds; None if there were none."""
 
 
 class LaneMetrics:
@@ -183,7 +210,11 @@ class LaneMetrics:
         self.arrivals = Arrivals()
         """What the lane reads."""
         self._handled = _Children(metrics.handled, app, plan.name, str(partition))
-        self._refused = _Children(metrics.refused, app, plan.name)
+        self._refused = _Children(metrics.refused, app, plan.name, str(partition))
+        self._tally = metrics.tally
+        self._labels = app, plan.name, str(partition)
+        self.tallies: dict[str, dict[str, int]] = {}
+        """What reactors count, by reactor and name."""
         self._repeats = metrics.repeats.labels(app, plan.name)
         self._sent = _Children(metrics.sent, app, plan.name)
         self._kinds = {source.dead_letters: "dead_letter" for source in plan.sources}
@@ -194,10 +225,15 @@ class LaneMetrics:
         self._commit = metrics.commit.labels(app, plan.name)
         self._recovered = metrics.recovered.labels(app, plan.name)
         self._recovery = metrics.recovery.labels(app, plan.name)
-        self._from_append = {source.topic: metrics.from_append.labels(app, source.topic) for source in plan.sources}
-        self._from_fetch = {source.topic: metrics.from_fetch.labels(app, source.topic) for source in plan.sources}
-        self._recent: deque[tuple[float, int, float]] = deque(maxlen=_RECENT_UNITS)
-        """When units were acknowledged, on the event loop's clock; intents handled; seconds that the commit took."""
+        self._from_append = {
+            source.topic: metrics.from_append.labels(app, source.topic, str(partition)) for source in plan.sources
+        }
+        self._from_fetch = {
+            source.topic: metrics.from_fetch.labels(app, source.topic, str(partition)) for source in plan.sources
+        }
+        self._recent: deque[tuple[float, int, int, float]] = deque(maxlen=_RECENT_UNITS)
+        """When units were acknowledged, on the event loop's clock; intents handled; records refused; seconds that the commit
+        took."""
 
     def recovered(self, records: int, seconds: float) -> None:
         """The lane has read its changelog."""
@@ -225,41 +261,60 @@ class LaneMetrics:
             self._unit_records.observe(unit.count)
         self._unit_bytes.observe(size)
         self._commit.observe(ended_s - began_s)
-        self._recent.append((ended_s, handled, ended_s - began_s))
+        self._recent.append((ended_s, handled, len(unit.refused), ended_s - began_s))
+        for (reactor, name), by in unit.tallies.items():
+            self._count(reactor, name, by)
         for topic, records, appended_ms, fetched_s in self.arrivals.take(unit.positions):
             # Two clocks: ours may be behind the broker's.
             self._from_append[topic].observe(max(0, ended_ms - appended_ms) / 1000, records)
             self._from_fetch[topic].observe(ended_s - fetched_s, records)
 
-    def recent(self, now_s: float) -> tuple[float, float | None]:
-        """Intents handled per second of late, and the 99th percentile of commits in seconds, if there were any."""
+    def _count(self, reactor: str, name: str, by: int) -> None:
+        named = self.tallies.setdefault(reactor, {})
+        if name not in named and len(named) >= _TALLIES:
+            name = "other"
+        named[name] = named.get(name, 0) + by
+        self._tally.labels(*self._labels, reactor, name).inc(by)
+
+    def recent(self, now_s: float) -> Recent:
+        """What the lane did of late."""
         recent = self._recent
         while recent and recent[0][0] < now_s - RECENT_S:
             recent.popleft()
         if not recent:
-            return 0.0, None
+            return Recent(0.0, None, None)
         # If there were more units than are remembered, they are of less than that time.
         span = RECENT_S if len(recent) < _RECENT_UNITS else now_s - recent[0][0]
-        seconds = sorted(row[2] for row in recent)
-        return sum(row[1] for row in recent) / span, seconds[math.ceil(0.99 * len(seconds)) - 1]
+        seconds = sorted(row[3] for row in recent)
+        handled, refused = sum(row[1] for row in recent), sum(row[2] for row in recent)
+        decided = handled + refused
+        return Recent(
+            handled / span, refused / decided if decided else None, seconds[math.ceil(0.99 * len(seconds)) - 1]
+        )
 
 
 class _Moment(Collector):
     """What is true of a worker at a moment."""
 
     def __init__(
-        self, app: str, statuses: Callable[[], Iterable[LaneStatus]], ready: Callable[[], bool], verifier: Verifier
+        self,
+        app: str,
+        statuses: Callable[[], Iterable[LaneStatus]],
+        sinks: Callable[[], Iterable[SinkStatus]],
+        ready: Callable[[], bool],
+        verifier: Verifier,
     ) -> None:
         self._app = app
         self._statuses = statuses
+        self._sinks = sinks
         self._ready = ready
         self._verifier = verifier
 
     def describe(self) -> Iterable[Metric]:
-        return self._families({}, [])
+        return [*self._families({}, []), *self._of_sinks([])]
 
     def collect(self) -> Iterable[Metric]:
-        return self._families(self._verifier.cached, self._statuses())
+        return [*self._families(self._verifier.cached, self._statuses()), *self._of_sinks(self._sinks())]
 
     def _families(self, cached: Mapping[str, tuple[int, int]], lanes: Iterable[LaneStatus]) -> Iterable[Metric]:
         app, verifier = self._app, self._verifier
@@ -273,6 +328,7 @@ class _Moment(Collector):
         lag = GaugeMetricFamily(
             "pf_lag_records", "Records of a source partition that are not decided.", labels=[*lane, "topic"]
         )
+        delay = GaugeMetricFamily("pf_watermark_delay_seconds", "How far a lane's event clock is behind.", labels=lane)
         timers = GaugeMetricFamily("pf_timers_waiting", "Timers, and intents that wait for a try.", labels=lane)
         for one in lanes:
             labels = [app, one.group, str(one.partition)]
@@ -281,6 +337,8 @@ class _Moment(Collector):
                 progress.add_metric(labels, 1.0 if one.progress is None else one.progress)
             if one.state.is_open:
                 timers.add_metric(labels, one.timers)
+            if one.watermark_delay_s is not None:
+                delay.add_metric(labels, one.watermark_delay_s)
             for topic, records in (one.lags or {}).items():
                 lag.add_metric([*labels, topic], records)
         verified = CounterMetricFamily(
@@ -299,4 +357,48 @@ class _Moment(Collector):
         for name, (count, taken) in cached.items():
             tokens.add_metric([app, name], count)
             size.add_metric([app, name], taken)
-        return [ready, state, progress, lag, timers, verified, known, tokens, size]
+        return [ready, state, progress, lag, delay, timers, verified, known, tokens, size]
+
+    def _of_sinks(self, sinks: Iterable[SinkStatus]) -> Iterable[Metric]:
+        labels = ["topology", "sink", "partition"]
+        state = GaugeMetricFamily(
+            "pf_sink_state", "What a sink does with a partition: 1 for its state.", labels=[*labels, "state"]
+        )
+        dropped = CounterMetricFamily(
+            "pf_sink_dropped_total", "Records that a sink dropped, by the reason.", labels=[*labels, "reason"]
+        )
+        gauges = [GaugeMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_GAUGES.items()]
+        counters = [CounterMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_COUNTERS.items()]
+        for one in sinks:
+            values = [self._app, one.sink, str(one.partition)]
+            state.add_metric([*values, one.state.value], 1)
+            for reason, count in (one.dropped or {}).items():
+                dropped.add_metric([*values, reason], count)
+            for gauge, (_, read) in zip(gauges, _SINK_GAUGES.values(), strict=True):
+                number = read(one)
+                if number is not None:
+                    gauge.add_metric(values, number)
+            for counter, (_, read) in zip(counters, _SINK_COUNTERS.values(), strict=True):
+                counter.add_metric(values, read(one) or 0)
+        return [state, dropped, *gauges, *counters]
+
+
+_SINK_GAUGES: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
+    "pf_sink_lag_records": ("Records that a sink has not handed over.", lambda one: one.lag),
+    "pf_sink_buffered_records": ("Records that wait for a sink's consumer.", lambda one: one.buffered),
+    "pf_sink_buffered_bytes": ("Bytes of them in memory.", lambda one: one.buffered_bytes),
+    "pf_sink_spilled_bytes": ("Bytes of them on disk.", lambda one: one.spilled_bytes),
+    "pf_sink_rate": ("Records a second that a sink lets through, if it limits that.", lambda one: one.rate),
+    "pf_sink_batch_records": ("Most records that the consumer gets at once, now.", lambda one: one.batch),
+}
+_SINK_COUNTERS: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
+    "pf_sink_accepted_total": ("Records that were taken into the buffer.", lambda one: one.accepted),
+    "pf_sink_handed_total": ("Records that the consumer has taken.", lambda one: one.handed),
+    "pf_sink_repeats_total": ("Records left out because they are repeats.", lambda one: one.repeats),
+    "pf_sink_failures_total": ("Calls at which the consumer raised.", lambda one: one.failures),
+    "pf_sink_dead_letters_total": ("Records that became dead letters.", lambda one: one.dead_letters),
+    "pf_sink_paused_seconds_total": ("Seconds during which the partition was paused.", lambda one: one.paused_s),
+    "pf_sink_written_bytes_total": ("Bytes that were written to disk.", lambda one: one.written_bytes),
+    "pf_sink_slowed_total": ("How often the rate was lowered.", lambda one: one.slowed),
+    "pf_sink_halved_total": ("How often batches were made smaller.", lambda one: one.halved),
+}

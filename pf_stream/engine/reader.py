@@ -62,9 +62,11 @@ class Reader:
     made anew meanwhile and still has the offset: records of another topic would be taken for the next ones.
     """
 
-    def __init__(self, link: Link, *, gather: bool) -> None:
+    def __init__(self, link: Link, *, gather: bool, look_ms: int = GATHER_MS) -> None:
+        """*look_ms* is how long an idle fetch waits while a partition is left out, which may become ready meanwhile."""
         self._link = link
         self._gather = gather
+        self._look_ms = look_ms
         self._feeds: dict[Partition, Feed] = {}
         self._nodes: dict[int, asyncio.Task[None]] = {}
         self._looking: set[tuple[str, int | None]] = set()
@@ -115,12 +117,13 @@ class Reader:
             if not wanted:
                 return  # run() starts this again when a lane becomes ready
             waits = idle and len(wanted) == len(led)
+            wait_ms = IDLE_MS if waits else self._look_ms if idle else GATHER_MS
             asked = asyncio.get_running_loop().time()
             try:
                 results = await self._link.fetch(
                     node,
                     {partition: feed.offset for partition, feed in wanted.items()},
-                    max_wait_ms=IDLE_MS if waits else GATHER_MS,
+                    max_wait_ms=wait_ms,
                     min_bytes=GATHER_BYTES if self._gather and not waits else 1,
                     partition_bytes=PARTITION_BYTES,
                     max_bytes=FETCH_BYTES,

@@ -514,7 +514,8 @@ class LaneRunner:
             if feed.high_watermark >= 0
         }
         lag = (sum(lags.values()) if lags else None) if self._replica is None else self._replica.lag
-        rate, commit_s = self._metrics.recent(asyncio.get_running_loop().time())
+        recent = self._metrics.recent(asyncio.get_running_loop().time())
+        event_ms = lane.timers.event_ms
         return LaneStatus(
             group=self.plan.name,
             changelog=self.plan.changelog,
@@ -531,8 +532,11 @@ class LaneRunner:
             refused=sum(lane.refused.values()),
             lags=lags or None,
             timers=lane.timers.waiting,
-            rate=round(rate, 1),
-            commit_p99_ms=None if commit_s is None else round(commit_s * 1000, 1),
+            rate=round(recent.rate, 1),
+            commit_p99_ms=None if recent.commit_s is None else round(recent.commit_s * 1000, 1),
+            error_rate=None if recent.error_rate is None else round(recent.error_rate, 4),
+            watermark_delay_s=None if event_ms is None else (self._shared.clock.now_ms() - event_ms) / 1000,
+            tallies=self._metrics.tallies or None,
         )
 
     def _at_record(self, topic: str) -> dict[str, object]:

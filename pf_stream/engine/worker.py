@@ -103,6 +103,7 @@ class Worker:
                 limits or Limits(),
                 WallClock(),
                 rejoin=app.consumer.rejoin,
+                commit=app.consumer.commit_progress,
                 depot=depot,
                 metrics=metrics,
                 tracer=tracer,

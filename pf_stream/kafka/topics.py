@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pf_stream.core.plan import plan
+from pf_stream.core.sink import sink_plans
 from pf_stream.kafka.admin import Admin, NewTopicSpec, TopicInfo
 from pf_stream.kafka.errors import KafkaError, TopicMissingError
 from pf_stream.model import Topology
@@ -159,6 +160,9 @@ def required_topics(topology: Topology, partitions: int | None = None) -> list[T
         for source in group.sources:
             need(source.dead_letters, Purpose.dead_letters, _CREATE_TIME, 5)
         need(group.changelog, Purpose.changelog, {"cleanup.policy": "compact"}, 8)
+    for drain in sink_plans(topology, count):
+        need(drain.topic, Purpose.internal, _CREATE_TIME, 8)
+        need(drain.dead_letters, Purpose.dead_letters, _CREATE_TIME, 8)
     for intent in topology.emits:
         # Another topology's source; what one reactor may emit in one unit fits.
         need(topology.topic_name(intent.__intent__.topic), Purpose.emits, _APPEND_TIME, 8)

@@ -4,7 +4,7 @@ from pf_stream.model.callers import Caller, compose, composition, propagation
 from pf_stream.model.capabilities import Capabilities
 from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, define, family, grant, operation
 from pf_stream.model.context import Context
-from pf_stream.model.effect import Cancel, Count, Effect, Effects, Emit, Forget, Reply, Schedule
+from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule, Tally
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
 from pf_stream.model.intent import Intent, IntentSpec, Key
 from pf_stream.model.map_state import Entries, MapSpec, MapState
@@ -14,6 +14,7 @@ from pf_stream.model.requirement import Requirement, all_of, any_of, caller, com
 from pf_stream.model.rules import Rule, rule
 from pf_stream.model.scope import Scope
 from pf_stream.model.service import Service
+from pf_stream.model.sink import Buffer, Delivered, Sink, Strategy
 from pf_stream.model.state import State, StateCap, Stateless, StateSpec
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
@@ -21,13 +22,14 @@ from pf_stream.model.when import Calendar, When
 
 __all__ = [
     "PUBLIC",
+    "Buffer",
     "Calendar",
     "Caller",
     "Cancel",
     "Capabilities",
     "Capability",
     "Context",
-    "Count",
+    "Delivered",
     "Effect",
     "Effects",
     "Emit",
@@ -53,10 +55,13 @@ __all__ = [
     "Schedule",
     "Scope",
     "Service",
+    "Sink",
     "State",
     "StateCap",
     "StateSpec",
     "Stateless",
+    "Strategy",
+    "Tally",
     "Topology",
     "When",
     "all_of",

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Cancel", "Count", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "forgets"]
+__all__ = ["Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "Tally", "forgets"]
 
 
 @dataclass(slots=True)
@@ -79,18 +79,20 @@ class Forget:
 
 
 @dataclass(slots=True)
-class Count:
-    """Count something that leaves no other trace, such as a value that came too late.
+class Tally:
+    """Count something that a monitor is to show, such as late records: told to the metrics once the unit is committed.
 
-    It is counted once for each intent that is handled, by the worker since its start, for metrics; what must be known for good
-    belongs into a state.
+    It changes no state, and begins at zero with each worker.
     """
 
     name: str
-    """What is counted."""
+    """What is counted: lower case letters, digits and ``_``, at most 32. Metrics show the first 32 names of a reactor each for
+    itself, and count further ones together, as ``other``."""
+    by: int = 1
+    """How many, 0 or more."""
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget | Count
+Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget | Tally
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
 

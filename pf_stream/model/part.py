@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pf_stream.model.intent import Intent
 from pf_stream.model.service import Service
+from pf_stream.model.sink import Sink
 
 if TYPE_CHECKING:
     from pf_stream.model.reactor import Reactor
@@ -34,3 +35,5 @@ class Part:
     """By id, those of its reactors that emit under an identity of their own."""
     starts: tuple[Intent, ...] = ()
     """What its reactors are told whenever a lane begins, see :attr:`pf_stream.model.Topology.starts`."""
+    sinks: tuple[Sink, ...] = ()
+    """Consumers of what it writes to internal topics."""

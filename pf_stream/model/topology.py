@@ -15,6 +15,7 @@ from pf_stream.model.part import Part
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 from pf_stream.model.requirement import During, Requirement, leaves, read_requirements, requirement_faults
 from pf_stream.model.service import Service
+from pf_stream.model.sink import Sink
 from pf_stream.model.when import Calendar, is_calendar_name
 
 __all__ = ["Group", "Guarantee", "Store", "Topology"]
@@ -92,6 +93,8 @@ class Topology:
     starts: tuple[Intent, ...] = field(hash=False)
     """Intents that the lane of their key gets whenever it begins, before any record: by every start, rebalance and recovery, so
     handling one twice must be like once. They come from the first reactor that handles them and is a service."""
+    sinks: tuple[Sink, ...]
+    """Consumers outside of it, of what it writes to internal topics."""
 
     def __init__(
         self,
@@ -112,6 +115,7 @@ class Topology:
         calendars: Mapping[str, Calendar] = MappingProxyType({}),
         services: Mapping[str, Service] = MappingProxyType({}),
         starts: Sequence[Intent] = (),
+        sinks: Iterable[Sink] = (),
         parts: Iterable[Part] = (),
     ) -> None:
         """Take what *parts* bring beside what the other arguments say; reactors and types may be in several of them."""
@@ -129,6 +133,7 @@ class Topology:
         set_(self, "guarantee", guarantee)
         set_(self, "store", store)
         set_(self, "standby", standby)
+        set_(self, "sinks", _once(sinks, *(part.sinks for part in parts)))
         read = {name: read_requirements(required) for name, required in requires.items()}
         set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
         set_(self, "calendars", MappingProxyType(dict(calendars)))
@@ -193,9 +198,40 @@ class Topology:
                 yield f"internal topic {topic!r} must be a plain name within the namespace"
             elif topic not in topics:
                 yield f"internal topic {topic!r} carries no intent type{nearest(topic, topics)}"
+        yield from self._sink_faults()
         yield from self._capability_faults(seen)
         if "intents" in self.internal:
             yield "the topic 'intents' takes intents from outside and cannot be internal: give the inner types a topic"
+
+    def _sink_faults(self) -> Iterator[str]:
+        models = {intent.model for intent in self.intents}
+        read = set(self.source_topics)
+        names: set[str] = set()
+        taken: dict[str, str] = {}
+        for sink in self.sinks:
+            spec = sink.of.__intent__
+            topic = self.topic_name(spec.topic)
+            if sink.name in names:
+                yield f"there are two sinks called {sink.name!r}"
+            names.add(sink.name)
+            if sink.of not in models:
+                yield f"sink {sink.name!r} takes {spec.name}, which nobody here emits: list it in emits"
+            elif not self.is_internal(topic):
+                yield (
+                    f"sink {sink.name!r} takes {spec.name} from {spec.topic!r}, to which others may write: give the type a topic "
+                    f"that is listed in internal"
+                )
+            elif topic in read:
+                yield (
+                    f"sink {sink.name!r} takes {spec.name} from {spec.topic!r}, which reactors read too: let one of them emit "
+                    f"what the sink is to have to a topic of its own"
+                )
+            if topic in taken:
+                yield (
+                    f"sinks {taken[topic]!r} and {sink.name!r} take from the same topic {spec.topic!r}: let the reactor emit to "
+                    f"one for each, or the consumer of one call both"
+                )
+            taken[topic] = sink.name
 
     def _capability_faults(self, reactors: Mapping[str, str]) -> Iterator[str]:
         names = {intent.name for intent in self.intents}

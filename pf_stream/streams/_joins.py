@@ -9,7 +9,7 @@ from types import GenericAlias
 from typing import Any, Literal, TypeAlias
 
 from pf_stream.model import Schedule
-from pf_stream.model.effect import Count
+from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
 from pf_stream.streams._timed import LATE
 
@@ -76,7 +76,7 @@ class IntervalOperator:
             def add(key: str, value: Any, state: Any, flow: Flow) -> None:
                 time_ms, clock_ms = event_times(flow)
                 if clock_ms > time_ms + bound_ms:
-                    flow.effects.append(Count(LATE))
+                    flow.effects.append(Tally(LATE))
                 else:
                     partners: list[Waiting] = getattr(state, other)
                     matched = False
@@ -106,7 +106,7 @@ class IntervalOperator:
                     if alone[port]:
                         flow.send([pair(port, value, None)], time_ms)
                     else:
-                        flow.effects.append(Count(UNMATCHED))
+                        flow.effects.append(Tally(UNMATCHED))
                 left_over += [time_ms + reach[port] + 1 for time_ms, _, _ in waiting]
             if left_over:
                 _wait(due, intent.key, min(left_over), state, flow)
@@ -155,7 +155,7 @@ class AsOfOperator:
         def is_late(time_ms: int, clock_ms: int, state: Any, flow: Flow) -> bool:
             if clock_ms <= time_ms + bound_ms:
                 return False
-            flow.effects.append(Count(LATE))
+            flow.effects.append(Tally(LATE))
             if not state.left and not state.right:
                 flow.forget()
             return True
@@ -184,7 +184,7 @@ class AsOfOperator:
                 elif self.how == "left":
                     flow.send([self.make(value, None)], time_ms)
                 else:
-                    flow.effects.append(Count(UNMATCHED))
+                    flow.effects.append(Tally(UNMATCHED))
             state.left = [one for one in state.left if one[0] >= reached]
             # What is to come may be as early as this, and asks for the latest before it.
             newest = self._latest(state.right, reached)
@@ -244,7 +244,7 @@ class LookupOperator:
             if self.how == "left":
                 flow.send([self.make(value, None)])
             else:
-                flow.effects.append(Count(UNMATCHED))
+                flow.effects.append(Tally(UNMATCHED))
 
         def put(key: str, value: Any, state: Any, flow: Flow) -> None:
             if self.remove is not None and self.remove(value):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pf_stream.model import Schedule
-from pf_stream.model.effect import Count
+from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Built, Flow, Stage, event_times, instant
 
 __all__ = ["DedupeOperator", "HoldOperator", "ThrottleOperator"]
@@ -35,7 +35,7 @@ class DedupeOperator:
         def add(key: str, value: Any, state: Any, flow: Flow) -> None:
             id_ = self.id(value)
             if id_ in state.seen:
-                flow.effects.append(Count("repeated"))
+                flow.effects.append(Tally("repeated"))
                 return
             flow.send([value])
             time_ms, clock_ms = event_times(flow)
@@ -91,7 +91,7 @@ class ThrottleOperator:
                 state.count += 1
                 flow.send([value])
             else:
-                flow.effects.append(Count("throttled"))
+                flow.effects.append(Tally("throttled"))
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             flow.forget()
@@ -124,7 +124,7 @@ class HoldOperator:
             due_ms = now_ms + period_ms if self.kind == "debounce" else (now_ms // period_ms + 1) * period_ms
             flow.effects.append(Schedule(held(key=key, value=value), at=instant(due_ms), name="held"))
             if state.waits:
-                flow.effects.append(Count("replaced"))
+                flow.effects.append(Tally("replaced"))
             state.waits = True
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:

@@ -11,7 +11,7 @@ from types import GenericAlias
 from typing import Any, Final, Literal
 
 from pf_stream.model import Context, Emit, Schedule
-from pf_stream.model.effect import Count
+from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Built, Flow, Quick, Stage, event_times, instant
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import Emission, Hopping, Kind, Session, Sliding, Windowed
@@ -128,7 +128,7 @@ class _Windows:
     def is_late(self, key: str, value: Any, time_ms: int, clock_ms: int, state: Any, flow: Flow) -> None:
         """Deal with a value that belongs to no window any more."""
         if self.late is None:
-            flow.effects.append(Count(LATE))
+            flow.effects.append(Tally(LATE))
         else:
             flow.effects.append(
                 Emit(

@@ -415,11 +415,11 @@ class Driver:
         return counts
 
     @property
-    def counted(self) -> Counter[tuple[str, str]]:
+    def tallies(self) -> Counter[tuple[str, str]]:
         """What reactors counted, by reactor's id and name; a lane that crashed begins anew."""
         counts: Counter[tuple[str, str]] = Counter()
         for lane in self._lanes:
-            counts += lane.lane.counted
+            counts += lane.lane.tallies
         return counts
 
     @property

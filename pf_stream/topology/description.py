@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
 from pf_stream.model.requirement import CallerIs, grants_of, leaves
+from pf_stream.model.sink import Strategy
 from pf_stream.model.topology import Guarantee, Store
 
 __all__ = [
@@ -53,6 +54,24 @@ class RequirementDescription:
     """Whether the token and the intent's declared fields alone decide it: no function, no rule, no time."""
     required_by: tuple[str, ...]
     """Who says so: ``type``, ``topology``, and handlers, each ``reactor.method``."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkDescription:
+    """A sink."""
+
+    name: str
+    """Its name."""
+    type: str
+    """The ``ce_type`` of what it takes."""
+    topic: str
+    """The topic that it reads."""
+    strategy: Strategy
+    """What a full buffer means."""
+    records: int
+    """Most records that wait in memory, for each partition."""
+    batch: int
+    """Most records that the consumer gets at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +188,8 @@ class TopologyDescription:
     """Sorted by the reactor's id."""
     calendars: tuple[CalendarDescription, ...]
     """Sorted by name."""
+    sinks: tuple[SinkDescription, ...]
+    """In the order of their declaration."""
 
 
 def describe(topology: Topology) -> TopologyDescription:
@@ -257,6 +278,17 @@ def describe(topology: Topology) -> TopologyDescription:
                 holidays=len(calendar.holidays),
             )
             for name, calendar in sorted(topology.calendars.items())
+        ),
+        sinks=tuple(
+            SinkDescription(
+                name=sink.name,
+                type=sink.of.__intent__.type,
+                topic=topology.topic_name(sink.of.__intent__.topic),
+                strategy=sink.buffer.strategy,
+                records=sink.buffer.records,
+                batch=sink.batch,
+            )
+            for sink in topology.sinks
         ),
     )
 

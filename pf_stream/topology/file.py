@@ -46,7 +46,20 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError, PFError
-from pf_stream.model import Calendar, Intent, Part, Reactor, Requirement, Service, Topology, When, any_of, caller, grant
+from pf_stream.model import (
+    Calendar,
+    Intent,
+    Part,
+    Reactor,
+    Requirement,
+    Service,
+    Sink,
+    Topology,
+    When,
+    any_of,
+    caller,
+    grant,
+)
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.requirement import parse_requirement
@@ -174,6 +187,11 @@ class _Reading:
             for index, reference in enumerate(file.parts if importable else ())
             if (found := self._named(("parts", index), reference, Part))
         ]
+        sinks = [
+            found
+            for index, reference in enumerate(file.sinks if importable else ())
+            if (found := self._named(("sinks", index), reference, Sink))
+        ]
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
             "namespace": file.namespace,
@@ -183,6 +201,7 @@ class _Reading:
             "standby": file.standby,
             "internal": file.internal,
             "emits": emits,
+            "sinks": sinks if complete else (),
             "replies": file.replies,
             "version": file.version,
             "retired": file.retired,
@@ -354,6 +373,10 @@ class _Reading:
                 ((field, index), "unnamed", emits | {field: [item]})
                 for field in ("internal", "replies", "retired")
                 for index, item in enumerate(fields[field])
+            ]
+            inner = emits | {"internal": fields["internal"]}
+            trials += [
+                (("sinks", index), "unnamed", inner | {"sinks": [item]}) for index, item in enumerate(fields["sinks"])
             ]
             trials += [
                 (("requires", name), "unnamed", emits | {"requires": {name: _ANYBODY}}) for name in fields["requires"]

@@ -103,6 +103,8 @@ class TopologyFile(_Form):
     """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
     parts: list[str] = []
     """Pipelines and other parts, each ``module:name``, whose reactors, topics, types and services are added."""
+    sinks: list[str] = []
+    """Consumers of what it writes to internal topics, each ``module:name`` of a :class:`~pf_stream.Sink`."""
     replies: list[str] = []
     """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
@@ -151,6 +153,7 @@ _ALLOWED: Final = {
     "internal": "a list of topics within the namespace",
     "emits": "a list of module:Class",
     "parts": "a list of module:name",
+    "sinks": "a list of module:name",
     "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
     "version": "a whole number, 1 or more",

@@ -44,7 +44,7 @@ def test_flights_as_pandas_has_them() -> None:
             sent = [*headers, ("ce_time", flight.time.encode())]
             driver.send_raw("intents", key=flight.key.encode(), value=flight.payload, headers=sent)
     assert driver.refused.total() == 0
-    assert not driver.counted, "nothing is late"
+    assert not driver.tallies, "nothing is late"
 
     clock = frame["time"].max()
     table = frame.assign(

@@ -24,6 +24,7 @@ from pf_stream.core.records import Record
 from pf_stream.engine import recovery
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.settings import WorkerSettings
+from pf_stream.engine.sinks import Progress
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.link import ConnectionSettings, Link
 from pf_stream.kafka.topics import Purpose, required_topics
@@ -108,8 +109,12 @@ class Worker:
             ConnectionSettings("model"), ROOTS, self.name, latency=simulation.dice.choice(["low", "balanced"])
         )
         self._lanes = await Lanes.start(
-            plans, settings, limits, self.clock, rejoin=simulation.group.ask, depot=self.disk
+            plans, settings, limits, self.clock, rejoin=simulation.group.ask, commit=_no_sinks, depot=self.disk
         )
+
+
+async def _no_sinks(progress: Progress) -> bool:
+    raise AssertionError(progress)
 
 
 class Group:

@@ -51,3 +51,12 @@ def test_time_md_shows_yaml() -> None:
     assert again.timetable is not None
     assert again.timetable.every_ms == 21_600_000
     assert jobs.made["midday"].intent == "reports.write.v1"
+
+
+@pytest.mark.parametrize("number", range(len(fences("backpressure.md", "python"))))
+def test_backpressure_md_runs_as_printed(number: int) -> None:
+    block = fences("backpressure.md", "python")[number]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -20,11 +20,13 @@ MODULES = sorted(
 
 NAMES = [
     "PUBLIC",
+    "Buffer",
     "Caller",
     "Cancel",
     "Capability",
     "Context",
     "DefinitionError",
+    "Delivered",
     "Effects",
     "Emit",
     "Entries",
@@ -40,7 +42,9 @@ NAMES = [
     "RetryLater",
     "Schedule",
     "Service",
+    "Sink",
     "State",
+    "Tally",
     "Topology",
     "all_of",
     "any_of",

@@ -11,7 +11,7 @@ from pf_stream.cli import _build
 from pf_stream.clock import WallClock
 from pf_stream.components import status
 from pf_stream.components.registry import Component
-from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus
 
 RUNNING = LaneStatus(
     "intents", "log", 0, LaneState.running, positions={"t": 5}, lag=3, handled=5, rate=41.6, commit_p99_ms=7.4
@@ -75,11 +75,27 @@ def test_json_has_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.loads(pf_status(monkeypatch, worker(PAUSED, STOPPED), output="json").stdout)
     assert set(data) == {"healthy", "workers", "unassigned"}
     (one,) = data["workers"]
-    assert set(one) == {"worker", "app", "status", "started", "heartbeat", "lanes"}
+    assert set(one) == {"worker", "app", "status", "started", "heartbeat", "lanes", "sinks"}
     paused, stopped = one["lanes"]
     assert set(paused) == {field.name for field in dataclasses.fields(LaneStatus)} - {"until_ms"} | {"lane", "until"}
     assert paused["until"] == "2026-01-01T00:00:00.000Z"
     assert (stopped["lane"], stopped["state"], stopped["code"]) == ("totals-1", "stopped", "state_undecodable")
+
+
+def test_sinks_stand_below_the_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SinkStatus("warehouse", 0, SinkState.full, lag=70_000, dropped={"oldest": 1_200, "memory": 3})
+    failing = SinkStatus("warehouse", 1, SinkState.retrying, code="OSError", reason="OSError: away")
+    one = dataclasses.replace(worker(RUNNING), sinks=(full, failing))
+    done = pf_status(monkeypatch, one)
+    assert done.exit_code == 0
+    words = " ".join(done.stdout.split())
+    assert "> warehouse-0 70000 - - full, 1,203 dropped" in words
+    assert "> warehouse-1 - - - retrying: OSError: away" in words
+    (told, _) = json.loads(pf_status(monkeypatch, one, output="json").stdout)["workers"][0]["sinks"]
+    assert set(told) == {field.name for field in dataclasses.fields(SinkStatus)}
+    assert (told["sink"], told["state"], told["dropped"]) == ("warehouse", "full", {"oldest": 1_200, "memory": 3})
+    stopped = dataclasses.replace(full, state=SinkState.stopped)
+    assert pf_status(monkeypatch, dataclasses.replace(one, sinks=(stopped,))).exit_code == 5
 
 
 def test_yaml_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

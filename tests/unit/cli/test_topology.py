@@ -198,6 +198,7 @@ class TestShow:
             "capabilities",
             "services",
             "calendars",
+            "sinks",
         ]
         assert said["capabilities"] == [
             {

@@ -70,6 +70,7 @@ def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -
         "started_ms": NOW_MS,
         "heartbeat_ms": NOW_MS,
         "lanes": [],
+        "sinks": [],
         "host": None,
         "port": None,
     }
@@ -148,10 +149,10 @@ def test_a_report_says_where_the_worker_answers(topic: Compacted, flights: Topol
 def test_a_record_of_an_older_worker_has_no_lanes_and_no_port(flights: Topology) -> None:
     key, value = records_for(flights, "w1", NOW_MS)[0]
     older = json.loads(value)
-    for name in ("lanes", "host", "port"):
+    for name in ("lanes", "host", "port", "sinks"):
         del older[name]
     (found,) = merge([(key, json.dumps(older).encode())])
-    assert (found.lanes, found.host, found.port) == ((), None, None)
+    assert (found.lanes, found.host, found.port, found.sinks) == ((), None, None, ())
 
 
 def test_peers_are_read_once_for_many_who_ask(flights: Topology, clock: VirtualClock) -> None:

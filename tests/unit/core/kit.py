@@ -18,6 +18,7 @@ from pf_stream import (
     Reactor,
     Reply,
     State,
+    Tally,
     Topology,
     on,
     operation,
@@ -138,6 +139,14 @@ class Boxes(Reactor[Box], id="boxes"):
                 state.anything.append("x" * 30_000)
             case "adopt":
                 state.items = intent.items
+            case "tally":
+                return [Tally("late", 2), Tally("late"), Tally("opened")]
+            case "tally under a long name":
+                return Tally("x" * 33)
+            case "tally less":
+                return Tally("late", -1)
+            case "tally a half":
+                return Tally("late", 0.5)  # type: ignore[arg-type]
             case "die":
                 raise WorkerKilled
         return [

@@ -25,6 +25,9 @@ FAILURES = {
     "emit huge": "bad_effect",
     "reply object": "bad_effect",
     "reply huge": "bad_effect",
+    "tally under a long name": "bad_effect",
+    "tally less": "bad_effect",
+    "tally a half": "bad_effect",
     **dict.fromkeys(LATE_FAILURES, "bad_state"),
 }
 

@@ -86,12 +86,12 @@ CODES = {
 
 SUBCLASSES = {
     app.LaneApp: set[str](),
-    app.LaneConsumer: {"rejoin"},
+    app.LaneConsumer: {"commit_progress", "rejoin"},
     app.LaneRecovery: set[str](),
     app.LaneTables: set[str](),
     app.ReactorAgent: set[str](),
     app._PausingListener: set[str](),
-    app._Thread: set[str](),
+    app._Thread: {"_commit_progress", "commit_progress"},
 }
 """Our subclasses of Faust's classes, and the methods that are an addition to them."""
 

@@ -1,5 +1,6 @@
 """What the metrics say of units that a real lane has sealed."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pf_stream.core import CommitUnit
-from pf_stream.core.status import LaneState, LaneStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus
 from pf_stream.engine.metrics import LaneMetrics, Metrics, _BulkHistogram
 from pf_stream.kafka.batch import Chunk
 from pf_stream.security import TrustRoots, Verifier
@@ -34,7 +35,7 @@ def scrape(metrics: Metrics) -> dict[tuple[str, Labels], float]:
     return found
 
 
-def at(name: str, **labels: str) -> tuple[str, Labels]:
+def at(name: str, /, **labels: str) -> tuple[str, Labels]:
     return name, frozenset(labels.items())
 
 
@@ -80,8 +81,8 @@ def test_a_unit_is_counted_once_and_as_what_it_was(scene: Scene) -> None:
         samples = scene.samples
         assert samples[at("pf_intents_handled_total", partition="0", type="box.put.v1")] == 2
         assert samples[at("pf_intents_handled_total", partition="0", type="box.ping.v1")] == 1
-        assert samples[at("pf_records_refused_total", code="missing_context")] == 1
-        assert samples[at("pf_records_refused_total", code="handler_failed")] == 1
+        assert samples[at("pf_records_refused_total", partition="0", code="missing_context")] == 1
+        assert samples[at("pf_records_refused_total", partition="0", code="handler_failed")] == 1
         assert samples[at("pf_unit_records_sum")] == 5
         assert samples[at("pf_unit_bytes_sum")] == 2_000
         assert samples[at("pf_commit_seconds_count")] == 1
@@ -104,7 +105,7 @@ def test_what_was_taken_back_is_counted_when_it_is_committed(scene: Scene) -> No
         scene.lane.committed(unit, 100, 0.0, 0.0, NOW_MS)
     samples = scene.samples
     assert samples[at("pf_intents_handled_total", partition="0", type="box.put.v1")] == 2
-    assert samples[at("pf_records_refused_total", code="bad_state")] == 1
+    assert samples[at("pf_records_refused_total", partition="0", code="bad_state")] == 1
     assert samples[at("pf_unit_records_sum")] == 3
 
 
@@ -131,14 +132,14 @@ def test_latency_is_that_of_every_record(scene: Scene) -> None:
     samples = scene.samples
     append, fetch = "pf_latency_from_append_seconds", "pf_latency_from_fetch_seconds"
     for name in (append, fetch):
-        assert samples[at(f"{name}_count", topic="box.intents")] == 3
-        assert samples[at(f"{name}_bucket", topic="box.intents", le="+Inf")] == 3
-    assert samples[at(f"{append}_bucket", topic="box.intents", le="0.001")] == 1
-    assert samples[at(f"{append}_bucket", topic="box.intents", le="2.5")] == 3
-    assert samples[at(f"{append}_bucket", topic="box.intents", le="1.0")] == 1
-    assert samples[at(f"{append}_sum", topic="box.intents")] == 4
-    assert samples[at(f"{fetch}_bucket", topic="box.intents", le="0.1")] == 1
-    assert samples[at(f"{fetch}_sum", topic="box.intents")] == pytest.approx(3.1)
+        assert samples[at(f"{name}_count", topic="box.intents", partition="0")] == 3
+        assert samples[at(f"{name}_bucket", topic="box.intents", partition="0", le="+Inf")] == 3
+    assert samples[at(f"{append}_bucket", topic="box.intents", partition="0", le="0.001")] == 1
+    assert samples[at(f"{append}_bucket", topic="box.intents", partition="0", le="2.5")] == 3
+    assert samples[at(f"{append}_bucket", topic="box.intents", partition="0", le="1.0")] == 1
+    assert samples[at(f"{append}_sum", topic="box.intents", partition="0")] == 4
+    assert samples[at(f"{fetch}_bucket", topic="box.intents", partition="0", le="0.1")] == 1
+    assert samples[at(f"{fetch}_sum", topic="box.intents", partition="0")] == pytest.approx(3.1)
 
 
 def test_a_bulk_histogram_says_what_one_of_the_library_says() -> None:
@@ -196,7 +197,7 @@ def test_the_moment_of_a_scrape() -> None:
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
         LaneStatus("intents", "log", 2, LaneState.stopped, lags={"box.intents": 9}),
     ]
-    metrics.watch("w0", "transactional", lambda: statuses, lambda: False, verifier)
+    metrics.watch("w0", "transactional", lambda: statuses, list, lambda: False, verifier)
     for token in (TOKEN.encode(), TOKEN.encode(), b"nonsense"):
         verifier.verify(token)
     samples = scrape(metrics)
@@ -232,6 +233,49 @@ def test_what_senders_write_is_in_no_label(scene: Scene) -> None:
     assert TOKEN[:20] not in text
 
 
+def test_s28_rate_error_rate_and_latency(scene: Scene) -> None:
+    """S28: 105 records in ten seconds, of which five are refused."""
+    for number in range(105):
+        scene.fetched(NOW_MS - 40, now_s=9.99)
+        scene.bench.feed(record(number, Put(box="a"), None) if number % 21 == 0 else record(number, Put(box="a")))
+        if number % 10 == 4:
+            scene.commit(9.98, 10.0)
+    recent = scene.lane.recent(10.0)
+    assert recent.rate == 10.0
+    assert recent.error_rate == pytest.approx(5 / 105)
+    assert recent.commit_s == pytest.approx(0.02)
+    samples = scene.samples
+    assert samples[at("pf_records_refused_total", partition="0", code="missing_context")] == 5
+    latency = {"topic": "box.intents", "partition": "0"}
+    assert samples[at("pf_latency_from_append_seconds_count", **latency)] == 105
+    assert samples[at("pf_latency_from_append_seconds_bucket", le="0.05", **latency)] == 105
+    assert samples[at("pf_latency_from_append_seconds_bucket", le="0.025", **latency)] == 0
+
+
+class TestTally:
+    def test_it_is_told_once_the_unit_is_committed(self, scene: Scene) -> None:
+        records = [
+            record(0, Put(box="a", act="tally")),
+            record(1, Put(box="b", act="wrong type")),
+            record(2, Put(box="c", act="tally")),
+        ]
+        late = at("pf_tally_total", partition="0", reactor="boxes", name="late")
+        assert late not in scene.samples
+        for unit in scene.bench.commit_all(*records):
+            scene.lane.committed(unit, 100, 0.0, 0.0, NOW_MS)
+        assert scene.samples[late] == 6, "each once, though the unit was taken back"
+        assert scene.lane.tallies == {"boxes": {"late": 6, "opened": 2}}
+
+    def test_names_are_bounded(self, scene: Scene) -> None:
+        counted = {("boxes", f"n{number}"): 2 for number in range(40)}
+        for _ in range(2):
+            unit = dataclasses.replace(scene.bench.commit(), tallies=counted)
+            scene.lane.committed(unit, 100, 0.0, 0.0, NOW_MS)
+        assert len(scene.lane.tallies["boxes"]) == 33
+        assert scene.lane.tallies["boxes"]["other"] == 8 * 2 * 2
+        assert sum(name == "pf_tally_total" for name, _ in scene.samples) == 33
+
+
 class TestRecent:
     def feed(self, scene: Scene, times_s: Iterable[float], seconds: float = 0.01) -> None:
         for ended_s in times_s:
@@ -239,26 +283,27 @@ class TestRecent:
             scene.commit(ended_s - seconds, ended_s)
 
     def test_nothing_yet(self, scene: Scene) -> None:
-        assert scene.lane.recent(5.0) == (0.0, None)
+        assert scene.lane.recent(5.0) == (0.0, None, None)
 
     def test_ten_seconds_count(self, scene: Scene) -> None:
         self.feed(scene, [1.0])
         self.feed(scene, [6.0 + number / 10 for number in range(50)])
-        rate, seconds = scene.lane.recent(11.5)
+        rate, errors, seconds = scene.lane.recent(11.5)
+        assert errors == 0
         assert rate == 5.0
         assert seconds == pytest.approx(0.01)
-        assert scene.lane.recent(30.0) == (0.0, None)
+        assert scene.lane.recent(30.0) == (0.0, None, None)
 
     def test_the_slowest_hundredth_is_left_out(self, scene: Scene) -> None:
         self.feed(scene, [9.0] * 99)
         self.feed(scene, [9.0], seconds=5.0)
-        assert scene.lane.recent(10.0)[1] == pytest.approx(0.01)
+        assert scene.lane.recent(10.0).commit_s == pytest.approx(0.01)
         self.feed(scene, [9.0], seconds=5.0)
-        assert scene.lane.recent(10.0)[1] == pytest.approx(5.0)
+        assert scene.lane.recent(10.0).commit_s == pytest.approx(5.0)
 
     def test_more_units_than_are_remembered(self, scene: Scene) -> None:
         self.feed(scene, [number / 200 for number in range(1, 1001)])
-        rate, _ = scene.lane.recent(5.0)
+        rate = scene.lane.recent(5.0).rate
         assert math.isclose(rate, 200, rel_tol=0.01)
 
 
@@ -266,12 +311,16 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     """docs/operations.md is compared with what a worker serves that has done everything once."""
     scene = Scene()
     statuses = [
-        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}),
+        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}, watermark_delay_s=2.5),
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
     ]
-    scene.metrics.watch("w0", "transactional", lambda: statuses, lambda: True, Verifier(TrustRoots.of(KEY), "box"))
+    sinks = [SinkStatus("archive", 0, SinkState.running, lag=1, rate=5.0, dropped={"oldest": 2})]
+    scene.metrics.sink_seconds.labels("box", "archive").observe(0.1)
+    scene.metrics.watch(
+        "w0", "transactional", lambda: statuses, lambda: sinks, lambda: True, Verifier(TrustRoots.of(KEY), "box")
+    )
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
-    scene.bench.feed(record(0, Put(box="a")), record(1, Put(box="a"), None))
+    scene.bench.feed(record(0, Put(box="a", act="tally")), record(1, Put(box="a"), None))
     scene.commit()
     scene.lane.recovered(1, 1.0)
     scene.lane.sent("box.moves", 1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pf_stream import PUBLIC, Capability, Intent, Key, Part, Service, Topology, operation
 from pf_stream.core import Limits
 from pf_stream.streams import Windowed
-from pf_stream.testing import Driver, OutputRecord
+from pf_stream.testing import Action, Driver, OutputRecord
 
 BASE = datetime(2026, 1, 1, tzinfo=UTC)
 BASE_MS = round(BASE.timestamp() * 1000)
@@ -93,10 +93,15 @@ class Bench:
         )
         self.token = self.driver.context(PointCap.report("/**"), lifetime_s=86_400)
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
+        self.crashes_left = 50
+        """A lane that crashes for ever before it has sent what it must send would never come to an end."""
         if crashes:
-            self.driver.after_action = lambda action: (
-                self.driver.crash(action.group, action.partition) if self.dice.random() < crashes else None
-            )
+            self.driver.after_action = lambda action: self._crash(action, crashes)
+
+    def _crash(self, action: Action, chance: float) -> None:
+        if self.crashes_left and self.dice.random() < chance:
+            self.crashes_left -= 1
+            self.driver.crash(action.group, action.partition)
 
     def send(self, events: Iterable[Event]) -> None:
         """One after the other; some of them wait together if the driver crashes."""

@@ -76,7 +76,7 @@ def test_intervals(sent: list[Event], shape: tuple[int, int], bound: int, how: s
     }
     assert bench.states == bench.timers == len(waits)
     if not crashes:
-        assert bench.driver.counted["p-join", "late"] == len(sent) - len(taken)
+        assert bench.driver.tallies["p-join", "late"] == len(sent) - len(taken)
     bench.check()
 
 
@@ -136,7 +136,7 @@ def test_lookup(how: Any) -> None:
     last = [("a", 4, None)] if how == "left" else []
     assert found(bench) == [*alone, ("a", 2, 7), ("a", 3, 8), *last]
     assert bench.states == 0
-    assert bench.driver.counted["p-lookup", "unmatched"] == (0 if how == "left" else 2)
+    assert bench.driver.tallies["p-lookup", "unmatched"] == (0 if how == "left" else 2)
     bench.check()
 
 

@@ -46,7 +46,7 @@ def test_throttle() -> None:
         bench.send([Event("a", 0, n)])
         bench.driver.advance(3)
     assert [n for _, n in values(bench)] == [0, 1, 4, 5, 8, 9]
-    assert bench.driver.counted["p-throttle", "throttled"] == 6
+    assert bench.driver.tallies["p-throttle", "throttled"] == 6
     bench.driver.advance(10)
     assert bench.states == bench.timers == 0
 
@@ -57,7 +57,7 @@ def test_debounce() -> None:
         bench.send([Event("a", 0, n)])
         bench.driver.advance(pause)
     assert [n for _, n in values(bench)] == [2, 4]
-    assert bench.driver.counted["p-debounce", "replaced"] == 3
+    assert bench.driver.tallies["p-debounce", "replaced"] == 3
     assert bench.states == bench.timers == 0
     bench.check()
 

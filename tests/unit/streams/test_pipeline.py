@@ -140,7 +140,7 @@ class TestWhoActs:
             "p", counts(stream(Point)).emit(lambda w: Secret(key=w.key, value=w.value), Secret), service=SERVICE
         )
         assert part.services == {"p-window": SERVICE}
-        driver = Driver(Topology("points", [], parts=[part]), now=BASE + timedelta(hours=1))
+        driver = Driver(Topology("points", [], parts=[part]), partitions=1, now=BASE + timedelta(hours=1))
         token = driver.context(PointCap.report("/**"), tenant="acme")
         for second in (0, 30):
             driver.send(Point(key="k"), token, time=BASE + timedelta(seconds=second))

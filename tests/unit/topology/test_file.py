@@ -55,6 +55,22 @@ class TestMeaning:
         assert (fault.line, fault.field) == (4, "parts[0]")
         assert "has no Part 'pong'; did you mean 'pongs'?" in fault.text
 
+    def test_sinks(self, folder: Folder) -> None:
+        name = folder.add(
+            "from pf_stream import Sink\n"
+            f"from {folder.module} import Ping, Pong\n\n"
+            "async def to(batch):\n    pass\n\n"
+            "drain = Sink('drain', of=Pong, to=to)\nwrong = Sink('wrong', of=Ping, to=to)\nnumber = 1\n"
+        )
+        head = "name: pings\nreactors: [MODULE:Watcher]\ninternal: [pongs]\nemits: [MODULE:Pong]\n"
+        topology = read_topology_file(folder.write(f"{head}sinks: [{name}:drain]\n"))
+        assert topology.sinks == (sys.modules[name].drain,)
+        (fault,) = faults(folder, f"{head}sinks: [{name}:drain, {name}:wrong]\n")
+        assert (fault.line, fault.field) == (5, "sinks[1]")
+        assert fault.text.startswith("sink 'wrong' takes ping from 'intents', to which others may write")
+        (fault,) = faults(folder, f"{head}sinks: [{name}:number]\n")
+        assert fault.field == "sinks[0]"
+
     def test_defaults_are_those_of_the_model(self, folder: Folder) -> None:
         topology = read_topology_file(folder.write(GOOD))
         assert (topology.namespace, topology.partitions, topology.replies) == ("pings", 4, ())
