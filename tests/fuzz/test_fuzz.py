@@ -76,6 +76,7 @@ def test_inputs_get_far() -> None:
     # take more inputs.
     never = {"poison", "bad_state", "bad_effect", "unit_too_large", "handler_failed"}
     never |= {"denied_by_rule", "wrong_caller", "authentication_too_old"}
+    never |= {"outside_hours", "in_maintenance", "too_early", "too_late", "sink_failed"}
     rare = {
         "limits_reached",
         "undecidable",
