@@ -22,6 +22,7 @@ NOUNS = {
     "intent": "Send intents.",
     "state": "State of reactors.",
     "jobs": "Jobs: when they run, and what can be asked of them.",
+    "timers": "Timers: what waits, and until when.",
     "offsets": "How far reactors have read, and moving that.",
     "dlq": "Dead letters: what was refused, and why.",
     "schema": "JSON Schemas of intents.",
