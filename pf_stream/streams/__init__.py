@@ -16,6 +16,7 @@ from pf_stream.streams.aggregates import (
     variance,
 )
 from pf_stream.streams.pipeline import pipeline
+from pf_stream.streams.sketches import Frequent, approximate_distinct, quantiles, top_k
 from pf_stream.streams.stream import End, Keyed, Stream, Table, WindowedStream, stream
 from pf_stream.streams.transform import Transform
 from pf_stream.streams.windows import (
@@ -34,6 +35,7 @@ from pf_stream.streams.windows import (
 __all__ = [
     "Aggregate",
     "End",
+    "Frequent",
     "Keyed",
     "Spread",
     "Stream",
@@ -42,6 +44,7 @@ __all__ = [
     "Windowed",
     "WindowedStream",
     "aggregate",
+    "approximate_distinct",
     "collect",
     "count",
     "counted",
@@ -57,9 +60,11 @@ __all__ = [
     "on_close",
     "on_update",
     "pipeline",
+    "quantiles",
     "session",
     "sliding",
     "stream",
+    "top_k",
     "total",
     "tumbling",
     "variance",
