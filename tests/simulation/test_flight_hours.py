@@ -10,7 +10,7 @@ import pandas as pd
 
 from flights import FlightCap, FlightDeparted
 from hours import FlightScheduled, watch
-from nyc.data import flights, read_file
+from nyc.data import by_day, flights, hours, read_file
 from pf_stream import Topology
 from pf_stream.core import Limits, partition_of
 from pf_stream.testing import Driver
@@ -28,11 +28,7 @@ def once(driver: Driver, topic: str) -> list[Any]:
 
 
 def test_flights_as_pandas_has_them() -> None:
-    frame = read_file(EVERY)
-    # The file has the months in the order of their digits.
-    time = pd.to_datetime(frame["time_hour"], utc=True)
-    local = (time - pd.Timedelta(hours=5)).dt.date
-    frame = frame.assign(time=time, day=local).sort_values("day", kind="stable")
+    frame = by_day(read_file(EVERY))
     driver = Driver(read_topology_file(HOURS), partitions=PARTITIONS, now=NOW)
     token = driver.context(FlightCap.report("/**"), lifetime_s=1e9).encode()
     headers = [
@@ -55,18 +51,13 @@ def test_flights_as_pandas_has_them() -> None:
     table = frame.assign(
         tailnum=tailnum,
         lane=[partition_of(key.encode(), PARTITIONS) for key in tailnum],
-        cancelled=frame["dep_delay"].isna(),
-        late=frame["dep_delay"],
     )
     clocks = table.groupby("lane")["time"].max()
     assert len(clocks) == PARTITIONS
-    hours = table.groupby(["origin", "time"]).agg(
-        flights=("cancelled", "size"), cancelled=("cancelled", "sum"), late=("late", "sum")
-    )
     expected = {
-        (origin, at.to_pydatetime()): (int(row.flights), int(row.cancelled), float(row.late))
-        for (origin, at), row in zip(hours.index, hours.itertuples(), strict=True)
-        if at + pd.Timedelta(hours=25) <= clocks.min()  # behind all lanes through which its flights came
+        (origin, at): hour
+        for (origin, at), hour in hours(frame).items()
+        if at + timedelta(hours=25) <= clocks.min()  # all lanes through which its flights came are past it
     }
     found = {
         (one["origin"], datetime.fromisoformat(one["hour"])): (one["flights"], one["cancelled"], one["minutes_late"])
@@ -75,7 +66,7 @@ def test_flights_as_pandas_has_them() -> None:
     assert len(found) > 500
     assert found == expected
 
-    flown = table[~table["cancelled"]].sort_values(["tailnum", "time"], kind="stable")
+    flown = table[table["dep_delay"].notna()].sort_values(["tailnum", "time"], kind="stable")
     begins = (flown["tailnum"] != flown["tailnum"].shift()) | (flown["time"].diff() >= pd.Timedelta(hours=6))
     sessions = flown.groupby(begins.cumsum()).agg(
         tailnum=("tailnum", "first"),
