@@ -3,18 +3,22 @@
 import os
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from flights import FlightCap, FlightDeparted
-from hours import FlightScheduled, days, hourly, watch
-from nyc.data import flights, read_file
+from hours import FlightScheduled, watch
+from nyc.data import by_day, flights, hours, read_file
 from pf_stream import Topology
-from pf_stream.core import Limits
+from pf_stream.core import Limits, partition_of
 from pf_stream.testing import Driver
+from pf_stream.topology import read_topology_file
 
-EVERY = int(os.environ.get("PF_EVERY", "150"))
+HOURS = Path(__file__).parents[2] / "topologies/flights/hours.yaml"
+PARTITIONS = 4
+EVERY = int(os.environ.get("PF_EVERY", "100"))
 """Every so many-th flight; PF_EVERY=1 takes all 336,776, which takes minutes."""
 NOW = datetime(2014, 6, 1, tzinfo=UTC)
 
@@ -24,12 +28,8 @@ def once(driver: Driver, topic: str) -> list[Any]:
 
 
 def test_flights_as_pandas_has_them() -> None:
-    frame = read_file(EVERY)
-    # The file has the months in the order of their digits.
-    time = pd.to_datetime(frame["time_hour"], utc=True)
-    local = (time - pd.Timedelta(hours=5)).dt.date
-    frame = frame.assign(time=time, day=local).sort_values("day", kind="stable")
-    driver = Driver(Topology("flights", [], parts=[hourly, days]), partitions=1, now=NOW)
+    frame = by_day(read_file(EVERY))
+    driver = Driver(read_topology_file(HOURS), partitions=PARTITIONS, now=NOW)
     token = driver.context(FlightCap.report("/**"), lifetime_s=1e9).encode()
     headers = [
         ("ce_specversion", b"1.0"),
@@ -43,20 +43,21 @@ def test_flights_as_pandas_has_them() -> None:
         for flight in flights(frame):
             sent = [*headers, ("ce_time", flight.time.encode())]
             driver.send_raw("intents", key=flight.key.encode(), value=flight.payload, headers=sent)
+    driver.advance(1)  # lanes say how far they are several times a second, and not with each record
     assert driver.refused.total() == 0
     assert not driver.tallies, "nothing is late"
 
-    clock = frame["time"].max()
+    tailnum = frame["tailnum"].fillna(frame["carrier"])
     table = frame.assign(
-        tailnum=frame["tailnum"].fillna(frame["carrier"]), cancelled=frame["dep_delay"].isna(), late=frame["dep_delay"]
+        tailnum=tailnum,
+        lane=[partition_of(key.encode(), PARTITIONS) for key in tailnum],
     )
-    hours = table.groupby(["origin", "time"]).agg(
-        flights=("cancelled", "size"), cancelled=("cancelled", "sum"), late=("late", "sum")
-    )
+    clocks = table.groupby("lane")["time"].max()
+    assert len(clocks) == PARTITIONS
     expected = {
-        (origin, at.to_pydatetime()): (int(row.flights), int(row.cancelled), float(row.late))
-        for (origin, at), row in zip(hours.index, hours.itertuples(), strict=True)
-        if at + pd.Timedelta(hours=25) <= clock
+        (origin, at): hour
+        for (origin, at), hour in hours(frame).items()
+        if at + timedelta(hours=25) <= clocks.min()  # all lanes through which its flights came are past it
     }
     found = {
         (one["origin"], datetime.fromisoformat(one["hour"])): (one["flights"], one["cancelled"], one["minutes_late"])
@@ -65,10 +66,11 @@ def test_flights_as_pandas_has_them() -> None:
     assert len(found) > 500
     assert found == expected
 
-    flown = table[~table["cancelled"]].sort_values(["tailnum", "time"], kind="stable")
+    flown = table[table["dep_delay"].notna()].sort_values(["tailnum", "time"], kind="stable")
     begins = (flown["tailnum"] != flown["tailnum"].shift()) | (flown["time"].diff() >= pd.Timedelta(hours=6))
     sessions = flown.groupby(begins.cumsum()).agg(
         tailnum=("tailnum", "first"),
+        lane=("lane", "first"),
         start=("time", "min"),
         end=("time", "max"),
         legs=("tailnum", "size"),
@@ -77,7 +79,7 @@ def test_flights_as_pandas_has_them() -> None:
     expected_days = {
         (row.tailnum, row.start.to_pydatetime()): (int(row.legs), float(row.miles))
         for row in sessions.itertuples()
-        if row.end + pd.Timedelta(hours=30) <= clock
+        if row.end + pd.Timedelta(hours=30) <= clocks[row.lane]
     }
     found_days = {
         (one["tailnum"], datetime.fromisoformat(one["start"])): (one["legs"], one["miles"])
@@ -114,3 +116,42 @@ def test_a_flight_that_does_not_leave_within_an_hour_is_said_to_be_overdue() -> 
         late = {number for number, (due, left) in leaves.items() if left - due > 60 and due + 60 <= clock}
         assert {one["flight"] for one in once(driver, "overdue")} == late, seed
         assert driver.dead_letters() == []
+
+
+def test_flights_that_the_file_has_as_late_by_an_hour_are_said_to_be_overdue() -> None:
+    frame = read_file(EVERY)
+    key = frame["tailnum"].fillna(frame["carrier"])
+    due = pd.to_datetime(frame["time_hour"], utc=True)
+    # One that leaves before its time is reported at it: who leaves before anybody waits is not waited for.
+    left = due + pd.to_timedelta(frame["dep_delay"].clip(lower=0), unit="min")
+    flown = left.notna()
+    table = pd.concat(
+        [
+            frame.assign(key=key, due=due, left=left, at=due, what=0),
+            frame.assign(key=key, due=due, left=left, at=left, what=1)[flown],
+        ]
+    ).sort_values(["at", "what"], kind="stable")
+    table["lane"] = [partition_of(one.encode(), PARTITIONS) for one in table["key"]]
+    driver = Driver(read_topology_file(HOURS), partitions=PARTITIONS, now=NOW)
+    token = driver.context(FlightCap.report("/**"), lifetime_s=1e9)
+    with driver.paused():
+        for row in table.itertuples():
+            same: dict[str, Any] = {
+                "tailnum": row.key,
+                "carrier": row.carrier,
+                "origin": row.origin,
+                "flight": int(row.flight),
+            }
+            intent = FlightDeparted(**same, dest=row.dest, delay=row.dep_delay) if row.what else FlightScheduled(**same)
+            driver.send(intent, token, time=row.at.to_pydatetime())
+    assert driver.refused.total() == 0
+
+    scheduled = table[table["what"] == 0]
+    alert = scheduled["due"] + pd.Timedelta(hours=1)
+    waited = scheduled["left"].isna() | (scheduled["left"] >= alert)
+    told = alert <= scheduled["lane"].map(table.groupby("lane")["at"].max())
+    expected = scheduled[waited & told]
+    assert len(expected) > 200
+    assert sorted((one["tailnum"], one["carrier"], one["flight"]) for one in once(driver, "overdue")) == sorted(
+        zip(expected["key"], expected["carrier"], expected["flight"], strict=True)
+    )

@@ -7,19 +7,21 @@ read without importing the package, which needs a module that setuptools no long
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pandas as pd
 
-__all__ = ["Flight", "Totals", "airlines", "flights", "read_file", "totals"]
+__all__ = ["Flight", "Totals", "airlines", "by_day", "flights", "hours", "read_file", "totals"]
 
 COLUMNS = ["carrier", "flight", "tailnum", "origin", "dest", "dep_delay", "distance", "time_hour"]
 
 AirportTotals = tuple[int, int, float, float | None]
 CarrierTotals = tuple[int, int, float, float]
 AircraftTotals = tuple[int, int, float, float]
+HourTotals = tuple[int, int, float]
 
 
 class Flight(NamedTuple):
@@ -52,6 +54,17 @@ class Totals:
 def read_file(every: int = 1) -> pd.DataFrame:
     """All flights of the package's file, or every *n*-th."""
     return pd.read_csv(_folder() / "flights.csv.zip", usecols=COLUMNS).iloc[::every]
+
+
+def by_day(frame: pd.DataFrame) -> pd.DataFrame:
+    """*frame* in the order of its days, as it was reported; the file has the months in the order of their digits.
+
+    Within a day flights are in the order in which they left, so that hours for which they were scheduled are up to 22 hours
+    out of order. Such an hour, UTC, is in a column ``time``.
+    """
+    time = pd.to_datetime(frame["time_hour"], utc=True)
+    eastern = (time - pd.Timedelta(hours=5)).dt.date
+    return frame.assign(time=time, day=eastern).sort_values("day", kind="stable").drop(columns="day")
 
 
 def airlines() -> dict[str, str]:
@@ -126,6 +139,18 @@ def totals(frame: pd.DataFrame) -> Totals:
             for row in by("tailnum").itertuples()
         },
     )
+
+
+def hours(frame: pd.DataFrame) -> dict[tuple[str, datetime], HourTotals]:
+    """By origin and scheduled hour, of a frame :func:`by_day`: flights, cancelled, minutes late."""
+    table = frame.assign(cancelled=frame["dep_delay"].isna(), late=frame["dep_delay"])
+    by = table.groupby(["origin", "time"]).agg(
+        flights=("cancelled", "size"), cancelled=("cancelled", "sum"), late=("late", "sum")
+    )
+    return {
+        (origin, time.to_pydatetime()): (int(row.flights), int(row.cancelled), float(row.late))
+        for (origin, time), row in zip(by.index, by.itertuples(), strict=True)
+    }
 
 
 def _known(value: float) -> float | None:
