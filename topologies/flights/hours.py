@@ -4,13 +4,12 @@ All of it goes by event time. The airlines report a day's flights in the order i
 they were scheduled, so a report may be a day out of order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
 
 from flights import FlightCap, FlightDeparted
-from pf_stream import PUBLIC, Cancel, Context, Effects, Intent, Key, Part, Reactor, Schedule, on
-from pf_stream.model import Stateless
+from pf_stream import PUBLIC, Cancel, Context, Effects, Forget, Intent, Key, Part, Reactor, Schedule, State, on
 from pf_stream.streams import Windowed, count, pipeline, session, stream, total, tumbling
 
 __all__ = ["days", "hourly", "watch"]
@@ -115,17 +114,45 @@ class Overdue(Intent, name="flights.overdue", version=1, topic="overdue", requir
     flight: int
 
 
-class Watch(Reactor[Stateless], id="watch"):
+class Departures(State):
+    """What is known of the flights of one aircraft."""
+
+    awaited: dict[str, int] = field(default_factory=dict)
+    """Flights that are to leave and have not, with the time for which that is, milliseconds since the epoch."""
+    early: list[str] = field(default_factory=list)
+    """Flights that left before they were to."""
+
+
+_EARLY = 8
+"""Flights of an aircraft that are remembered to have left early: nobody may ever say when they were to leave."""
+
+
+_ANOTHER_MS = 12 * 3_600_000
+"""Who leaves so much later than a flight was to leave is not that one, which was given up, but the next day's, before its time."""
+
+
+class Watch(Reactor[Departures], id="watch"):
     """Says which flights have not left within an hour, as the reports themselves tell what time it is."""
 
     @on
-    def scheduled(self, intent: FlightScheduled, state: Stateless, ctx: Context) -> Effects:
+    def scheduled(self, intent: FlightScheduled, state: Departures, ctx: Context) -> Effects:
+        name = f"{intent.carrier}{intent.flight}"
+        if name in state.early:
+            state.early.remove(name)
+            return None if state.early or state.awaited else Forget()
+        state.awaited[name] = ctx.time_ms
         overdue = Overdue(tailnum=intent.tailnum, carrier=intent.carrier, origin=intent.origin, flight=intent.flight)
-        return Schedule(overdue, after=timedelta(hours=1), clock="event", name=f"{intent.carrier}{intent.flight}")
+        return Schedule(overdue, after=timedelta(hours=1), clock="event", name=name)
 
     @on
-    def departed(self, intent: FlightDeparted, state: Stateless, ctx: Context) -> Effects:
-        return Cancel(f"{intent.carrier}{intent.flight}")
+    def departed(self, intent: FlightDeparted, state: Departures, ctx: Context) -> Effects:
+        name = f"{intent.carrier}{intent.flight}"
+        due_ms = state.awaited.pop(name, None)
+        if due_ms is None or ctx.time_ms - due_ms > _ANOTHER_MS:
+            state.early = [*state.early, name][-_EARLY:]
+            return None
+        left = Cancel(name)
+        return left if state.early or state.awaited else [left, Forget()]
 
 
 watch = Part("watch", (Watch,), emits=(Overdue,))
