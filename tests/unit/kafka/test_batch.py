@@ -39,6 +39,17 @@ def test_a_header_name_that_is_no_utf8_is_kept() -> None:
     assert list(record.headers) == [(BAD, b"1")]
 
 
+@pytest.mark.parametrize(("length", "smaller"), [(100, False), (3_900, False), (4_100, True), (50_000, True)])
+def test_a_small_batch_goes_as_it_is(length: int, smaller: bool) -> None:
+    def built(*, compress: bool) -> bytes:
+        builder = BatchBuilder(100_000, compress=compress)
+        builder.append(1, b"k", b"v" * length, [])
+        return builder.build()
+
+    assert (len(built(compress=True)) < length) == smaller
+    assert (built(compress=True) == built(compress=False)) != smaller
+
+
 def batch_of(base: int, entries: Sequence[tuple[bytes, bytes | None]], producer: int = -1) -> bytes:
     """A batch as it lies in a log at *base*, in a transaction of *producer* if there is one."""
     builder = BatchBuilder(1 << 20, compress=False)

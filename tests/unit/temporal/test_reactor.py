@@ -203,6 +203,11 @@ def test_a_limit_and_an_end() -> None:
     driver.advance(timedelta(hours=1))
     assert counted(driver) == ["10:00", "10:01", "10:02"]
     assert state_of(driver).next_ms is None
+    driver = driver_of(job(every="1m", limit=3, misfire="all", most=10)(count))
+    driver.advance(1)
+    driver.clock.advance(3600)
+    driver.advance(0)
+    assert len(counted(driver)) == 3, "many are due at once, and two are left"
     driver = driver_of(job(every="1m", end=START + 2 * MINUTE)(count))
     driver.advance(timedelta(hours=1))
     assert counted(driver) == ["10:00", "10:01"]
