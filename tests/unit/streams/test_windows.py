@@ -16,6 +16,7 @@ from pf_stream.streams import (
     session,
     sliding,
     stream,
+    tumbling,
 )
 from pf_stream.streams.windows import Emission, Window
 from tests.unit.streams.kit import Bench, Event, Point, Told, clocked, events, told
@@ -174,4 +175,13 @@ def test_sliding(sent: list[Event], size: int, bound: int, seed: int, crashes: f
     assert late(bench) == too_late
     still = {key for key, all_ in held.items() for one in all_ if one.at + size + bound > clock}
     assert bench.states == bench.timers == len(still)
+    bench.check()
+
+
+def test_what_is_late_and_has_no_topic_is_counted() -> None:
+    made = stream(Point).by_key().window(tumbling("10s")).aggregate(values)
+    bench = Bench(pipeline("p", made.emit(told, Told)))
+    bench.send(points([Event("a", 0, 1), Event("a", 30, 2), Event("a", 5, 3), Event("a", 9, 4)]))
+    assert bench.driver.tallies["p-window", "late"] == 2
+    assert [ns for *_, ns in bench.told()] == [[1]]
     bench.check()
