@@ -68,7 +68,7 @@ from pf_stream.temporal import Job, jobs
 from pf_stream.temporal.form import job_of
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 from pf_stream.topology.families import define_families
-from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Where, explain, shown, where_of
+from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Where, allowed, explain, shown, where_of
 
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
 
@@ -171,6 +171,10 @@ class _Reading:
                 broken.add(detail["loc"][0])
             # Whatever else is wrong is worth knowing too: go on with what can be read.
             file = TopologyFile.model_validate(self._sound(broken))
+        if not (file.reactors or file.parts or file.jobs or broken & {"reactors", "parts", "jobs"}):
+            found = "found an empty list" if "reactors" in self._data else "is missing"
+            self._add(("reactors",), f"{found}; allowed: {allowed(('reactors',))}")
+            broken.add("reactors")
         # Without its families a module may fail for no fault of its own.
         families = list(define_families(file.capabilities))
         for where, text in families:
@@ -221,9 +225,7 @@ class _Reading:
 
     def _sound(self, broken: set[str | int]) -> dict[str, Any]:
         given = {name: self._data[name] for name in TopologyFile.model_fields if name in self._data}
-        return {"name": "unnamed", "reactors": ["unnamed:Unnamed"]} | {
-            k: v for k, v in given.items() if k not in broken
-        }
+        return {"name": "unnamed"} | {k: v for k, v in given.items() if k not in broken}
 
     def _named(self, where: Where, reference: str, base: type) -> Any:
         """What *reference* names; ``None`` if it cannot be had."""
@@ -358,8 +360,9 @@ class _Reading:
         complete: bool,
     ) -> None:
         """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
-        sound = {"namespace": "unnamed", "calendars": fields["calendars"]}
+        sound = {"namespace": "unnamed", "calendars": fields["calendars"], "parts": fields["parts"]}
         base = _faults_of("unnamed", reactors, **sound)
+        of_reactors = _faults_of("unnamed", reactors, **(sound | {"parts": ()}))
         trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
         trials += [
             ((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version", "standby")
@@ -395,7 +398,7 @@ class _Reading:
         seen.update(_faults_of("unnamed", reactors, namespace=file.name))
         if complete:
             for fault in base:
-                self._add(("reactors",), fault)
+                self._add(("reactors",) if fault in of_reactors else ("parts",), fault)
             for fault in error.faults:
                 if fault not in seen:  # of several fields together
                     self._add((), fault)

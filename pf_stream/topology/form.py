@@ -12,7 +12,17 @@ from pf_stream.model.service import MAX_KID
 from pf_stream.model.topology import Guarantee, Store
 from pf_stream.temporal.form import JobForm
 
-__all__ = ["CalendarForm", "JobsForm", "ServiceForm", "TopologyFile", "Where", "explain", "shown", "where_of"]
+__all__ = [
+    "CalendarForm",
+    "JobsForm",
+    "ServiceForm",
+    "TopologyFile",
+    "Where",
+    "allowed",
+    "explain",
+    "shown",
+    "where_of",
+]
 
 Where: TypeAlias = tuple[str | int, ...]
 """Place of a field: the keys and indexes that lead to it."""
@@ -89,7 +99,7 @@ class TopologyFile(_Form):
     """Families of operations, each operation with those that it implies: of its family, or ``OtherCap.operation``."""
     calendars: dict[str, CalendarForm] = {}
     """Calendars that requirements and tokens may name."""
-    reactors: list[_Reactor] = Field(min_length=1)
+    reactors: list[_Reactor] = []
     """Reactor classes, each ``module:Class``, or the mapping of a service."""
     requires: dict[str, Annotated[list[_Requirement], Field(min_length=1)]] = {}
     """By an intent's name, what is required beside what the type and its handlers require; of a list in it, one is enough."""
@@ -191,11 +201,12 @@ def explain(detail: ErrorDetails) -> str:
     if detail["loc"][-1] == _KEY:
         return f"found {shown(detail['input'])}; allowed: a name such as {_NAMES[str(field)]}"
     if detail["type"] == "missing":
-        return f"is missing; allowed: {_allowed(where)}"
-    return f"found {shown(detail['input'])}; allowed: {_allowed(where)}"
+        return f"is missing; allowed: {allowed(where)}"
+    return f"found {shown(detail['input'])}; allowed: {allowed(where)}"
 
 
-def _allowed(where: Where) -> str:
+def allowed(where: Where) -> str:
+    """What may stand at a place."""
     place = str(where[0])
     for part in where[1:]:
         named, any_ = f"{place}.{part}", f"{place}.*"

@@ -55,6 +55,23 @@ class TestMeaning:
         assert (fault.line, fault.field) == (4, "parts[0]")
         assert "has no Part 'pong'; did you mean 'pongs'?" in fault.text
 
+    def test_parts_may_be_all_that_there_is(self, folder: Folder) -> None:
+        module = folder.add(
+            f"from {folder.module} import Ping, Watcher\nfrom pf_stream import Part\n"
+            "watch = Part('watch', (Watcher,))\nagain = Part('again', (type('Again', (Watcher,), {}, id='watcher'),))\n"
+        )
+        topology = read_topology_file(folder.write(f"name: pings\nparts: [{module}:watch]\n"))
+        assert [spec.id for spec in topology.specs] == ["watcher"]
+        (fault,) = faults(folder, f"name: pings\npartitions: 0\nparts: [{module}:watch]\n")
+        assert (fault.line, fault.field) == (2, "partitions")
+        (fault,) = faults(folder, f"name: pings\nparts: [{module}:watch, {module}:again]\n")
+        assert (fault.line, fault.field) == (2, "parts")
+        assert "have the same id 'watcher'" in fault.text
+        (fault,) = faults(folder, f"name: pings\nparts: [{module}:wach]\n")
+        assert (fault.line, fault.field) == (2, "parts[0]")
+        (fault,) = faults(folder, "name: pings\nparts: []\n")
+        assert (fault.field, fault.text) == ("reactors", "is missing; allowed: a list of module:Class")
+
     def test_sinks(self, folder: Folder) -> None:
         name = folder.add(
             "from pf_stream import Sink\n"
