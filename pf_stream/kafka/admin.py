@@ -330,6 +330,7 @@ class Admin:
             left = again
             if left:
                 time.sleep(_PAUSE_S)
+                self._metadata()  # else the client goes on asking under the leader's epoch that it knows
         return answers
 
     def _done(self, action: str, future: "Future[Any]", *ignored: int, wait_s: float) -> bool:

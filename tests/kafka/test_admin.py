@@ -3,18 +3,24 @@
 import itertools
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError as Answer
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from pf_stream.core.partition import partition_of
 from pf_stream.core.records import APPEND_TIME, CREATE_TIME
 from pf_stream.errors import NotFoundError
 from pf_stream.kafka.admin import Admin, NewTopicSpec
+from pf_stream.kafka.dev import DevBroker
 from pf_stream.kafka.errors import KafkaError, KafkaUnavailableError, TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.reader import follow, read_topic
 from pf_stream.kafka.sender import NewRecord, send
+from tests.kafka._support import wait_until
 
 
 @pytest.fixture
@@ -86,6 +92,16 @@ class TestTopics:
         assert admin.brokers() >= 1
 
 
+def outdated(admin: Admin) -> bool:
+    """Whether the client asks under an epoch that is over; before that it has no connection."""
+    (answer,) = admin._client.list_offsets({TopicPartition("t.epochs", 0): OffsetSpec.latest()}).values()  # type: ignore[no-untyped-call]
+    try:
+        answer.result(10)
+    except KafkaException as error:
+        return bool(error.args[0].code() == Answer.FENCED_LEADER_EPOCH)
+    return False
+
+
 class TestOffsets:
     def test_start_end_and_time(self, admin: Admin, settings: ConnectionSettings, topic: str) -> None:
         positions = send(settings, [NewRecord(topic, None, b"x", partition=1) for _ in range(5)])
@@ -96,6 +112,29 @@ class TestOffsets:
         third = next(itertools.islice(read_topic(settings, topic), 2, None)).timestamp
         assert admin.offsets(wanted, third)[topic, 1] <= 2
         assert admin.offsets(wanted, third + 3_600_000) == {(topic, 0): 0, (topic, 1): 5}
+
+    def test_a_leader_that_was_elected_anew_meanwhile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The client knows the epoch of the one before, and is refused until it has asked who leads."""
+        broker = DevBroker(tmp_path / "kafka")
+        admin = Admin(ConnectionSettings(broker.up().bootstrap_servers))
+        try:
+            admin.create([NewTopicSpec("t.epochs", 1, {})], 1)
+            known = admin._metadata
+            restarted: list[bool] = []
+
+            def known_and_then_outdated() -> Any:
+                found = known()
+                if not restarted:
+                    broker.down()
+                    broker.up()
+                    wait_until(lambda: outdated(admin), within=30)
+                    restarted.append(True)
+                return found
+
+            monkeypatch.setattr(admin, "_metadata", known_and_then_outdated)
+            assert admin.offsets([("t.epochs", 0)], "end") == {("t.epochs", 0): 0}
+        finally:
+            broker.down()
 
     def test_a_partition_that_is_none(self, admin: Admin, topic: str) -> None:
         with pytest.raises(TopicMissingError, match=topic):
