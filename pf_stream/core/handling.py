@@ -44,7 +44,7 @@ _NOTHING: Final = Entry(Stateless(), None)
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "dirty", "fired", "handled", "outputs", "refused", "repeats", "tallies")
+    __slots__ = ("bytes", "count", "dirty", "due", "fired", "handled", "outputs", "refused", "repeats", "tallies")
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -65,6 +65,8 @@ class OpenUnit(Generic[O]):
         """What reactors count, by reactor and name."""
         self.fired = b""
         """Key of the last timer that fired."""
+        self.due: dict[str, list[int]] = {}
+        """When timers of the wall clock that fired were due, by the reactor that set them."""
 
 
 class Handling(Generic[O]):

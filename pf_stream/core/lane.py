@@ -372,6 +372,8 @@ class Lane(Generic[O]):
         if timer.judged_ms == NOT_YET:
             record = replace(timer.record, timestamp=now_ms)
             timer = replace(timer, due_ms=now_ms, judged_ms=now_ms, record=record)
+        elif timer.clock == WALL:
+            handling.unit.due.setdefault(changelog.parse_name(key, 2)[0], []).append(timer.due_ms)
         here = not timer.scheduled or partition_of(timer.record.key or b"", self.plan.partitions) == self.partition
         if source is None or not here:
             output = overdue(timer, self.plan)
@@ -479,6 +481,7 @@ class Lane(Generic[O]):
             refused=open_unit.refused,
             repeats=repeats,
             tallies=open_unit.tallies,
+            due=open_unit.due,
         )
         self.handled += sum(unit.handled.values())
         self.refused.update(one.code for one in unit.refused)

@@ -75,6 +75,8 @@ class LaneStatus:
     """Intents handled per second, of late."""
     commit_p99_ms: float | None = None
     """How long commits took of late, milliseconds, all but the slowest hundredth; None if there were none."""
+    timer_late_ms: float | None = None
+    """How late the latest timer of late was, milliseconds from its due time to the commit; None if none fired."""
     error_rate: float | None = None
     """Which share of what was decided of late was refused, 0 to 1; None if nothing was."""
     watermark_delay_s: float | None = None

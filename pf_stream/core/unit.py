@@ -110,6 +110,9 @@ class CommitUnit(Generic[O_co]):
     """Records that it drops because they are repeats."""
     tallies: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """What its reactors count, by reactor and name."""
+    due: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """When the timers of the wall clock that it takes were due, milliseconds since the epoch, by the reactor that set them; under
+    the empty name those of records that were put aside."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ nothing. What is true at a moment (states, lag, caches) is looked up when somebo
 Labels have values that the topology declares, and no others: what senders write never becomes one.
 """
 
+import collections
 import importlib.metadata
 import math
 from bisect import bisect_left
@@ -141,6 +142,12 @@ class Metrics:
             registry=registry,
             buckets=_COMMIT_S,
         )
+        self.lateness = _BulkHistogram(
+            "pf_timer_lateness_seconds",
+            "From the time at which a timer was due to the acknowledged commit of the unit it fired in.",
+            (*group, "reactor"),
+            _LATENCY_S,
+        )
         self.recovered = Counter(
             "pf_recovered_records_total", "Changelog records read in recoveries.", group, registry=registry
         )
@@ -164,6 +171,7 @@ class Metrics:
         self.from_fetch = _BulkHistogram(
             "pf_latency_from_fetch_seconds", "From the fetch of a record to the acknowledged commit.", topic, _LATENCY_S
         )
+        registry.register(self.lateness)
         registry.register(self.from_append)
         registry.register(self.from_fetch)
 
@@ -200,6 +208,8 @@ class Recent(NamedTuple):
     """Share of what was decided that was refused; None if nothing was decided."""
     commit_s: float | None
     """The 99th percentile of how long commits took, in seconds; None if there were none."""
+    timer_s: float | None
+    """How late the latest timer was, in seconds; None if none fired."""
 
 
 class LaneMetrics:
@@ -223,6 +233,7 @@ class LaneMetrics:
         self._unit_records = metrics.unit_records.labels(app, plan.name)
         self._unit_bytes = metrics.unit_bytes.labels(app, plan.name)
         self._commit = metrics.commit.labels(app, plan.name)
+        self._lateness = metrics.lateness
         self._recovered = metrics.recovered.labels(app, plan.name)
         self._recovery = metrics.recovery.labels(app, plan.name)
         self._from_append = {
@@ -231,9 +242,9 @@ class LaneMetrics:
         self._from_fetch = {
             source.topic: metrics.from_fetch.labels(app, source.topic, str(partition)) for source in plan.sources
         }
-        self._recent: deque[tuple[float, int, int, float]] = deque(maxlen=_RECENT_UNITS)
+        self._recent: deque[tuple[float, int, int, float, float | None]] = deque(maxlen=_RECENT_UNITS)
         """When units were acknowledged, on the event loop's clock; intents handled; records refused; seconds that the commit
-        took."""
+        took; how late the latest timer was."""
 
     def recovered(self, records: int, seconds: float) -> None:
         """The lane has read its changelog."""
@@ -261,7 +272,14 @@ class LaneMetrics:
             self._unit_records.observe(unit.count)
         self._unit_bytes.observe(size)
         self._commit.observe(ended_s - began_s)
-        self._recent.append((ended_s, handled, len(unit.refused), ended_s - began_s))
+        latest_s: float | None = None
+        for reactor, due in unit.due.items():
+            lateness = self._lateness.labels(*self._labels[:2], reactor)
+            for due_ms, timers in collections.Counter(due).items():
+                late_s = max(0, ended_ms - due_ms) / 1000  # the clock may have been set back meanwhile
+                lateness.observe(late_s, timers)
+                latest_s = max(latest_s or 0.0, late_s)
+        self._recent.append((ended_s, handled, len(unit.refused), ended_s - began_s, latest_s))
         for (reactor, name), by in unit.tallies.items():
             self._count(reactor, name, by)
         for topic, records, appended_ms, fetched_s in self.arrivals.take(unit.positions):
@@ -282,14 +300,17 @@ class LaneMetrics:
         while recent and recent[0][0] < now_s - RECENT_S:
             recent.popleft()
         if not recent:
-            return Recent(0.0, None, None)
+            return Recent(0.0, None, None, None)
         # If there were more units than are remembered, they are of less than that time.
         span = RECENT_S if len(recent) < _RECENT_UNITS else now_s - recent[0][0]
         seconds = sorted(row[3] for row in recent)
         handled, refused = sum(row[1] for row in recent), sum(row[2] for row in recent)
         decided = handled + refused
         return Recent(
-            handled / span, refused / decided if decided else None, seconds[math.ceil(0.99 * len(seconds)) - 1]
+            handled / span,
+            refused / decided if decided else None,
+            seconds[math.ceil(0.99 * len(seconds)) - 1],
+            max((row[4] for row in recent if row[4] is not None), default=None),
         )
 
 

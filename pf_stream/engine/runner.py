@@ -534,6 +534,7 @@ class LaneRunner:
             timers=lane.timers.waiting,
             rate=round(recent.rate, 1),
             commit_p99_ms=None if recent.commit_s is None else round(recent.commit_s * 1000, 1),
+            timer_late_ms=None if recent.timer_s is None else round(recent.timer_s * 1000, 1),
             error_rate=None if recent.error_rate is None else round(recent.error_rate, 4),
             watermark_delay_s=None if event_ms is None else (self._shared.clock.now_ms() - event_ms) / 1000,
             tallies=self._metrics.tallies or None,

@@ -33,6 +33,7 @@ from tests.kafka._support import (
     token,
     wait_until,
 )
+from tests.kafka.alarms import alarms
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -194,6 +195,31 @@ def test_a_timer_that_waits_and_a_lane_that_has_stopped(client: Client) -> None:
         assert total(samples, "pf_lane_state", state="running") == 3
         assert total(samples, "pf_worker_ready") == 0
         wait_for(look, "pf_timers_waiting", 1, group="intents", partition="0")
+
+
+def test_how_late_timers_are(bootstrap_servers: str, unique: str) -> None:
+    topology = alarms.within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    with in_thread(bootstrap_servers, topology) as worker:
+
+        def look() -> Samples:
+            return parse(worker.call(lambda: generate_latest(worker.worker.metrics.registry)).decode())
+
+        def tell(**payload: object) -> None:
+            headers = client.headers("alarms.set.v1", pf_context=None)
+            client.send("a", json.dumps({"alarm": "a", **payload}).encode(), headers)
+            client.flush()
+
+        for number in range(20):
+            tell(after=0.2 + number / 50, name=f"n{number}")
+        samples = wait_for(look, "pf_timer_lateness_seconds_count", 20, reactor="alarms")
+        assert 0 < total(samples, "pf_timer_lateness_seconds_sum") < 20 * 5
+        assert 0 < max(lane.timer_late_ms or 0 for lane in worker.call(lambda: worker.worker.lanes.statuses)) < 5_000
+        tell(after=-30, name="overdue")
+        samples = wait_for(look, "pf_timer_lateness_seconds_count", 21)
+        assert total(samples, "pf_timer_lateness_seconds_bucket", le="10.0") == 20
+        assert 30 < total(samples, "pf_timer_lateness_seconds_sum") < 30 + 21 * 5
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -11,25 +11,26 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pf_stream.core import CommitUnit
+from pf_stream.core import CommitUnit, Rewind
 from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus
 from pf_stream.engine.metrics import LaneMetrics, Metrics, _BulkHistogram
 from pf_stream.kafka.batch import Chunk
-from pf_stream.security import TrustRoots, Verifier
+from pf_stream.security import TrustRoots, Verifier, mint
 from tests.unit.core.kit import KEY, NOW_MS, TOKEN, Bench, Moved, Ping, Put, boxes, record
+from tests.unit.core.reminders import NoteCap, Write, notes
 from tests.unit.kafka.batches import APPEND_TIME, batch
 
 Labels = frozenset[tuple[str, str]]
 
 
-def scrape(metrics: Metrics) -> dict[tuple[str, Labels], float]:
+def scrape(metrics: Metrics, topology: str = "box") -> dict[tuple[str, Labels], float]:
     """Every sample by name and labels, without those of the topology itself."""
     text = generate_latest(metrics.registry).decode()
     found: dict[tuple[str, Labels], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = dict(sample.labels)
-            assert labels.pop("topology") == "box"
+            assert labels.pop("topology") == topology
             assert labels.pop("group", "intents") == "intents"
             found[sample.name, frozenset(labels.items())] = sample.value
     return found
@@ -276,6 +277,66 @@ class TestTally:
         assert sum(name == "pf_tally_total" for name, _ in scene.samples) == 33
 
 
+SOON = ("pf-not-before", b"2026-01-01T00:01:00Z")
+"""Header of what is to wait for a minute."""
+
+
+class TestLateness:
+    """From the time at which a timer was due to the acknowledgement of the unit it fired in."""
+
+    def test_it_is_that_of_each_timer(self) -> None:
+        bench = Bench(notes)
+        metrics = Metrics(notes)
+        lane = metrics.lane(bench.plan, 0)
+        lane.arrivals.begin(bench.lane.positions)
+        token = mint(KEY, subject="ann", audience="note", capabilities=[NoteCap.own("/**")], now_ms=NOW_MS)
+
+        def commit(ended_ms: int) -> None:
+            lane.committed(bench.commit(), 100, 10.0, 10.0, ended_ms)
+
+        def count(le: str = "+Inf", reactor: str = "notes") -> float:
+            name = at("pf_timer_lateness_seconds_bucket", reactor=reactor, le=le)
+            return scrape(metrics, "note").get(name, 0)
+
+        for offset, after in enumerate((60, 60, 60.02)):
+            bench.feed(record(offset, Write(note="n", after=after), token), topic="note.intents")
+        bench.feed(record(3, Write(note="m", after=60, clock="event"), token), topic="note.intents")
+        bench.feed(record(4, Write(note="n"), token, SOON), topic="note.intents")
+        commit(NOW_MS + 5)
+        assert count() == 0
+        assert lane.recent(10.0).timer_s is None
+        bench.lane.fire(NOW_MS + 60_030)
+        assert count() == 0, "not committed yet"
+        commit(NOW_MS + 60_045)
+        assert [count(le) for le in ("0.01", "0.025", "0.05", "+Inf")] == [0, 1, 3, 3]
+        assert [count(le, "") for le in ("0.025", "0.05", "+Inf")] == [0, 1, 1], "the record that was put aside"
+        assert scrape(metrics, "note")[at("pf_timer_lateness_seconds_sum", reactor="notes")] == pytest.approx(0.115)
+        assert lane.recent(10.0).timer_s == pytest.approx(0.045)
+        commit(NOW_MS + 70_000)
+        assert count() == 3, "each once"
+        assert lane.recent(30.0).timer_s is None
+
+    def test_a_clock_that_is_set_back_before_the_commit(self, scene: Scene) -> None:
+        scene.bench.feed(record(0, Put(box="a"), TOKEN, SOON))
+        scene.bench.lane.fire(NOW_MS + 60_000)
+        scene.commit()
+        assert scene.samples[at("pf_timer_lateness_seconds_sum", reactor="")] == 0
+
+    def test_what_was_taken_back_is_noted_when_it_is_committed(self, scene: Scene) -> None:
+        waits = [record(0, Put(box="a"), TOKEN, SOON), record(1, Put(box="b", act="wrong type"), TOKEN, SOON)]
+        scene.bench.feed(*waits)
+        scene.commit()
+        lane, units = scene.bench.lane, []
+        while lane.timers.waiting:
+            lane.fire(NOW_MS + 60_000)
+            units.append(lane.seal())
+            if isinstance(units[-1], CommitUnit):
+                lane.acknowledged()
+                scene.lane.committed(units[-1], 100, 10.0, 10.0, NOW_MS + 60_000)
+        assert isinstance(units[0], Rewind)
+        assert scene.samples[at("pf_timer_lateness_seconds_count", reactor="")] == 2
+
+
 class TestRecent:
     def feed(self, scene: Scene, times_s: Iterable[float], seconds: float = 0.01) -> None:
         for ended_s in times_s:
@@ -283,16 +344,17 @@ class TestRecent:
             scene.commit(ended_s - seconds, ended_s)
 
     def test_nothing_yet(self, scene: Scene) -> None:
-        assert scene.lane.recent(5.0) == (0.0, None, None)
+        assert scene.lane.recent(5.0) == (0.0, None, None, None)
 
     def test_ten_seconds_count(self, scene: Scene) -> None:
         self.feed(scene, [1.0])
         self.feed(scene, [6.0 + number / 10 for number in range(50)])
-        rate, errors, seconds = scene.lane.recent(11.5)
+        rate, errors, seconds, late_s = scene.lane.recent(11.5)
+        assert late_s is None
         assert errors == 0
         assert rate == 5.0
         assert seconds == pytest.approx(0.01)
-        assert scene.lane.recent(30.0) == (0.0, None, None)
+        assert scene.lane.recent(30.0) == (0.0, None, None, None)
 
     def test_the_slowest_hundredth_is_left_out(self, scene: Scene) -> None:
         self.feed(scene, [9.0] * 99)
@@ -321,6 +383,9 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     )
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
     scene.bench.feed(record(0, Put(box="a", act="tally")), record(1, Put(box="a"), None))
+    scene.commit()
+    scene.bench.feed(record(2, Put(box="a"), TOKEN, SOON))
+    scene.bench.lane.fire(NOW_MS + 60_000)
     scene.commit()
     scene.lane.recovered(1, 1.0)
     scene.lane.sent("box.moves", 1)
