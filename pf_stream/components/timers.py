@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
@@ -343,4 +343,4 @@ class TimerEdit:
 def _due_now(timer: Timer, now_ms: int) -> Timer:
     """By the wall clock, whichever it waited for: the event clock need not move before anything else comes."""
     due_ms = now_ms if timer.clock == EVENT else min(timer.due_ms, now_ms)
-    return replace(timer, clock=WALL, due_ms=due_ms)
+    return timer._replace(clock=WALL, due_ms=due_ms)

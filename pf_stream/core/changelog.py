@@ -22,10 +22,15 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
                                                      ended again and again; a record as if it were put aside
 
-    timer      = 0x01 clock due judged offset timestamp timestamp_type scheduled failed topic blob blob (blob blob)*
+    timer      = 0x02 clock due judged offset timestamp timestamp_type flags failed topic blob blob header*
     clock      uint8: 0 wall, 1 event; due, judged, timestamp: int64, milliseconds since the epoch; offset: int64
-    scheduled  uint8: 0 if it was put aside, 1 if a handler made it; failed: uint16, attempts that failed
-    blob       int32 length and bytes, -1 for none: the record's key and value, then name and value of each header
+    flags      uint8: 1 if a handler made it, not if it was put aside; 2 if it has a deadline; failed: uint16, attempts that failed
+    blob       of the record's key and value: 0xff for none; else the length in a byte, or if it is above 0xfd 0xfe and the length as
+               int32; and bytes
+    header     0x80 + n: the n-th of TIMER_HEADERS; n: the n-th name of TIMER_HEADER_NAMES, counted from 1, and a blob; 0: two
+               blobs, its name and its value
+               Timers that begin with 0x01 were written earlier: a blob there is an int32 length, -1 for none, and bytes, and a header
+               is two of them.
 
 A state's own key has no subkey; that of an entry of one of its maps is ``field ('i' int | 's' text)``, its value that of a state
 with the JSON of the entry. ``int`` is 0x80 plus the number of bytes that follow, which hold it; if it is negative, 0x80 minus that
@@ -38,6 +43,7 @@ topic is compacted, which keeps the last value of each key.
 """
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 __all__ = [
@@ -50,6 +56,9 @@ __all__ = [
     "HEADER",
     "ONCE_VALUE",
     "SUSPECT",
+    "TIMER_FORMAT",
+    "TIMER_HEADERS",
+    "TIMER_HEADER_NAMES",
     "UNIT",
     "UNIT_VALUE",
     "WATERMARK_VALUE",
@@ -83,6 +92,30 @@ SUSPECT: Final = b"\x01p"
 BEHIND_ENTRIES: Final = b"\xff"
 """No subkey and no key within a field begins so: ids of fields have at most 128 bytes."""
 
+TIMER_FORMAT: Final = 2
+"""First byte of a timer."""
+TIMER_HEADERS: Final = (("ce_specversion", b"1.0"), ("content-type", b"application/json"))
+"""Headers that nearly every record has. What waits is very many timers, so these are a byte in one; the list only ever grows."""
+TIMER_HEADER_NAMES: Final = (
+    "ce_type",
+    "ce_source",
+    "ce_id",
+    "ce_time",
+    "pf-hops",
+    "pf-context",
+    "pf-service",
+    "pf-deadline",
+    "pf-not-before",
+    "pf-reply-to",
+    "pf-correlation-id",
+    "pf-source",
+    "pf-watermark",
+    "pf-trace",
+    "traceparent",
+    "tracestate",
+)
+"""Names of headers, likewise."""
+
 UNIT_VALUE = struct.Struct(">qq")
 WATERMARK_VALUE = struct.Struct(">q16s")
 MARK_VALUE = struct.Struct(">qi")
@@ -93,6 +126,7 @@ STATE_PREFIX = struct.Struct(">BH")
 _LENGTH = struct.Struct(">I")
 
 
+@lru_cache(maxsize=4_096)
 def pack_name(text: str) -> bytes:
     """A length byte and UTF-8."""
     raw = text.encode()

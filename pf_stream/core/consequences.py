@@ -26,7 +26,7 @@ from pf_stream.core.outputs import (
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import SourceRecord
-from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer, size_of
+from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
@@ -177,33 +177,33 @@ class Performer:
         if length > self._limits.output_bytes:
             raise BadEffectError(f"scheduled {length} bytes; the limit is {self._limits.output_bytes}")
         route = self._routes.get((output.topic, plan.intent.type))
-        if route is not None and partition_of(key, self._plan.partitions) == self._partition:
+        lives_here = key == delivery.key or partition_of(key, self._plan.partitions) == self._partition
+        if route is not None and lives_here:
             refusal = self._judge(origin, route, intent, judged_ms)
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
-        headers = list(output.headers)
+        headers = output.headers
         if effect.deadline is not None:
             headers.append((DEADLINE, given_time(effect.deadline)))
         if delivery.timer is not None and delivery.timer.scheduled:
             # A timer that sets the next one is no way onward: it may do so for ever.
             headers = [hops_header(delivery.hops) if name == "pf-hops" else (name, told) for name, told in headers]
-        ce_id = dict(headers)["ce_id"]
-        assert ce_id is not None
         if isinstance(origin, bytes):
             headers.append(("pf-context", origin))
         elif origin is not None:
             headers.append(service_header(origin))
         record = SourceRecord(delivery.record.offset, judged_ms, key, output.value, tuple(headers))
         timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
-        name = effect.name
-        timer_key = (
-            _timer_key(reactor, delivery.key, name)
-            if name is not None
+        if effect.name is not None:
+            timer_key = _timer_key(reactor, delivery.key, effect.name)
+        else:
             # Beside all names that users give: those are text.
-            else changelog.timer_key(reactor.spec.id, delivery.key, b"\xff" + ce_id)
-        )
-        into.timers.append((timer_key, encode_timer(timer)))
-        into.size += 128 + size_of(record)
+            ce_id = dict(headers)["ce_id"]
+            assert ce_id is not None
+            timer_key = changelog.timer_key(reactor.spec.id, delivery.key, b"\xff" + ce_id)
+        raw = encode_timer(timer)
+        into.timers.append((timer_key, raw))
+        into.size += 128 + len(raw)
 
     def _judge(self, origin: bytes | Identity | None, route: Route, intent: Intent, at_ms: int) -> Refusal | None:
         if origin is None:

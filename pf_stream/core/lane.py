@@ -6,7 +6,6 @@ same unit, which is what makes a crash between any two actions harmless.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, Generic, cast
 
@@ -370,8 +369,8 @@ class Lane(Generic[O]):
         handling = self._handling
         source = self.sources.get(timer.topic)
         if timer.judged_ms == NOT_YET:
-            record = replace(timer.record, timestamp=now_ms)
-            timer = replace(timer, due_ms=now_ms, judged_ms=now_ms, record=record)
+            record = timer.record._replace(timestamp=now_ms)
+            timer = timer._replace(due_ms=now_ms, judged_ms=now_ms, record=record)
         elif timer.clock == WALL:
             handling.unit.due.setdefault(changelog.parse_name(key, 2)[0], []).append(timer.due_ms)
         here = not timer.scheduled or partition_of(timer.record.key or b"", self.plan.partitions) == self.partition

@@ -1,8 +1,7 @@
 """What the step reads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 __all__ = ["APPEND_TIME", "CREATE_TIME", "Header", "Record", "SourceRecord"]
 
@@ -34,8 +33,7 @@ class Record(Protocol):
     def headers(self) -> Sequence[Header]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRecord:
+class SourceRecord(NamedTuple):
     """A record made in memory."""
 
     offset: int

@@ -1,11 +1,10 @@
 """Timers of a lane: intents that wait, in the changelog like everything else that must survive."""
 
 import struct
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from pf_stream.core import changelog
+from pf_stream.core.due import DueKeys
 from pf_stream.core.records import Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
@@ -19,17 +18,22 @@ EVENT: Final = 1
 
 DEADLINE: Final = "pf-deadline"
 """Header that says until when an intent is to be handled, RFC 3339."""
-_DEADLINE: Final = DEADLINE.encode()
 
 _HEAD = struct.Struct(">BBqqqqBBH")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct(">i")
 _DUE_AT: Final = 2
-_ABSENT: Final = -1
+_FLAGS_AT: Final = 35
+_SCHEDULED: Final = 1
+_HAS_DEADLINE: Final = 2
+_LONG: Final = 0xFE
+_SHORT: Final = tuple(bytes((length,)) for length in range(_LONG))
+_FIRST_WHOLE: Final = 0x80
+_WHOLE: Final = {header: bytes((_FIRST_WHOLE + index,)) for index, header in enumerate(changelog.TIMER_HEADERS)}
+_NAMES: Final = {name: bytes((index,)) for index, name in enumerate(changelog.TIMER_HEADER_NAMES, 1)}
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(NamedTuple):
     """An intent that waits."""
 
     due_ms: int
@@ -57,51 +61,82 @@ def held_key(topic: str, offset: int) -> bytes:
 def encode_timer(timer: Timer) -> bytes:
     """Value of a timer's changelog record; its layout is that of :mod:`pf_stream.core.changelog`."""
     record = timer.record
-    name = timer.topic.encode()
-    parts = [
-        _HEAD.pack(
-            changelog.FORMAT,
-            timer.clock,
-            timer.due_ms,
-            timer.judged_ms,
-            record.offset,
-            record.timestamp,
-            record.timestamp_type,
-            timer.scheduled,
-            timer.failed,
-        ),
-        bytes((len(name),)),
-        name,
-    ]
-    for data in (record.key, record.value):
-        parts += _blob(data)
-    for header, data in record.headers:
-        parts += _blob(header.encode(errors="surrogateescape"))
-        parts += _blob(data)
+    flags = _SCHEDULED if timer.scheduled else 0
+    parts = [b"", changelog.pack_name(timer.topic), _blob(record.key), _blob(record.value)]
+    for header in record.headers:
+        whole = _WHOLE.get(header)
+        if whole is not None:
+            parts.append(whole)
+            continue
+        name, data = header
+        parts += (_NAMES.get(name) or b"\0" + _blob(name.encode(errors="surrogateescape")), _blob(data))
+        if name == DEADLINE:
+            flags |= _HAS_DEADLINE
+    parts[0] = _HEAD.pack(
+        changelog.TIMER_FORMAT,
+        timer.clock,
+        timer.due_ms,
+        timer.judged_ms,
+        record.offset,
+        record.timestamp,
+        record.timestamp_type,
+        flags,
+        timer.failed,
+    )
     return b"".join(parts)
 
 
 def decode_timer(raw: bytes) -> Timer:
     """The timer of a changelog record's value."""
-    _, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, scheduled, failed = _HEAD.unpack_from(raw)
+    form, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, flags, failed = _HEAD.unpack_from(raw)
     topic, at = changelog.parse_name(raw, _HEAD.size)
-    blobs: list[bytes | None] = []
+    take = _take if form == changelog.TIMER_FORMAT else _take_long
+    key, at = take(raw, at)
+    value, at = take(raw, at)
+    headers: list[Header] = []
     while at < len(raw):
+        code = 0
+        if form == changelog.TIMER_FORMAT:
+            code = raw[at]
+            at += 1
+        if code >= _FIRST_WHOLE:
+            headers.append(changelog.TIMER_HEADERS[code - _FIRST_WHOLE])
+            continue
+        if code:
+            name = changelog.TIMER_HEADER_NAMES[code - 1]
+        else:
+            told, at = take(raw, at)
+            name = (told or b"").decode(errors="surrogateescape")
+        data, at = take(raw, at)
+        headers.append((name, data))
+    record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
+    return Timer(due_ms, clock, topic, record, judged_ms, bool(flags & _SCHEDULED), failed)
+
+
+def _blob(data: bytes | None) -> bytes:
+    if data is None:
+        return b"\xff"
+    length = len(data)
+    return _SHORT[length] + data if length < _LONG else b"\xfe" + _LENGTH.pack(length) + data
+
+
+def _take(raw: bytes, at: int) -> tuple[bytes | None, int]:
+    """What :func:`_blob` made, at a position, and the position behind it."""
+    length = raw[at]
+    at += 1
+    if length >= _LONG:
+        if length > _LONG:
+            return None, at
         (length,) = _LENGTH.unpack_from(raw, at)
         at += _LENGTH.size
-        blobs.append(None if length == _ABSENT else raw[at : at + length])
-        at += max(length, 0)
-    key, value, *fields = blobs
-    headers: list[Header] = [
-        ((name or b"").decode(errors="surrogateescape"), data)
-        for name, data in zip(fields[::2], fields[1::2], strict=True)
-    ]
-    record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
-    return Timer(due_ms, clock, topic, record, judged_ms, bool(scheduled), failed)
+    return raw[at : at + length], at + length
 
 
-def _blob(data: bytes | None) -> tuple[bytes, bytes]:
-    return (_LENGTH.pack(_ABSENT), b"") if data is None else (_LENGTH.pack(len(data)), data)
+def _take_long(raw: bytes, at: int) -> tuple[bytes | None, int]:
+    """The same, of format 1."""
+    (length,) = _LENGTH.unpack_from(raw, at)
+    at += _LENGTH.size
+    return (None, at) if length < 0 else (raw[at : at + length], at + length)
 
 
 class Timers:
@@ -123,7 +158,7 @@ class Timers:
         self._sealed_event_ms: int | None = None
         self._changed: dict[bytes, bytes | None] = {}
         # By clock. An entry is good if the timer of that key is due at that time; it is not searched for when one changes.
-        self._queues: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]] = ([], [])
+        self._queues = DueKeys(), DueKeys()
         self._urgent: Urgency | None = None
         """Those of the wall clock that have a deadline; ``None`` until there was one."""
 
@@ -134,7 +169,7 @@ class Timers:
         if value is None:
             self._sealed.pop(key, None)
         else:
-            self._sealed[key] = value
+            self._sealed[key] = value if value[0] == changelog.TIMER_FORMAT else encode_timer(decode_timer(value))
 
     def restore_clock(self, event_ms: int | None) -> None:
         """Take the event clock from the changelog; None if it was deleted."""
@@ -143,10 +178,7 @@ class Timers:
     def begin(self) -> None:
         """End the recovery."""
         for key, raw in self._sealed.items():
-            if not self._is_urgent(key, raw):
-                self._queues[raw[1]].append((_due(raw), key))
-        for queue in self._queues:
-            heapify(queue)
+            self._queue(key, raw)
 
     # -- the open unit -------------------------------------------------------------------------------------------------
 
@@ -167,7 +199,10 @@ class Timers:
             return None
         key = self._urgent.take(now_ms) if self._urgent is not None and clock == WALL else None
         if key is None:
-            _, key = heappop(self._queues[clock])
+            first = self._queues[clock].first()
+            assert first is not None
+            key = first[1]
+            self._queues[clock].pop()
         raw = self._current(key)
         assert raw is not None
         self._changed[key] = None
@@ -199,21 +234,21 @@ class Timers:
 
     def _next_queued_ms(self, clock: int) -> int | None:
         queue = self._queues[clock]
-        while queue:
-            due_ms, key = queue[0]
+        while (first := queue.first()) is not None:
+            due_ms, key = first
             raw = self._current(key)
             if raw is not None and raw[1] == clock and _due(raw) == due_ms:
                 return due_ms
-            heappop(queue)
+            queue.pop()
         return None
 
     def move_event_clock(self, event_ms: int) -> bool:
         """Move the event clock, never back. Returns whether a timer is due by it."""
         if self.event_ms is None or event_ms > self.event_ms:
             self.event_ms = event_ms
-        queue = self._queues[EVENT]
-        # What was set first of all may be gone, but nothing is due before it was.
-        return bool(queue) and queue[0][0] <= self.event_ms and self._due_clock(-1) is not None
+        first = self._queues[EVENT].first()
+        # It may be gone, but nothing is due before it was.
+        return first is not None and first[0] <= self.event_ms and self._due_clock(-1) is not None
 
     def seal(self) -> list[tuple[bytes, bytes | None]]:
         """Make the open unit's changes the sealed ones; returns the changelog records."""
@@ -244,11 +279,11 @@ class Timers:
 
     def _queue(self, key: bytes, raw: bytes) -> None:
         if not self._is_urgent(key, raw):
-            heappush(self._queues[raw[1]], (_due(raw), key))
+            self._queues[raw[1]].add(_due(raw), key)
 
     def _is_urgent(self, key: bytes, raw: bytes) -> bool:
         """Whether a timer has a deadline; if so, it waits among those that have one."""
-        if _DEADLINE not in raw or raw[1] == EVENT:
+        if not raw[_FLAGS_AT] & _HAS_DEADLINE or raw[1] == EVENT:
             return False
         said = dict(decode_timer(raw).record.headers).get(DEADLINE)
         deadline_ms = None if said is None else parse_time_ms(said)

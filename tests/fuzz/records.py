@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -373,7 +373,7 @@ class Checker:
             assert topic in _INTERNAL, "the lane stops because of what anybody can send"
             return "newer_version"
         if given.twice:
-            again = replace(record, offset=record.offset + 1)
+            again = record._replace(offset=record.offset + 1)
             assert self._taken(lane, log, topic, again) in {outcome, "repeat"}
         due_ms = lane.next_due_ms
         if due_ms is not None:

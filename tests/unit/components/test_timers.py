@@ -1,7 +1,5 @@
 """Timers as tools show them, and what firing one makes of it."""
 
-from dataclasses import replace
-
 import pytest
 
 from pf_stream.components.dead_letters import HIDDEN
@@ -47,8 +45,7 @@ def test_a_name_that_nobody_gave_is_not_shown(name: bytes) -> None:
 
 
 def test_a_record_that_was_put_aside_has_its_own_key_and_no_reactor() -> None:
-    structured = replace(
-        RECORD,
+    structured = RECORD._replace(
         value=b'{"specversion":"1.0","type":"note.write.v1","data":{}}',
         headers=(
             ("content-type", b"application/cloudevents+json"),
@@ -56,7 +53,7 @@ def test_a_record_that_was_put_aside_has_its_own_key_and_no_reactor() -> None:
             ("pf-service", b"believed of scheduled ones alone"),
         ),
     )
-    held = replace(TIMER, record=structured, scheduled=False, failed=2)
+    held = TIMER._replace(record=structured, scheduled=False, failed=2)
     found = _detail(stored(held, held_key(held.topic, 7)))
     assert (found.reactor, found.key, found.name, found.type) == (None, "n", None, "note.write.v1")
     assert (found.topic, found.offset, found.failed) == ("notes.intents", 7, 2)
@@ -69,8 +66,8 @@ def test_what_cannot_be_read_is_named() -> None:
 
 
 def test_what_is_fired_is_due_by_the_wall_clock_and_no_later_than_before() -> None:
-    assert _due_now(TIMER, NOW_MS) == replace(TIMER, due_ms=NOW_MS)
-    late = replace(TIMER, due_ms=NOW_MS - 5)
+    assert _due_now(TIMER, NOW_MS) == TIMER._replace(due_ms=NOW_MS)
+    late = TIMER._replace(due_ms=NOW_MS - 5)
     assert _due_now(late, NOW_MS) == late
-    by_event = replace(TIMER, due_ms=NOW_MS - 5, clock=EVENT)
-    assert _due_now(by_event, NOW_MS) == replace(TIMER, due_ms=NOW_MS)
+    by_event = TIMER._replace(due_ms=NOW_MS - 5, clock=EVENT)
+    assert _due_now(by_event, NOW_MS) == TIMER._replace(due_ms=NOW_MS)

@@ -1,5 +1,6 @@
 """Timers: set, cancelled, fired once and never early, by either clock, over crashes; intents that are put aside."""
 
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pf_stream.core import Limits, SourceRecord, partition_of
+from pf_stream.core.changelog import TIMER_HEADER_NAMES, TIMER_HEADERS
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, decode_timer, encode_timer
 from pf_stream.security import mint
 from pf_stream.testing import Driver
@@ -330,7 +332,13 @@ timers = st.builds(
         timestamp=st.integers(-1, 2**62),
         key=st.none() | st.binary(),
         value=st.none() | st.binary(),
-        headers=st.lists(st.tuples(st.text(st.characters(codec="utf-8")), st.none() | st.binary())).map(tuple),
+        headers=st.lists(
+            st.tuples(
+                st.text(st.characters(codec="utf-8")) | st.sampled_from(TIMER_HEADER_NAMES),
+                st.none() | st.binary() | st.integers(250, 260).map(bytes),
+            )
+            | st.sampled_from(TIMER_HEADERS)
+        ).map(tuple),
         timestamp_type=st.sampled_from([0, 1]),
     ),
     judged_ms=st.integers(0, 2**62),
@@ -342,6 +350,48 @@ timers = st.builds(
 @given(timers)
 def test_a_timer_is_read_as_it_was_written(timer: Timer) -> None:
     assert decode_timer(encode_timer(timer)) == timer
+
+
+def in_format_1(timer: Timer) -> bytes:
+    """As timers were written before."""
+
+    def blob(data: bytes | None) -> bytes:
+        return struct.pack(">i", -1 if data is None else len(data)) + (data or b"")
+
+    record = timer.record
+    times = timer.due_ms, timer.judged_ms, record.offset, record.timestamp, record.timestamp_type
+    head = struct.pack(">BBqqqqBBH", 1, timer.clock, *times, timer.scheduled, timer.failed)
+    topic = timer.topic.encode()
+    headers = [blob(name.encode()) + blob(value) for name, value in record.headers]
+    return b"".join((head, bytes((len(topic),)), topic, blob(record.key), blob(record.value), *headers))
+
+
+@given(timers)
+def test_a_timer_of_before_is_read_and_kept_as_one_of_today(timer: Timer) -> None:
+    old = in_format_1(timer)
+    assert decode_timer(old) == timer
+    lane = Timers()
+    lane.restore(b"key", old)
+    assert lane._sealed == {b"key": encode_timer(timer)}
+
+
+def test_what_stands_for_a_header_does_not_change() -> None:
+    """A number of the changelog: what was written once is read by what is here."""
+    headers = (
+        ("ce_specversion", b"1.0"),
+        ("content-type", b"application/json"),
+        ("ce_type", b"a"),
+        ("pf-context", b"b"),
+        ("tracestate", b"c" * 300),
+        ("x", None),
+    )
+    timer = Timer(1, WALL, "t", SourceRecord(2, 3, b"k", None, headers), 4, scheduled=True, failed=5)
+    raw = bytes.fromhex(
+        "0200 0000000000000001 0000000000000004 0000000000000002 0000000000000003 01 01 0005 01 74 01 6b ff"
+        "80 81 01 01 61 06 01 62 10 fe 0000012c" + "63" * 300 + "00 01 78 ff"
+    )
+    assert encode_timer(timer) == raw
+    assert decode_timer(raw) == timer
 
 
 def test_a_header_name_that_is_no_utf8_is_kept() -> None:
