@@ -31,11 +31,12 @@ app = typer.Typer()
 @app.command(
     name="list",
     epilog="Examples:\n\npf dlq list -t topologies/flights/topology.yaml\n\n"
-    "pf dlq list -t flights:flights --code token_expired -n 100 -o json | jq -r .[].key",
+    "pf dlq list -t flights:flights --code token_expired -n 100 -o json | jq -r .[].key\n\n"
+    "pf dlq list -t flights:flights --code outside_hours --code in_maintenance",
 )
 def list_letters(
     topology: TopologyOption,
-    code: Annotated[str | None, typer.Option(help="Only what was refused for this.")] = None,
+    code: Annotated[list[str] | None, typer.Option(help="Only what was refused for this; may be repeated.")] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many of the last.")] = 20,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
@@ -46,7 +47,7 @@ def list_letters(
         from pf_stream.components.dead_letters import last_dead_letters
 
         loaded = load(topology, namespace)
-        letters = last_dead_letters(connection(bootstrap_servers), loaded, count, code)
+        letters = last_dead_letters(connection(bootstrap_servers), loaded, count, code or ())
         rows = [_plain(letter) for letter in letters]
         if output is Output.table:
             rows = [{name: _visible(value) for name, value in row.items()} for row in rows]

@@ -56,7 +56,8 @@ def show_topology(
     """Show groups, reactors, intent types with their topics, keys and requirements, and what capabilities imply.
 
     Behind a requirement: the handlers that have it, or the topology, if the type has not; and whether it is decided at
-    run time, by a function, a rule or the time, rather than by the token and the intent alone.
+    run time, by a function, a rule or the time, rather than by the token and the intent alone. Behind a constraint: who
+    has it, and whether an intent waits for it or what it is refused with.
     """
     with exit_on_error():
         from pf_stream.topology.description import describe
@@ -85,6 +86,15 @@ def show_topology(
         # A column that says nothing for most topologies makes the others narrow.
         also = ("also accepts",) if any(intent.also_accepts for intent in description.intents) else ()
         show_rows(rows, output, ("type", *also, "topic", "key", "requires", "handled by"))
+        rows = [
+            {"handled": intent.type, "constraint": one.text, "said by": one.constrained_by}
+            | {"otherwise": "waits" if one.waits else one.code}
+            for intent in description.intents
+            for one in intent.constraints
+        ]
+        if rows:
+            typer.echo()
+            show_rows(rows, output, ("handled", "constraint", "said by", "otherwise"))
         if description.capabilities:
             typer.echo()
             rows = [

@@ -2,7 +2,7 @@
 
 import base64
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,28 +73,29 @@ def dead_letter_topics(topology: Topology) -> list[str]:
 
 
 def last_dead_letters(
-    settings: ConnectionSettings, topology: Topology, count: int, code: str | None = None
+    settings: ConnectionSettings, topology: Topology, count: int, codes: Collection[str] = ()
 ) -> list[DeadLetter]:
-    """The last *count* dead letters, of *code* if one is given, the latest last.
+    """The last *count* dead letters, of *codes* if some are given, the latest last.
 
     Raises:
         NotFoundError: there is no such code.
         TopicMissingError: a dead letter topic does not exist.
     """
-    if code is not None and code not in CODES:
-        raise NotFoundError(f"there is no code {code!r}{nearest(code, CODES)}")
+    for code in codes:
+        if code not in CODES:
+            raise NotFoundError(f"there is no code {code!r}{nearest(code, CODES)}")
     found: list[DeadLetter] = []
     for topic in dead_letter_topics(topology):
         # A code can only be looked for from the beginning; without one, each partition's last are enough.
-        records = read_topic(settings, topic, start=None if code else -count)
-        found += _last(records, count, code)
+        records = read_topic(settings, topic, start=None if codes else -count)
+        found += _last(records, count, codes)
     return sorted(found, key=lambda letter: letter.timestamp_ms)[-count:]
 
 
-def _last(records: Iterator[TopicRecord], count: int, code: str | None) -> list[DeadLetter]:
+def _last(records: Iterator[TopicRecord], count: int, codes: Collection[str]) -> list[DeadLetter]:
     by_partition: dict[int, deque[TopicRecord]] = {}
     for record in records:
-        if code is None or record.header("pf-error-code") == code:
+        if not codes or record.header("pf-error-code") in codes:
             by_partition.setdefault(record.partition, deque(maxlen=count)).append(record)
     return [parse_dead_letter(record) for kept in by_partition.values() for record in kept]
 

@@ -28,7 +28,7 @@ def constrained(
         if constraint.within_ms is not None:
             last_ms = happened_ms + constraint.within_ms - 1
             if at_ms > last_ms:
-                return Refusal("deadline_passed", f"it is to be handled {constraint} of its time")
+                return Refusal("deadline_passed", f"the constraint '{constraint}' does not hold any more")
             until_ms = min(until_ms, last_ms)
     found_ms, first = at_ms, None
     while True:
@@ -38,13 +38,13 @@ def constrained(
             if when is None or when.holds(found_ms, calendars):
                 continue
             if not constraint.waits:
-                return Refusal(constraint.code, f"it may be handled {constraint}")
+                return Refusal(constraint.code, f"the constraint '{constraint}' does not hold")
             first = first or constraint
             next_ms = when.next(found_ms, calendars, until_ms)
             if next_ms is None:
                 late = until_ms < horizon_ms
                 return Refusal(
-                    "deadline_passed" if late else first.code, f"it may be handled {first}, which is too late"
+                    "deadline_passed" if late else first.code, f"the constraint '{first}' will hold too late"
                 )
             found_ms = next_ms
         if found_ms == start_ms:

@@ -366,5 +366,5 @@ def _route(
         values=attrgetter(*checks.fields) if checks.fields else lambda _: None,
         width=len(checks.fields),
         bindings=bindings,
-        constraints=topology.constraints(intent),
+        constraints=topology.constraints_of(intent),
     )

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-__all__ = ["period_ms"]
+__all__ = ["period_ms", "period_text"]
 
 _period: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])").fullmatch
 _UNIT_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -13,3 +13,9 @@ def period_ms(text: str) -> int | None:
     """Milliseconds of a number and a unit, such as ``30s``, ``10m``, ``24h`` or ``7d``; ``None`` if it is no such text."""
     match = _period(text)
     return None if match is None else int(match[1]) * _UNIT_MS[match[2]]
+
+
+def period_text(ms: int) -> str:
+    """How a period of *ms*, whole seconds, is written."""
+    unit = next(unit for unit in "dhms" if ms % _UNIT_MS[unit] == 0)
+    return f"{ms // _UNIT_MS[unit]}{unit}"

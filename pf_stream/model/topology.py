@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._names import nearest
-from pf_stream.model.constraint import Constraint
+from pf_stream.model.constraint import Constraint, read_constraints, sometimes
 from pf_stream.model.intent import TOPIC, Intent, IntentSpec
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import ID, Reactor, ReactorSpec
@@ -86,8 +86,11 @@ class Topology:
     """How many further workers follow the changelog of each lane, so as to take over where its own worker ended."""
     requires: Mapping[str, tuple[Requirement, ...]] = field(hash=False)
     """By name of an intent, what this topology requires beside what the type and its handlers require."""
+    constraints: Mapping[str, tuple[Constraint, ...]] = field(hash=False)
+    """By name of an intent, when this topology handles it, beside what the type and its handlers say. ``*`` is what its own
+    reactors, not those of parts, take from topics that others may write."""
     calendars: Mapping[str, Calendar] = field(hash=False)
-    """By name, the calendars that requirements and tokens may name."""
+    """By name, the calendars that requirements, constraints and tokens may name."""
     services: Mapping[str, Service] = field(hash=False)
     """By id, the reactors that emit under an identity of their own, and that."""
     starts: tuple[Intent, ...] = field(hash=False)
@@ -112,6 +115,7 @@ class Topology:
         store: Store = "memory",
         standby: int = 0,
         requires: Mapping[str, Requirement | Sequence[Requirement]] = MappingProxyType({}),
+        constraints: Mapping[str, Constraint | Sequence[Constraint]] = MappingProxyType({}),
         calendars: Mapping[str, Calendar] = MappingProxyType({}),
         services: Mapping[str, Service] = MappingProxyType({}),
         starts: Sequence[Intent] = (),
@@ -136,6 +140,12 @@ class Topology:
         set_(self, "sinks", _once(sinks, *(part.sinks for part in parts)))
         read = {name: read_requirements(required) for name, required in requires.items()}
         set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
+        limits = {name: read_constraints(given) for name, given in constraints.items()}
+        set_(
+            self,
+            "constraints",
+            MappingProxyType(self._spread({name: given or () for name, given in limits.items()}, reactors)),
+        )
         set_(self, "calendars", MappingProxyType(dict(calendars)))
         brought = {id_: service for part in parts for id_, service in part.services.items()}
         set_(self, "services", MappingProxyType({**brought, **services}))
@@ -145,9 +155,32 @@ class Topology:
             for name, required in read.items()
             if required is None
         ]
+        faults += [
+            f"constraints of {name!r}: {constraints[name]!r} is no constraint: write only(...), never(...) or within(...)"
+            for name, given in limits.items()
+            if not given
+        ]
         faults += self._faults()
         if faults:
             raise DefinitionError(f"topology {name!r}", faults)
+
+    def _spread(
+        self,
+        constraints: dict[str, tuple[Constraint, ...]],
+        own: Sequence[type[Reactor]],  # type: ignore[type-arg]
+    ) -> dict[str, tuple[Constraint, ...]]:
+        """With those of ``*`` at each type for which it stands."""
+        handled = (
+            handler.intent
+            for reactor in own
+            if hasattr(reactor, "__reactor__")
+            for handler in reactor.__reactor__.handlers
+        )
+        names = {intent.name for intent in handled if not self.is_internal(self.topic_name(intent.topic))}
+        if not names:
+            return constraints
+        every = constraints.pop("*", ())
+        return constraints | {name: (*constraints.get(name, ()), *every) for name in sorted(names) if every}
 
     def _faults(self) -> Iterable[str]:
         for label, value in (("name", self.name), ("namespace", self.namespace)):
@@ -252,14 +285,7 @@ class Topology:
                             f"{intent.name} requires {leaf}, and there is no calendar "
                             f"{calendar!r}{nearest(calendar, self.calendars)}"
                         )
-            for constraint in self.constraints(intent):
-                for calendar in sorted(
-                    (constraint.when.calendars if constraint.when else set()) - self.calendars.keys()
-                ):
-                    yield (
-                        f"{intent.name} is handled {constraint}, and there is no calendar "
-                        f"{calendar!r}{nearest(calendar, self.calendars)}"
-                    )
+        yield from self._constraint_faults()
         for name in self.calendars:
             if not is_calendar_name(name):
                 yield f"calendar {name!r} must be lower case letters, digits, '.', '-' and '_', starting with a letter"
@@ -276,18 +302,39 @@ class Topology:
                     f"is a service: nobody would be allowed to send it"
                 )
 
+    def _constraint_faults(self) -> Iterator[str]:
+        handled = {handler.intent.name for spec in self.specs for handler in spec.handlers}
+        for name in self.constraints:
+            if name == "*":
+                yield "constrains '*', which its own reactors take from topics that others may write, and that is nothing: name types"
+            elif name not in handled:
+                yield f"constrains {name!r}, which no reactor handles{nearest(name, handled)}"
+        for intent in self.intents:
+            constraints = self.constraints_of(intent)
+            unknown = [
+                (one, calendar)
+                for one in constraints
+                for calendar in sorted((one.when.calendars if one.when else set()) - self.calendars.keys())
+            ]
+            for one, calendar in unknown:
+                yield (
+                    f"{intent.name} has the constraint '{one}', and there is no calendar "
+                    f"{calendar!r}{nearest(calendar, self.calendars)}"
+                )
+            if not unknown and not sometimes(constraints, self.calendars):
+                yield f"{intent.name} can never be handled: its constraints together leave no time"
+
     def requirements(self, intent: IntentSpec) -> tuple[Requirement, ...]:
         """All that must hold for an intent of that type to be handled here; empty if anybody may send it."""
         handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
         more = (requirement for handler in handlers for requirement in handler.requires)
         return tuple(dict.fromkeys((*intent.requires, *more, *self.requires.get(intent.name, ()))))
 
-    def constraints(self, intent: IntentSpec) -> tuple[Constraint, ...]:
+    def constraints_of(self, intent: IntentSpec) -> tuple[Constraint, ...]:
         """All that say when an intent of that type may be handled here."""
         handlers = (handler for spec in self.specs for handler in spec.handlers if handler.intent is intent)
-        return tuple(
-            dict.fromkeys((*intent.constraints, *(one for handler in handlers for one in handler.constraints)))
-        )
+        more = (constraint for handler in handlers for constraint in handler.constraints)
+        return tuple(dict.fromkeys((*intent.constraints, *more, *self.constraints.get(intent.name, ()))))
 
     def handlers_of(self, intent: IntentSpec) -> tuple[ReactorSpec, ...]:
         """The reactors that handle intents of that type."""

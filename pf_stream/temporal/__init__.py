@@ -1,5 +1,6 @@
-"""Jobs: what is done at times, under the identity of a service, by nobody's intent."""
+"""Jobs: what is done at times, under the identity of a service, by nobody's intent. And what is done when: analytics."""
 
+from pf_stream.temporal.analytics import Figures, OperationFigures, analytics
 from pf_stream.temporal.declaration import Job, JobRun, job, sends
 from pf_stream.temporal.intents import (
     BackfillJob,
@@ -19,11 +20,13 @@ from pf_stream.temporal.timetable import Timetable
 __all__ = [
     "BackfillJob",
     "CancelJob",
+    "Figures",
     "Job",
     "JobEnded",
     "JobRun",
     "JobState",
     "JobViolation",
+    "OperationFigures",
     "PauseJob",
     "ResumeJob",
     "ScheduleJob",
@@ -31,6 +34,7 @@ __all__ = [
     "Timetable",
     "TriggerJob",
     "UnscheduleJob",
+    "analytics",
     "job",
     "jobs",
     "sends",

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
+from pf_stream.model.constraint import Constraint
 from pf_stream.model.requirement import CallerIs, grants_of, leaves
 from pf_stream.model.sink import Strategy
 from pf_stream.model.topology import Guarantee, Store
 
 __all__ = [
     "CalendarDescription",
+    "ConstraintDescription",
     "FamilyDescription",
     "GroupDescription",
     "IntentDescription",
@@ -57,6 +59,20 @@ class RequirementDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstraintDescription:
+    """When an intent may be handled."""
+
+    text: str
+    """The constraint."""
+    code: str
+    """What the intent is refused with, if it does not wait."""
+    waits: bool
+    """Whether it waits for such a time."""
+    constrained_by: tuple[str, ...]
+    """Who says so: ``type``, ``topology``, and handlers, each ``reactor.method``."""
+
+
+@dataclass(frozen=True, slots=True)
 class SinkDescription:
     """A sink."""
 
@@ -90,6 +106,8 @@ class IntentDescription:
     """Fields that form the record key."""
     requires: tuple[RequirementDescription, ...]
     """All that must hold here; none if anybody may send it."""
+    constraints: tuple[ConstraintDescription, ...]
+    """All that say when it is handled here; none if at any time."""
     handled_by: tuple[str, ...]
     """Ids of reactors; none if it leaves the topology."""
 
@@ -243,6 +261,15 @@ def describe(topology: Topology) -> TopologyDescription:
                     )
                     for requirement in topology.requirements(spec)
                 ),
+                constraints=tuple(
+                    ConstraintDescription(
+                        text=str(constraint),
+                        code=constraint.code,
+                        waits=constraint.waits,
+                        constrained_by=tuple(_constrained_by(topology, spec, constraint)),
+                    )
+                    for constraint in topology.constraints_of(spec)
+                ),
                 handled_by=tuple(handlers.get(spec.type, ())),
             )
             for spec in topology.intents
@@ -308,6 +335,17 @@ def _required_by(topology: Topology, intent: IntentSpec, requirement: Requiremen
             if handler.intent is intent and requirement in handler.requires:
                 yield f"{reactor.id}.{handler.name}"
     if requirement in topology.requires.get(intent.name, ()):
+        yield "topology"
+
+
+def _constrained_by(topology: Topology, intent: IntentSpec, constraint: Constraint) -> Iterator[str]:
+    if constraint in intent.constraints:
+        yield "type"
+    for reactor in topology.specs:
+        for handler in reactor.handlers:
+            if handler.intent is intent and constraint in handler.constraints:
+                yield f"{reactor.id}.{handler.name}"
+    if constraint in topology.constraints.get(intent.name, ()):
         yield "topology"
 
 

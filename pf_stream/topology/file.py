@@ -18,13 +18,16 @@
       flights.departed:
         - during calendar office
         - ["FlightCap.report:/{carrier}", FlightCap.admin:/]    # a list in the list: one of them is enough
+    constraints:                 # when types are handled, beside what types and handlers say
+      flights.departed: [never daily 02:00-04:00 UTC, within 24h]
     internal: [airports]
     replies: [replies]
 
 The same words as :class:`pf_stream.Topology` takes, and families of capabilities, which are known before the modules are
 imported; nothing else: trust belongs to the worker's configuration. Requirements are written as
-:func:`pf_stream.model.requirement.parse_requirement` reads them. A reactor that is a service (see
-:class:`pf_stream.model.Service`) is a mapping::
+:func:`pf_stream.model.requirement.parse_requirement` reads them, and constraints as
+:func:`pf_stream.model.constraint.parse_constraint` does. A reactor that is a service (see :class:`pf_stream.model.Service`) is a
+mapping::
 
     reactors:
       - reactor: flights:AirportBoard
@@ -62,6 +65,7 @@ from pf_stream.model import (
 )
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
+from pf_stream.model.constraint import Constraint, parse_constraint, within
 from pf_stream.model.requirement import parse_requirement
 from pf_stream.model.when import calendar
 from pf_stream.temporal import Job, jobs
@@ -211,6 +215,7 @@ class _Reading:
             "retired": file.retired,
             "calendars": self._calendars(file.calendars),
             "requires": self._requires(file.requires) if complete else {},
+            "constraints": self._constraints(file.constraints) if complete else {},
             "services": self._services(file, reactors) if complete else {},
             "parts": [*parts, *(self._jobs(file, [*reactors.values()], emits) if complete else ())],
         }
@@ -334,6 +339,13 @@ class _Reading:
                 found[name].append(requirement)
         return found
 
+    def _constraints(self, texts: Mapping[str, Sequence[str]]) -> dict[str, list[Constraint]]:
+        found = {
+            name: [self._read(("constraints", name, index), parse_constraint, text) for index, text in enumerate(items)]
+            for name, items in texts.items()
+        }
+        return {name: read for name, items in found.items() if (read := [one for one in items if one is not None])}
+
     def _requirement(self, where: Where, name: str, text: str) -> Requirement:
         requirement = self._read(where, parse_requirement, text) or _ANYBODY
         self._required.append((where, name, requirement))
@@ -387,6 +399,15 @@ class _Reading:
             trials += [
                 (where, "unnamed", emits | {"requires": {name: requirement}})
                 for where, name, requirement in self._required
+            ]
+            trials += [
+                (where, "unnamed", inner | {"constraints": {name: given}})
+                for name, constraints in fields["constraints"].items()
+                for where, given in (
+                    (("constraints", name), within("1s")),
+                    *((("constraints", name, index), one) for index, one in enumerate(constraints)),
+                    (("constraints", name), constraints),
+                )
             ]
         seen = set(base)
         for where, name, arguments in trials:

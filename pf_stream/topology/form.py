@@ -98,11 +98,13 @@ class TopologyFile(_Form):
     capabilities: dict[str, dict[str, list[str]]] = {}
     """Families of operations, each operation with those that it implies: of its family, or ``OtherCap.operation``."""
     calendars: dict[str, CalendarForm] = {}
-    """Calendars that requirements and tokens may name."""
+    """Calendars that requirements, constraints and tokens may name."""
     reactors: list[_Reactor] = []
     """Reactor classes, each ``module:Class``, or the mapping of a service."""
     requires: dict[str, Annotated[list[_Requirement], Field(min_length=1)]] = {}
     """By an intent's name, what is required beside what the type and its handlers require; of a list in it, one is enough."""
+    constraints: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+    """By an intent's name, or ``*``, when it is handled, beside what the type and its handlers say."""
     namespace: str | None = None
     """First part of topic names; the topology's name if not given."""
     jobs: JobsForm | None = None
@@ -152,6 +154,9 @@ _ALLOWED: Final = {
     "requires.*": "a list of requirements such as FlightCap.report:/{carrier}",
     "requires.*.*": "a text such as FlightCap.report:/{carrier}, or a list of such, of which one is enough",
     "requires.*.*.*": "a text such as FlightCap.report:/{carrier}",
+    "constraints": "names of intents such as flights.departed, or '*', each with a list of constraints",
+    "constraints.*": "a list of constraints such as only mon-fri 09:00-17:00 Europe/London",
+    "constraints.*.*": "a text such as only mon-fri 09:00-17:00 Europe/London, or within 15m",
     "jobs": "a mapping with key, grants, declared and made",
     "jobs.key": f"the kid of the key that signs for them, 0 to {MAX_KID}",
     "jobs.grants": "a list of grants such as FlightCap.count:/**",
@@ -174,7 +179,12 @@ _ALLOWED: Final = {
 }
 """By place, in which ``*`` stands for any name or index; what is not there is what a list of the place above holds."""
 
-_NAMES: Final = {"capabilities": "FileCap or read", "calendars": "office", "requires": "flights.departed"}
+_NAMES: Final = {
+    "capabilities": "FileCap or read",
+    "calendars": "office",
+    "requires": "flights.departed",
+    "constraints": "flights.departed",
+}
 """By field, names that its keys may have."""
 
 _INNER: Final[Mapping[str | int, type[BaseModel]]] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pf_stream.model.constraint import parse_constraint
 from pf_stream.temporal.form import job_of
 from pf_stream.topology.form import JobsForm
 
@@ -45,7 +46,9 @@ def test_security_md_shows_yaml() -> None:
 
 
 def test_time_md_shows_yaml() -> None:
-    (block,) = fences("time.md", "yaml")
+    block, constraints = fences("time.md", "yaml")
+    for texts in YAML(typ="safe").load(constraints)["constraints"].values():
+        assert all(map(parse_constraint, texts))
     jobs = JobsForm.model_validate(YAML(typ="safe").load(block)["jobs"])
     again = job_of("again", jobs.made["again"], {"nightly": lambda _: None}, {}, {})
     assert again.timetable is not None

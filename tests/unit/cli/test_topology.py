@@ -170,6 +170,36 @@ class TestShow:
             }
         ]
 
+    def test_when_intents_are_handled(self, guarded: Path) -> None:
+        with guarded.open("a", encoding="utf-8") as file:
+            file.write(
+                "constraints: {tally.added: [only calendar office, never daily 12:00-12:30 UTC otherwise refuse]}\n"
+            )
+        shown = pf("show", str(guarded))
+        assert shown.exit_code == 0, shown.output
+        rows = [
+            line.split() for line in shown.stdout.splitlines() if line.rstrip().endswith(("waits", "in_maintenance"))
+        ]
+        assert rows == [
+            ["tally.added.v2", "only", "calendar", "office", "topology", "waits"],
+            [
+                "tally.added.v2",
+                "never",
+                "daily",
+                "12:00-12:30",
+                "UTC",
+                "otherwise",
+                "refuse",
+                "topology",
+                "in_maintenance",
+            ],
+        ]
+        data = json.loads(pf("show", str(guarded), "-o", "json").stdout)
+        assert [one["code"] for intent in data["intents"] for one in intent["constraints"]] == [
+            "outside_hours",
+            "in_maintenance",
+        ]
+
     def test_in_another_namespace(self) -> None:
         said = json.loads(pf("show", FLIGHTS, "--namespace", "test", "-o", "json").stdout)
         assert said["app"] == "test.flights"

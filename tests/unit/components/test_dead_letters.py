@@ -85,4 +85,4 @@ def test_positions_that_are_none(position: str, said: str) -> None:
 
 def test_a_code_that_is_none(flights: Topology) -> None:
     with pytest.raises(NotFoundError, match=r"there is no code 'token_expird'; did you mean 'token_expired'?"):
-        last_dead_letters(NOWHERE, flights, 10, "token_expird")
+        last_dead_letters(NOWHERE, flights, 10, ["token_expird"])

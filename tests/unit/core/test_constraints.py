@@ -1,6 +1,8 @@
 """When intents may be handled: what waits, until when, and what is refused. The driver's clock stands where it is told."""
 
 import dataclasses
+import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ from pf_stream import (
 )
 from pf_stream.core.constraints import constrained
 from pf_stream.model import Calendar, When
-from pf_stream.model.constraint import Constraint, after, before, never, only, within
+from pf_stream.model.constraint import Constraint, Otherwise, after, before, never, only, parse_constraint, within
 from pf_stream.security.refusal import Refusal
 from pf_stream.testing import Driver
 
@@ -169,6 +171,301 @@ class TestTooLate:
             driver.advance(timedelta(days=8))
         driver.advance(1)
         assert codes(driver) == ["deadline_passed"]
+
+
+def file_topology(*constraints: Constraint) -> Topology:
+    """Whose deletions are constrained by these alone."""
+
+    class Open(Reactor[Log], id="open"):
+        @on
+        def delete(self, intent: Delete, state: Log, ctx: Context) -> Effects:
+            state.lines.append(f"{ctx.now:%Y-%m-%dT%H:%M}")
+            return None
+
+    return Topology("files", [Open], calendars=CALENDARS, constraints={"file.delete": constraints})
+
+
+def done(constraint: Constraint, sent: str, *, days: float = 5, deadline: str | None = None) -> list[str]:
+    """When an intent that is sent at a time is handled, UTC, or the code with which it is refused."""
+    topology = file_topology(constraint)
+    driver = Driver(topology, now=datetime.fromisoformat(sent))
+    driver.send(Delete(path="f"), deadline=None if deadline is None else datetime.fromisoformat(deadline))
+    driver.advance(timedelta(days=days))
+    log = driver.state(topology.reactors[0], "f")
+    return [*([] if log is None else log.lines), *codes(driver)]
+
+
+class TestEachKind:
+    """What becomes of an intent that comes at another time: by rule it waits, or is refused with the kind's code."""
+
+    @pytest.mark.parametrize(
+        ("make", "sent", "handled", "code"),
+        [
+            # business hours: to the next business hour
+            (
+                lambda o: only("calendar office", otherwise=o),
+                "2026-03-06T18:00+01:00",
+                "2026-03-09T08:00",
+                "outside_hours",
+            ),
+            # which is not on a holiday
+            (
+                lambda o: only("calendar office", otherwise=o),
+                "2026-04-30T17:00+02:00",
+                "2026-05-04T07:00",
+                "outside_hours",
+            ),
+            # weekdays
+            (
+                lambda o: only("mon-fri 00:00-24:00 UTC", otherwise=o),
+                "2026-03-07T12:00Z",
+                "2026-03-09T00:00",
+                "outside_hours",
+            ),
+            # maintenance: to its end
+            (
+                lambda o: never("daily 02:00-04:00 UTC", otherwise=o),
+                "2026-03-06T03:00Z",
+                "2026-03-06T04:00",
+                "in_maintenance",
+            ),
+            # within an interval
+            (
+                lambda o: only("2026-03-10T00:00:00Z/2026-03-11T00:00:00Z", otherwise=o),
+                "2026-03-06T03:00Z",
+                "2026-03-10T00:00",
+                "outside_hours",
+            ),
+            (
+                lambda o: after(datetime(2026, 3, 7, tzinfo=UTC), otherwise=o),
+                "2026-03-06T03:00Z",
+                "2026-03-07T00:00",
+                "too_early",
+            ),
+            # where clocks are changed meanwhile, by an hour less or more: it is 9:00 on the wall
+            (
+                lambda o: only("calendar office", otherwise=o),
+                "2026-03-27T18:00+01:00",
+                "2026-03-30T07:00",
+                "outside_hours",
+            ),
+            (
+                lambda o: only("calendar office", otherwise=o),
+                "2026-10-23T18:00+02:00",
+                "2026-10-26T08:00",
+                "outside_hours",
+            ),
+            # the end of a maintenance window that is skipped: as soon as the clocks have gone forward
+            (
+                lambda o: never("sun 01:00-02:30 Europe/Berlin", otherwise=o),
+                "2026-03-29T01:30+01:00",
+                "2026-03-29T01:00",
+                "in_maintenance",
+            ),
+            # one within the hour that comes twice is there twice: it waits for the end of the pass in which it came
+            (
+                lambda o: never("sun 02:00-02:30 Europe/Berlin", otherwise=o),
+                "2026-10-25T02:10+02:00",
+                "2026-10-25T00:30",
+                "in_maintenance",
+            ),
+            (
+                lambda o: never("sun 02:00-02:30 Europe/Berlin", otherwise=o),
+                "2026-10-25T02:10+01:00",
+                "2026-10-25T01:30",
+                "in_maintenance",
+            ),
+        ],
+    )
+    def test_waits_or_is_refused(
+        self, make: Callable[[Otherwise], Constraint], sent: str, handled: str, code: str
+    ) -> None:
+        assert done(make("wait"), sent) == [handled]
+        assert done(make("refuse"), sent, days=0) == [code]
+        # With a deadline before the time for which it would wait, it is refused at once.
+        earlier = datetime.fromisoformat(f"{handled}Z") - timedelta(milliseconds=1)
+        assert done(make("wait"), sent, days=0, deadline=earlier.isoformat()) == ["deadline_passed"]
+
+    @pytest.mark.parametrize(
+        ("constraint", "last", "code"),
+        [
+            (before(datetime(2026, 3, 7, tzinfo=UTC)), "2026-03-06T23:59:59.999Z", "too_late"),
+            (only("../2026-03-07T00:00:00Z"), "2026-03-06T23:59:59.999Z", "outside_hours"),
+        ],
+    )
+    def test_what_does_not_come_again(self, constraint: Constraint, last: str, code: str) -> None:
+        assert done(constraint, last) == [last[:16]]
+        assert done(constraint, "2026-03-07T00:00Z", days=0) == [code]
+
+    def test_within_counts_by_what_passes_and_not_by_the_wall(self) -> None:
+        topology = file_topology(within("1d"))
+        driver = Driver(topology, now=datetime.fromisoformat("2026-03-29T12:00:00+02:00"))
+        driver.send(Delete(path="f"), time=datetime.fromisoformat("2026-03-28T12:00:00+01:00"))  # 23 hours ago
+        driver.send(Delete(path="f"), time=datetime.fromisoformat("2026-03-28T11:00:00+01:00"))  # 24
+        assert codes(driver) == ["deadline_passed"]
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("text", "constraint"),
+        [
+            ("only calendar office", only("calendar office")),
+            (
+                "only mon-fri 09:00-17:00 Europe/Berlin otherwise refuse",
+                only("mon-fri 09:00-17:00 Europe/Berlin", otherwise="refuse"),
+            ),
+            ("never daily 02:00-04:00 UTC", never("daily 02:00-04:00 UTC")),
+            ("never (sat 00:00-24:00 UTC or sun 00:00-24:00 UTC)", never("sat 00:00-24:00 UTC or sun 00:00-24:00 UTC")),
+            ("after 2026-03-07T00:00:00Z", after(datetime(2026, 3, 7, tzinfo=UTC))),
+            (
+                "after 2026-03-07T00:00:00Z otherwise refuse",
+                after(datetime(2026, 3, 7, tzinfo=UTC), otherwise="refuse"),
+            ),
+            ("before 2026-03-07T00:00:00Z", before(datetime(2026, 3, 7, tzinfo=UTC))),
+            ("within 15m", within("15m")),
+            ("within 1d", within("24h")),
+        ],
+    )
+    def test_are_read_and_written(self, text: str, constraint: Constraint) -> None:
+        assert parse_constraint(text) == constraint
+        assert str(constraint) == text
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("", "must begin with one of only, never, after, before, within"),
+            ("onyl calendar office", "did you mean 'only'"),
+            ("only", "write it as"),
+            ("only mon-fri", "a window such as 09:00-17:00"),
+            ("only mon-fri 09:00-17:00 Europe/Berlim", "no time zone 'Europe/Berlim'"),
+            ("only calendar office otherwise wonder", "must be 'wait' or 'refuse', not 'wonder'"),
+            ("after soon", "'soon' is no time such as"),
+            ("after 2026-03-07T00:00:00", "has no zone"),
+            ("before 2026-03-07T00:00:00Z otherwise refuse", "is no time such as"),
+            ("within soon", "must be a number and a unit"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, text: str, fault: str) -> None:
+        with pytest.raises(DefinitionError, match=re.escape(fault)):
+            parse_constraint(text)
+
+
+class TestNever:
+    """What can never hold is refused where it is declared."""
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: only("mon 09:00-10:00 UTC and tue 09:00-10:00 UTC"),
+            lambda: never("daily 00:00-24:00 Europe/Berlin"),
+            lambda: before(datetime(2020, 1, 1, tzinfo=UTC)),
+            lambda: parse_constraint("only ../2020-01-01T00:00:00Z otherwise refuse"),
+        ],
+    )
+    def test_alone(self, make: Callable[[], Constraint]) -> None:
+        with pytest.raises(DefinitionError, match="no time is left"):
+            make()
+
+    @pytest.mark.parametrize(
+        "rare",
+        [
+            "2100-01-01T00:00:00Z/2100-01-01T00:00:01Z",
+            "mon 09:00-10:00 UTC and 2101-01-01T00:00:00Z/..",
+            # only in the weeks in which one of them has changed its clocks and the other has not
+            "daily 09:00-09:30 Europe/Berlin and daily 04:00-04:30 America/New_York",
+        ],
+    )
+    def test_what_comes_seldom_comes(self, rare: str) -> None:
+        assert only(rare).when == When.parse(rare)
+
+    @pytest.mark.parametrize(
+        "constraints",
+        [
+            [only("calendar office"), only("sat,sun 00:00-24:00 Europe/Berlin")],
+            [after(datetime(2026, 3, 7, tzinfo=UTC)), before(datetime(2026, 3, 7, tzinfo=UTC))],
+            [never("calendar office"), only("wed 10:00-11:00 Europe/Berlin")],
+        ],
+    )
+    def test_together(self, constraints: list[Constraint]) -> None:
+        with pytest.raises(DefinitionError, match=r"file\.delete can never be handled"):
+            file_topology(*constraints)
+
+    def test_of_type_handler_and_topology(self) -> None:
+        with pytest.raises(DefinitionError, match=r"file\.write can never be handled"):
+            Topology("files", [Files], calendars=CALENDARS, constraints={"file.write": only("sun 00:00-24:00 UTC")})
+
+
+class TestOfTheTopology:
+    def test_are_beside_those_of_type_and_handler(self) -> None:
+        limited = Topology(
+            "files",
+            [Files],
+            calendars=CALENDARS,
+            constraints={"file.write": [never("mon 00:00-24:00 Europe/Berlin")], "file.delete": within("1h")},
+        )
+        driver = Driver(limited, now=datetime.fromisoformat("2026-03-06T18:00:00+01:00"))
+        driver.send(Write(path="f"))
+        driver.send(Delete(path="f"), time=driver.now - timedelta(hours=1))
+        driver.advance(timedelta(days=5))
+        assert lines(driver) == ["write Tue 08:00"]
+        assert codes(driver) == ["deadline_passed"]
+        assert limited.within("elsewhere").constraints == limited.constraints
+
+    def test_for_all_that_comes_from_outside(self) -> None:
+        """What the topology itself causes on its own topics goes on: it is part of what was begun."""
+
+        class Step(Intent, name="file.step", topic="steps", requires=PUBLIC):
+            path: Annotated[str, Key]
+
+        class Steps(Reactor[Log], id="steps", emits=[Step]):
+            @on
+            def delete(self, intent: Delete, state: Log, ctx: Context) -> Effects:
+                return Schedule(Step(path=intent.path), after=7200)
+
+            @on
+            def step(self, intent: Step, state: Log, ctx: Context) -> Effects:
+                state.lines.append(f"step {ctx.now:%H:%M}")
+                return None
+
+        closed = never("daily 02:00-04:00 UTC")
+        topology = Topology("files", [Files, Steps], internal=["steps"], calendars=CALENDARS, constraints={"*": closed})
+        assert set(topology.constraints) == {"file.write", "file.delete", "file.later"}
+        driver = Driver(topology, now=datetime(2026, 3, 6, 1, tzinfo=UTC))
+        driver.send(Delete(path="f"))
+        driver.advance(timedelta(hours=1, minutes=30))
+        driver.send(Delete(path="f"))
+        driver.advance(timedelta(hours=12))
+        log = driver.state(Steps, "f")
+        assert log is not None
+        assert log.lines == ["step 03:00", "step 06:00"]
+
+    @pytest.mark.parametrize(
+        ("constraints", "fault"),
+        [
+            (
+                {"file.wirte": within("1h")},
+                "constrains 'file.wirte', which no reactor handles; did you mean 'file.write'",
+            ),
+            ({"file.write": []}, "is no constraint"),
+            ({"file.write": "within 1h"}, "is no constraint"),
+            ({"file.write": only("calendar home")}, "no calendar 'home'"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, constraints: Any, fault: str) -> None:
+        with pytest.raises(DefinitionError, match=re.escape(fault)):
+            Topology("files", [Files], calendars=CALENDARS, constraints=constraints)
+
+    def test_for_all_of_nothing(self) -> None:
+        class Inner(Intent, name="file.inner", topic="inner", requires=PUBLIC):
+            path: Annotated[str, Key]
+
+        class Inside(Reactor[Log], id="inside"):
+            @on
+            def inner(self, intent: Inner, state: Log, ctx: Context) -> Effects:
+                return None
+
+        with pytest.raises(DefinitionError, match="and that is nothing"):
+            Topology("files", [Inside], internal=["inner"], constraints={"*": within("1h")})
 
 
 class TestDeclarations:

@@ -7,9 +7,11 @@ import pytest
 
 from pf_stream import Intent, Key, Reactor, State, Topology, all_of, any_of, caller, computed, during, on, rule
 from pf_stream.model import Calendar, Caller, Requirement, Service, When, define, grant
+from pf_stream.model.constraint import never, only, within
 from pf_stream.topology import read_topology_file
 from pf_stream.topology.description import (
     CalendarDescription,
+    ConstraintDescription,
     OperationDescription,
     RequirementDescription,
     ServiceDescription,
@@ -124,6 +126,24 @@ def test_what_is_required_here_and_by_whom() -> None:
         ("DoorCap.own(/{door})", ("doors.opened", "bells.opened")),
         ("caller's tenant is acme", ("topology",)),
     ]
+
+
+def test_when_it_is_handled_and_who_says_so() -> None:
+    lunch = never("daily 12:00-13:00 UTC", otherwise="refuse")
+
+    class Ring(Intent, name="door.ring", requires=OPEN, constraints=within("1h")):
+        door: Annotated[str, Key]
+
+    class Rings(Reactor[Door], id="rings"):
+        @on(constraints=lunch)
+        def rung(self, intent: Ring, state: Door, ctx: object) -> None: ...
+
+    ringing = Topology("door", [Rings], constraints={"*": [lunch, only("mon-fri 00:00-24:00 UTC")]})
+    assert describe(ringing).intents[0].constraints == (
+        ConstraintDescription("within 1h", "deadline_passed", False, ("type",)),
+        ConstraintDescription(str(lunch), "in_maintenance", False, ("rings.rung", "topology")),
+        ConstraintDescription("only mon-fri 00:00-24:00 UTC", "outside_hours", True, ("topology",)),
+    )
 
 
 @pytest.mark.parametrize(

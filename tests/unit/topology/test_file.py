@@ -121,7 +121,11 @@ SHAPES = {
     ),
     "trust is no field": (
         GOOD + "trust_roots: [a.pub]\n",
-        (4, "trust_roots", "there is no field 'trust_roots'; known: calendars, capabilities, emits, guarantee,"),
+        (
+            4,
+            "trust_roots",
+            "there is no field 'trust_roots'; known: calendars, capabilities, constraints, emits, guarantee,",
+        ),
     ),
     "missing name": ("reactors:\n  - MODULE:Watcher\n", (1, "name", "is missing; allowed: a text such as flights")),
     "missing reactors": ("name: pings\n", (1, "reactors", "is missing; allowed: a list of module:Class")),
@@ -244,7 +248,7 @@ YAML = {
         (
             1,
             "",
-            "found nothing; allowed: a mapping with the fields name, capabilities, calendars, reactors, requires, namespace,",
+            "found nothing; allowed: a mapping with the fields name, capabilities, calendars, reactors, requires, constraints,",
         ),
     ),
     "a list": ("- name: pings\n", (1, "", "found a list; allowed: a mapping")),
