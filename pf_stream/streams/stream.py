@@ -1,6 +1,7 @@
 """Streams: what happens to intents, said stage by stage."""
 
 from collections.abc import Callable, Iterable
+from types import GenericAlias
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from pf_stream.errors import DefinitionError
@@ -414,13 +415,15 @@ class WindowedStream(Generic[V]):
         Raises :class:`DefinitionError` if the aggregate is not for such a window.
         """
         aggregate = what if isinstance(what, Aggregate) else together(what, named)
+        value = None if isinstance(what, Aggregate) else returned(what)
+        result = None if value is None else GenericAlias(Windowed, (value,))
         window = self._window
         emission = on_close() if emit is None else emit
         operator: Operator
         if isinstance(window, CountWindow | Global):
             if emit is not None or self._late is not None:
                 raise DefinitionError(self._name, ["time does not end it: leave out emit and late"])
-            operator = CountedOperator(window, aggregate)
+            operator = CountedOperator(window, aggregate, result)
         else:
             if isinstance(window, Session | Sliding) and aggregate.merge is None:
                 raise DefinitionError(self._name, ["its windows become one: the aggregate needs merge"])
@@ -428,5 +431,5 @@ class WindowedStream(Generic[V]):
                 raise DefinitionError(
                     self._name, ["a value is in many sliding windows: they tell their result on close"]
                 )
-            operator = TimedOperator(window, aggregate, emission, self._late)
+            operator = TimedOperator(window, aggregate, emission, self._late, result)
         return self._keyed._operate(self._name, operator)

@@ -60,14 +60,15 @@ def find(module: ModuleType, name: str, base: type) -> object:
     Raises:
         ImportFaults: the module has no such thing; names the nearest one.
     """
+    noun = "function" if base.__name__ == "Callable" else base.__name__
     missing = object()
     found = getattr(module, name, missing)
     if _is(found, base):
         return found
     known = [other for other, value in vars(module).items() if _is(value, base)]
     if found is missing:
-        raise ImportFaults(f"module {module.__name__!r} has no {base.__name__} {name!r}{nearest(name, known)}")
-    raise ImportFaults(f"{module.__name__}:{name} is {_what(found)}, not {_a(base.__name__)}{nearest(name, known)}")
+        raise ImportFaults(f"module {module.__name__!r} has no {noun} {name!r}{nearest(name, known)}")
+    raise ImportFaults(f"{module.__name__}:{name} is {_what(found)}, not {_a(noun)}{nearest(name, known)}")
 
 
 def _is(value: object, base: type) -> bool:

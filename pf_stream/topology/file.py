@@ -68,6 +68,7 @@ from pf_stream.model.capability import HeldGrant
 from pf_stream.model.constraint import Constraint, parse_constraint, within
 from pf_stream.model.requirement import parse_requirement
 from pf_stream.model.when import calendar
+from pf_stream.streams.form import pipeline_of
 from pf_stream.temporal import Job, jobs
 from pf_stream.temporal.form import job_of
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
@@ -171,35 +172,37 @@ class _Reading:
             file = TopologyFile.model_validate(self._data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self._add(where_of(detail), explain(detail))
+                self.add(where_of(detail), explain(detail))
                 broken.add(detail["loc"][0])
             # Whatever else is wrong is worth knowing too: go on with what can be read.
             file = TopologyFile.model_validate(self._sound(broken))
-        if not (file.reactors or file.parts or file.jobs or broken & {"reactors", "parts", "jobs"}):
+        bringing = {"reactors", "parts", "jobs", "streams"}
+        if not (broken & bringing or any(getattr(file, field) for field in bringing)):
             found = "found an empty list" if "reactors" in self._data else "is missing"
-            self._add(("reactors",), f"{found}; allowed: {allowed(('reactors',))}")
+            self.add(("reactors",), f"{found}; allowed: {allowed(('reactors',))}")
             broken.add("reactors")
         # Without its families a module may fail for no fault of its own.
         families = list(define_families(file.capabilities))
         for where, text in families:
-            self._add(("capabilities", *where), text)
+            self.add(("capabilities", *where), text)
         importable = not families and "capabilities" not in broken
         reactors = self._reactors(file) if importable and "reactors" not in broken else {}
         emits = [
             found
             for index, reference in enumerate(file.emits if importable else ())
-            if (found := self._named(("emits", index), reference, Intent))
+            if (found := self.named(("emits", index), reference, Intent))
         ]
         parts = [
             found
             for index, reference in enumerate(file.parts if importable else ())
-            if (found := self._named(("parts", index), reference, Part))
+            if (found := self.named(("parts", index), reference, Part))
         ]
         sinks = [
             found
             for index, reference in enumerate(file.sinks if importable else ())
-            if (found := self._named(("sinks", index), reference, Sink))
+            if (found := self.named(("sinks", index), reference, Sink))
         ]
+        streams = self._streams(file, [*reactors.values()], emits, parts) if importable else {}
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
             "namespace": file.namespace,
@@ -217,12 +220,18 @@ class _Reading:
             "requires": self._requires(file.requires) if complete else {},
             "constraints": self._constraints(file.constraints) if complete else {},
             "services": self._services(file, reactors) if complete else {},
-            "parts": [*parts, *(self._jobs(file, [*reactors.values()], emits) if complete else ())],
+            "parts": [
+                *parts,
+                *streams.values(),
+                *(self._jobs(file, [*reactors.values()], emits) if complete else ()),
+            ],
         }
         try:
             topology = Topology(file.name, list(reactors.values()), **fields)
         except DefinitionError as error:
-            self._locate(error, file, list(reactors.values()), fields, complete=complete)
+            places: list[Where] = [("parts", index) for index in range(len(parts))]
+            places += [("streams", name) for name in streams]
+            self._locate(error, file, list(reactors.values()), fields, places, complete=complete)
         else:
             if not self._faults:
                 return topology
@@ -232,13 +241,13 @@ class _Reading:
         given = {name: self._data[name] for name in TopologyFile.model_fields if name in self._data}
         return {"name": "unnamed"} | {k: v for k, v in given.items() if k not in broken}
 
-    def _named(self, where: Where, reference: str, base: type) -> Any:
+    def named(self, where: Where, reference: str, base: type) -> Any:
         """What *reference* names; ``None`` if it cannot be had."""
         parts = split(reference)
         if parts is None:
             guess = reference.rpartition(".")
             hint = f"; did you mean {guess[0]}:{guess[2]}?" if split(f"{guess[0]}:{guess[2]}") else ""
-            self._add(where, f"found {reference!r}; allowed: module:Class{hint}")
+            self.add(where, f"found {reference!r}; allowed: module:Class{hint}")
             return None
         module, name = parts
         if module in self._broken:
@@ -248,12 +257,12 @@ class _Reading:
         except ImportFaults as error:
             self._broken.add(module)
             for fault in error.faults:
-                self._add(where, fault)
+                self.add(where, fault)
             return None
         try:
             return find(imported, name, base)
         except ImportFaults as error:
-            self._add(where, str(error))
+            self.add(where, str(error))
             return None
 
     def _reactors(self, file: TopologyFile) -> dict[int, Any]:
@@ -261,9 +270,9 @@ class _Reading:
         found = {}
         for index, item in enumerate(file.reactors):
             if isinstance(item, ServiceForm):
-                found[index] = self._named(("reactors", index, "reactor"), item.reactor, Reactor)
+                found[index] = self.named(("reactors", index, "reactor"), item.reactor, Reactor)
             else:
-                found[index] = self._named(("reactors", index), item, Reactor)
+                found[index] = self.named(("reactors", index), item, Reactor)
         return {index: reactor for index, reactor in found.items() if reactor is not None}
 
     def _services(self, file: TopologyFile, reactors: Mapping[int, Any]) -> dict[str, Service]:
@@ -279,13 +288,30 @@ class _Reading:
                     found[reactors[index].__reactor__.id] = Service(item.key, grants)
         return found
 
+    def _streams(
+        self, file: TopologyFile, reactors: Sequence[Any], emits: Sequence[type[Intent]], parts: Sequence[Part]
+    ) -> dict[str, Part]:
+        """By name, each pipeline with which nothing is wrong."""
+        handled = [
+            handler.intent.model
+            for reactor in (*reactors, *(one for part in parts for one in part.reactors))
+            for handler in reactor.__reactor__.handlers
+        ]
+        types = [*handled, *emits, *(one for part in parts for one in part.emits)]
+        intents = {kind.__intent__.name: kind for kind in types}
+        found = {
+            name: pipeline_of(name, form, _Names(self, ("streams", name), intents))
+            for name, form in file.streams.items()
+        }
+        return {name: part for name, part in found.items() if part is not None}
+
     def _jobs(self, file: TopologyFile, reactors: Sequence[Any], emits: Sequence[type[Intent]]) -> list[Part]:
         """What the jobs of the file bring."""
         form = file.jobs
         if form is None:
             return []
         where: Where = ("jobs",)
-        named = [self._named((*where, "declared", i), reference, Job) for i, reference in enumerate(form.declared)]
+        named = [self.named((*where, "declared", i), reference, Job) for i, reference in enumerate(form.declared)]
         declared = [one for one in named if one is not None]
         if len(declared) < len(named):
             return []  # what is made of them would seem unknown
@@ -307,7 +333,7 @@ class _Reading:
             return [jobs(*every, service=service, emits=types, calendars=calendars)]
         except DefinitionError as error:
             for fault in error.faults:
-                self._add(where, fault)
+                self.add(where, fault)
         return []
 
     def _calendars(self, forms: Mapping[str, CalendarForm]) -> dict[str, Calendar]:
@@ -357,9 +383,9 @@ class _Reading:
             return read(text)
         except DefinitionError as error:
             for fault in error.faults:
-                self._add(where, f"{error.subject}: {fault}")
+                self.add(where, f"{error.subject}: {fault}")
         except PFError as error:
-            self._add(where, str(error))
+            self.add(where, str(error))
         return None
 
     def _locate(
@@ -368,10 +394,14 @@ class _Reading:
         file: TopologyFile,
         reactors: list[Any],
         fields: dict[str, Any],
+        places: Sequence[Where],
         *,
         complete: bool,
     ) -> None:
-        """Find the field of each fault by asking the model, which has the rules, about one field at a time."""
+        """Find the field of each fault by asking the model, which has the rules, about one field at a time.
+
+        *places* are those of the first parts; the last one may be that of the jobs.
+        """
         sound = {"namespace": "unnamed", "calendars": fields["calendars"], "parts": fields["parts"]}
         base = _faults_of("unnamed", reactors, **sound)
         of_reactors = _faults_of("unnamed", reactors, **(sound | {"parts": ()}))
@@ -382,7 +412,10 @@ class _Reading:
         if complete:
             emits = {"emits": fields["emits"], "parts": fields["parts"]}
             trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]
-            trials += [(("parts", index), "unnamed", {"parts": [item]}) for index, item in enumerate(fields["parts"])]
+            trials += [
+                (place, "unnamed", {"parts": [item]})
+                for place, item in zip((*places, ("jobs",)), fields["parts"], strict=False)
+            ]
             trials.append((("emits",), "unnamed", emits))
             trials += [
                 ((field, index), "unnamed", emits | {field: [item]})
@@ -414,17 +447,17 @@ class _Reading:
             for fault in _faults_of(name, reactors, **(sound | arguments)):
                 if fault not in seen:
                     seen.add(fault)
-                    self._add(where, fault)
+                    self.add(where, fault)
         # The namespace is the name if it is not given; then what is wrong with it is said of the name.
         seen.update(_faults_of("unnamed", reactors, namespace=file.name))
         if complete:
             for fault in base:
-                self._add(("reactors",) if fault in of_reactors else ("parts",), fault)
+                self.add(("reactors",) if fault in of_reactors else ("parts",) if file.parts else ("streams",), fault)
             for fault in error.faults:
                 if fault not in seen:  # of several fields together
-                    self._add((), fault)
+                    self.add((), fault)
 
-    def _add(self, where: Where, text: str) -> None:
+    def add(self, where: Where, text: str) -> None:
         field = ""
         for part in where:
             field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
@@ -440,6 +473,24 @@ class _Reading:
             line = node.lc.data[part][0]
             node = node[part]
         return line + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a file knows that a pipeline in it names."""
+
+    reading: _Reading
+    """The file."""
+    where: Where
+    """The place of the pipeline."""
+    intents: Mapping[str, type[Intent]]
+    """By name, the intent types of the topology."""
+
+    def named(self, where: Where, reference: str, base: type) -> Any:
+        return self.reading.named((*self.where, *where), reference, base)
+
+    def fault(self, where: Where, text: str) -> None:
+        self.reading.add((*self.where, *where), text)
 
 
 def _held(text: str) -> HeldGrant:

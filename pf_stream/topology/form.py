@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from pf_stream.model._names import nearest
 from pf_stream.model.service import MAX_KID
 from pf_stream.model.topology import Guarantee, Store
+from pf_stream.streams.form import FORMS, INNER, LIST, MAPPING, STAGES, TEXT, WINDOWS, PipelineForm, shape
 from pf_stream.temporal.form import JobForm
 
 __all__ = [
@@ -29,12 +30,8 @@ Where: TypeAlias = tuple[str | int, ...]
 
 _KEY: Final = "[key]"
 """How pydantic ends the place of a fault that is in the key itself."""
-_TEXT, _MAPPING, _LIST = "<text>", "<mapping>", "<list>"
-"""What pydantic puts into the place of a fault behind an item that may have several forms: the one that it has."""
-
-
-def _form(item: object) -> str:
-    return _MAPPING if isinstance(item, Mapping) else _LIST if isinstance(item, list) else _TEXT
+_TAGS: Final = {_KEY, TEXT, MAPPING, LIST, *FORMS}
+"""What pydantic puts into the place of a fault that is not in the file."""
 
 
 def _day(item: object) -> object:
@@ -82,11 +79,9 @@ class JobsForm(_Form):
     """By name, jobs that send an intent of the topology, or run the function of a declared one."""
 
 
-_Reactor: TypeAlias = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[ServiceForm, Tag(_MAPPING)], Discriminator(_form)
-]
+_Reactor: TypeAlias = Annotated[Annotated[str, Tag(TEXT)] | Annotated[ServiceForm, Tag(MAPPING)], Discriminator(shape)]
 _Requirement: TypeAlias = Annotated[
-    Annotated[str, Tag(_TEXT)] | Annotated[list[str], Field(min_length=1), Tag(_LIST)], Discriminator(_form)
+    Annotated[str, Tag(TEXT)] | Annotated[list[str], Field(min_length=1), Tag(LIST)], Discriminator(shape)
 ]
 
 
@@ -113,6 +108,8 @@ class TopologyFile(_Form):
     """Topics within the namespace that only this topology writes."""
     emits: list[str] = []
     """Intent types, each ``module:Class``, that reactors emit and none of them handles."""
+    streams: dict[str, PipelineForm] = {}
+    """By name, pipelines that are declared here."""
     parts: list[str] = []
     """Pipelines and other parts, each ``module:name``, whose reactors, topics, types and services are added."""
     sinks: list[str] = []
@@ -164,6 +161,17 @@ _ALLOWED: Final = {
     "jobs.made": "names such as nightly, each with what that job does and when",
     "jobs.made.*": "a mapping with run or intent, and with every or cron",
     "jobs.made.*.*": "what an argument of pf_stream.temporal.job may be",
+    "streams": "names of pipelines such as hourly, each with its ways",
+    "streams.*": "a mapping with ways and, if they are needed, service and on_error",
+    "streams.*.ways": "names such as flights, each with a list of stages",
+    "streams.*.ways.*": "a list of stages, the first of which is from",
+    "streams.*.ways.*.*": f"a stage, one of {', '.join(STAGES)}",
+    "streams.*.ways.*.*.window": f"a mapping with one of {', '.join(WINDOWS)}",
+    "streams.*.ways.*.*.*": "what an argument of that stage may be, see docs/streams.md",
+    "streams.*.service": "a mapping with key and grants",
+    "streams.*.service.key": f"the kid of the key that signs for it, 0 to {MAX_KID}",
+    "streams.*.service.grants": "a list of grants such as FlightCap.report:/**",
+    "streams.*.on_error": "a mapping with retry_later or retry_in_place",
     "namespace": "a text such as flights",
     "internal": "a list of topics within the namespace",
     "emits": "a list of module:Class",
@@ -184,6 +192,7 @@ _NAMES: Final = {
     "calendars": "office",
     "requires": "flights.departed",
     "constraints": "flights.departed",
+    "streams": "hourly",
 }
 """By field, names that its keys may have."""
 
@@ -197,7 +206,7 @@ _INNER: Final[Mapping[str | int, type[BaseModel]]] = {
 
 def where_of(detail: ErrorDetails) -> Where:
     """The place of a fault in the file."""
-    return tuple(part for part in detail["loc"] if part not in (_KEY, _TEXT, _MAPPING, _LIST))
+    return tuple(part for part in detail["loc"] if part not in _TAGS)
 
 
 def explain(detail: ErrorDetails) -> str:
@@ -205,14 +214,28 @@ def explain(detail: ErrorDetails) -> str:
     where = where_of(detail)
     field = where[0]
     if detail["type"] in {"extra_forbidden", "invalid_key"}:
-        form = TopologyFile if len(where) == 1 else JobForm if where[:2] == ("jobs", "made") else _INNER[field]
-        known = (info.alias or name for name, info in form.model_fields.items())
-        return f"there is no field {where[-1]!r}{nearest(str(where[-1]), known)}"
+        fields = (info.alias or name for name, info in _form_at(detail).model_fields.items())
+        return f"there is no field {where[-1]!r}{nearest(str(where[-1]), fields)}"
+    if detail["type"] == "union_tag_not_found" and isinstance(detail["input"], Mapping) and len(detail["input"]):
+        known, what = (WINDOWS, "window") if where[-1] == "window" else (STAGES, "stage")
+        said = next(iter(detail["input"]))
+        return f"there is no {what} {said!r}{nearest(str(said), known)}"
     if detail["loc"][-1] == _KEY:
         return f"found {shown(detail['input'])}; allowed: a name such as {_NAMES[str(field)]}"
     if detail["type"] == "missing":
         return f"is missing; allowed: {allowed(where)}"
     return f"found {shown(detail['input'])}; allowed: {allowed(where)}"
+
+
+def _form_at(detail: ErrorDetails) -> type[BaseModel]:
+    """The form of the mapping that a field of that name is not in."""
+    where = where_of(detail)
+    if len(where) == 1:
+        return TopologyFile
+    if where[0] == "streams":
+        above = str(detail["loc"][-2])
+        return PipelineForm if len(where) == 3 else FORMS.get(above) or INNER[above]
+    return JobForm if where[:2] == ("jobs", "made") else _INNER[where[0]]
 
 
 def allowed(where: Where) -> str:

@@ -1,5 +1,6 @@
 """The Python that the documents show runs as printed, and their YAML is what it says."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pf_stream import Topology
 from pf_stream.model.constraint import parse_constraint
 from pf_stream.temporal.form import job_of
+from pf_stream.topology.description import describe
+from pf_stream.topology.file import read_topology_file
 from pf_stream.topology.form import JobsForm
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,6 +42,18 @@ def test_streams_md_runs_as_printed() -> None:
         [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_streams_md_says_the_same_in_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,), (file,) = fences("streams.md", "python"), fences("streams.md", "yaml")
+    (tmp_path / "docs_rooms.py").write_text(block.partition("noon = ")[0])
+    (tmp_path / "topology.yaml").write_text(
+        file.replace("rooms:", "docs_rooms:").replace("  docs_rooms:\n", "  rooms:\n")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    topology = read_topology_file(tmp_path / "topology.yaml")
+    part = importlib.import_module("docs_rooms").rooms
+    assert describe(topology) == describe(Topology("sensors", [], parts=[part]))
 
 
 def test_security_md_shows_yaml() -> None:
