@@ -5,7 +5,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -32,8 +32,8 @@ from pf_stream.security import SigningKey
 
 __all__ = ["Bench", "Cell"]
 
-QUIET_S: Final = 3.0
-"""An engine may be ready if it has committed nothing for so long."""
+QUIET_S: Final = 1.5
+"""An engine may be ready if it has committed nothing for so long: all of them commit once a second."""
 PATIENCE_S: Final = 25.0
 """An engine is ready if it has committed nothing for so long: windows of the worker's own time have ended by then."""
 LOOK_S: Final = 1.0
@@ -61,8 +61,10 @@ class Cell:
 class Bench:
     """A broker with filled topics; runs cells, one at a time."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, make: Callable[[int], Iterable[Event]] = events) -> None:
+        """*make* is given how many events there shall be."""
         self._site = site
+        self._make = make
         self._connection = ConnectionSettings(site.servers)
         self._admin = Admin(self._connection)
         key = SigningKey.generate()
@@ -79,7 +81,7 @@ class Bench:
         if count not in self._filled:
             made = {kind: f"{NAMESPACE}.{kind.__name__.lower()}s-{count}" for kind in (Person, Auction, Bid)}
             self._admin.create([NewTopicSpec(topic, PARTITIONS, _CONFIG) for topic in made.values()], 1)
-            some = list(events(count))
+            some = list(self._make(count))
             self._wanted[count] = answers(some)
             some += last(PARTITIONS)
             fill(self._site.servers, Spelling(self._tokens, made).records(some))

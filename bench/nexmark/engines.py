@@ -13,6 +13,7 @@ from typing import Final
 from bench.nexmark.events import Auction, Bid, Event, Person
 from bench.peers.engines import PARTITIONS, QUIX
 from bench.peers.environments import ROCKSDB, ROOT, STREAMS, java_command, python
+from bench.peers.processes import StuckError
 
 __all__ = ["ENGINES", "Engine", "Job"]
 
@@ -60,7 +61,7 @@ class Engine:
     environ: Mapping[str, str] = field(default_factory=dict)
     """Settings for its program."""
     prepare: Callable[[Job, Mapping[str, str]], None] = lambda _, __: None
-    """Makes what topics it does not make itself; is given its environment."""
+    """Makes what topics it does not make itself; is given its environment. Raises :class:`StuckError`."""
     leaves_out: Mapping[str, str] = field(default_factory=dict)
     """By query, why it has no program for it."""
 
@@ -98,7 +99,13 @@ def _worker(job: Job) -> Sequence[str]:
 
 def _make_topics(job: Job, environ: Mapping[str, str]) -> None:
     command = *_pf(job, "topics", "create"), "--partitions", str(PARTITIONS)
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, check=True)
+    log = job.folder / "topics.log"
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environ}, stdout=output, stderr=output, check=False
+        )
+    if done.returncode:
+        raise StuckError(f"no topics for it: exit code {done.returncode}", log)
 
 
 @cache

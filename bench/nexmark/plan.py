@@ -28,6 +28,8 @@ class Plan:
     """Names."""
     queries: Sequence[str]
     """Names."""
+    markdown: bool
+    """Whether nothing is to be measured, but what was written last told again."""
 
     def cells(self) -> list[Cell]:
         """Those of one round, in its order: what is compared comes together."""
@@ -47,5 +49,8 @@ def parse(arguments: Sequence[str]) -> Plan:
     parser.add_argument("--engines", type=some(NAMES), default=NAMES, help=f"of: {', '.join(NAMES)}; all")
     queries = tuple(QUERIES)
     parser.add_argument("--queries", type=some(queries), default=queries, help=f"of: {', '.join(queries)}; all")
+    parser.add_argument(
+        "--markdown", action="store_true", help="measure nothing: print what was written last, for docs/performance.md"
+    )
     given = parser.parse_args(arguments)
-    return Plan(given.rounds, given.events, given.engines, given.queries)
+    return Plan(given.rounds, given.events, given.engines, given.queries, given.markdown)

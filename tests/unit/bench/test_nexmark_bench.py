@@ -9,8 +9,8 @@ from rich.console import Console
 from bench.nexmark.cells import Cell
 from bench.nexmark.plan import parse
 from bench.nexmark.reference import QUERIES, rows
+from bench.nexmark.report import markdown, show
 from bench.nexmark.report import rows as told
-from bench.nexmark.report import show
 from bench.peers.progress import Outcome
 
 BELOW = 1_000_000
@@ -82,7 +82,7 @@ class TestReport:
         assert found[0]["steady_records_per_s"] == 20_000
         assert found[0]["conditions"]["cores"] == 2
         text = shown(found)
-        assert "20,000  10,000-30,000" in text
+        assert "right   20,000 10,000-30,000" in text
         assert "30%" in text
         assert "q5: the auctions with most bids" in text
         assert json.loads(json.dumps(found)) == found
@@ -96,6 +96,30 @@ class TestReport:
         assert "WRONG" in text
         assert "1,234" not in text
         assert "kafka-streams (exactly_once_v2) is wrong at q5: 1 of 3 answers" in text
+
+    def test_what_a_core_does_follows_from_its_time(self) -> None:
+        exactly, _ = self.cells()
+        (row,) = told({exactly: [Outcome(1000, 0.1, cpu_us_per_record=us) for us in (20.0, 50.0, 40.0)]}, {}, {})
+        assert (row["answers"], row["records_per_s_per_core"]) == ("right", 25_000)
+        assert " 25,000 " in shown([row])
+
+    def test_an_answer_that_did_not_come_is_not_right(self) -> None:
+        exactly, _ = self.cells()
+        (row,) = told({exactly: [Outcome(1000, 0.1), Outcome(0, 0.1, failed="it ended")]}, {}, {})
+        assert row["answers"] is None
+        assert "exactly_once_v2 none" in " ".join(shown([row]).split())
+
+    def test_the_page_has_a_line_for_each_query_and_a_column_for_each_engine(self) -> None:
+        conditions = {"cpu": "x", "cores": 2, "pinned": True, "python": "3.11", "kafka": "4", "partitions": 4}
+        cells = parse(["--queries", "q0,q5", "--engines", "kafka-streams", "--events", "1000"]).cells()
+        good = Outcome(1000, 0.1, steady_records_per_s=1234.0, cpu_us_per_record=50.5, rss_mb=99.0, others_share=0.02)
+        outcomes = [[good], [Outcome(1000, 0.3, "1 of 3")], [Outcome(0, 0.2, failed="it ended")], [good]]
+        text = markdown(told(dict(zip(cells, outcomes, strict=True)), {}, conditions))
+        assert "rounds 1, events 1,000 to 1,000, load_before 0.1 to 0.3, others_share 0.02 to 0.02." in text
+        assert "| q0: every bid as it is | 1,234/s, 50.5 µs, 99 MB | **WRONG** |" in text
+        assert "| **none** | 1,234/s, 50.5 µs, 99 MB |" in text
+        assert "- kafka-streams (exactly_once_v2) is failed at q5: it ended" in text
+        assert "`exactly_once_v2` | kafka-streams" in text
 
     def test_who_is_not_here_is_named(self) -> None:
         exactly, _ = self.cells()

@@ -1,0 +1,41 @@
+"""Nexmark on a real Kafka, as the bench runs it: the answers of pf_stream are duckdb's."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from bench.nexmark.cells import Bench, Cell
+from bench.nexmark.engines import ENGINES
+from bench.nexmark.events import events
+from bench.peers.processes import Cores
+from bench.peers.rounds import Site
+from pf_stream.kafka.admin import Admin
+from pf_stream.kafka.link import ConnectionSettings
+
+COUNT = 3_000
+
+
+@pytest.fixture(scope="module")
+def bench(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    site = Site(bootstrap_servers, os.getpid(), Cores(None, None, None), tmp_path_factory.mktemp("nexmark"))
+    # A minute of events, so that there are several windows; those of eight tenths of a second are in no order.
+    bench = Bench(site, partial(events, seed=3, per_second=50, disorder=40))
+    topics = bench.fill(COUNT)
+    yield bench
+    Admin(ConnectionSettings(bootstrap_servers)).delete(list(topics.values()))
+
+
+@pytest.mark.parametrize(
+    ("query", "guarantee"), [("q7", "effectively_once"), ("q11", "transactional"), ("q6", "effectively_once")]
+)
+def test_the_answers_are_those_of_duckdb(bench: Bench, bootstrap_servers: str, query: str, guarantee: str) -> None:
+    admin = Admin(ConnectionSettings(bootstrap_servers))
+    before = admin.names()
+    (engine,) = (one for one in ENGINES if (one.name, one.guarantee) == ("pf_stream", guarantee))
+    outcome = bench.run(Cell(engine, query, COUNT))
+    assert outcome.wrong is None
+    assert outcome.records == COUNT
+    made = set(admin.names()) - set(before)
+    assert all(name.startswith("__") for name in made)
