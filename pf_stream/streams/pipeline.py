@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pf_stream.errors import DefinitionError
-from pf_stream.model import Context, Effects, Emit, Intent, Part, Reactor, Requirement, Service, State, Stateless
+from pf_stream.model import (
+    Context,
+    Effects,
+    Emit,
+    Forget,
+    Intent,
+    Part,
+    Reactor,
+    Requirement,
+    Service,
+    State,
+    Stateless,
+)
 from pf_stream.model.failure import OnError
 from pf_stream.model.requirement import Computed, fields_of, leaves
 from pf_stream.model.rules import Rule
@@ -428,6 +440,9 @@ def _taking(built: Built, push: Push, input_: _Input) -> Handler:
             gathered = Flow(intent, context, _nowhere)
             way(values, gathered)
             values = gathered.values
+        if not values:
+            # A key of which nothing was ever wanted leaves no state behind.
+            return Forget() if built.state and state == type(state)() else None
         if len(values) == 1 and quick(values[0], state, context):
             return None
         flow = Flow(intent, context, push)

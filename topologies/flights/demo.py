@@ -1,8 +1,8 @@
 """The demonstration: every flight out of New York in 2013 as an authorised intent, through a real Kafka.
 
 Run it with ``make demo``. It starts a Kafka of its own and a worker, sends 336,776 flights and, among them, 1,000 intents
-that must be refused, waits until all are decided, and compares what the reactors hold with what pandas computes from the
-same file. The exit code is 0 only if all is equal. Nothing stays but with ``KEEP=1``.
+that must be refused, waits until all are decided, and compares what the reactors hold, and what was told of hours, days and
+flights that are overdue, with what pandas computes from the same file. The exit code is 0 only if all is equal. Nothing stays but with ``KEEP=1``.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from nyc.interrupts import Interrupted, Interrupts
 
 if TYPE_CHECKING:
-    from nyc.data import Totals
+    from nyc.data import Outcomes, Totals
     from nyc.results import Results
     from nyc.screen import Doing, Screen
     from nyc.worker import WorkerProcess
@@ -70,7 +70,7 @@ def main() -> int:
 def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> int:
     """The whole of it."""
     from nyc.contexts import Issuer
-    from nyc.data import flights, read_file, totals
+    from nyc.data import airlines, flights, outcomes, read_file, reports, totals
     from nyc.producer import Sender, intents
     from nyc.refusals import Refusals
     from nyc.results import Results
@@ -95,10 +95,10 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
         with _worker(interrupts, broker, folder, keep=keep) as worker:
             with screen.step("reading the flights") as doing:
                 frame = read_file(every)
-                expected = totals(frame)
+                expected, told = totals(frame), outcomes(frame)
                 doing.done(f"{len(frame):,} flights read; pandas has its totals")
             with screen.step("signing contexts") as doing:
-                contexts = issuer.contexts(sorted(frame["carrier"].unique()))
+                contexts = issuer.contexts(sorted(airlines()))
                 refusals = Refusals.among(frame, issuer, REFUSALS)
                 for carrier, token in contexts.items():
                     write_private(folder / f"{carrier}.ctx", token + "\n", overwrite=True)
@@ -107,10 +107,11 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
 
             results = Results(connection, topology, topology.partitions)
             sender = Sender(broker.bootstrap_servers, topology.topic_name("intents"))
-            count = len(frame) + len(refusals.codes)
+            good = 2 * len(frame) + len(contexts)
+            count = good + len(refusals.codes)
             started = time.monotonic()
             with screen.bars(count) as bars, interrupts.held():
-                for number, intent in enumerate(refusals.mixed_into(intents(flights(frame), contexts))):
+                for number, intent in enumerate(refusals.mixed_into(intents(reports(frame), contexts), good)):
                     sender.send(intent)
                     if number % 2000 == 0:
                         interrupts.check()
@@ -126,15 +127,15 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
                     bars.show("decided", decided)
             ended = time.monotonic()
             results.close()
-            screen.done(f"{len(frame):,} flights sent, and {len(refusals.codes):,} to be refused", sent - started)
+            screen.done(f"{good:,} intents sent, and {len(refusals.codes):,} to be refused", sent - started)
             screen.done("all decided, every effect of theirs handled", ended - started)
             screen.say()
             screen.say(
                 f"{count / (ended - started):,.0f} intents a second from the first sent to the last commit, while "
-                f"producer, Kafka and one worker share {_cores()} cores. Each flight caused two more, for its airport and "
-                f"its carrier."
+                f"producer, Kafka and one worker share {_cores()} cores. Each flight was announced and reported, and caused "
+                f"two more, for its airport and its carrier."
             )
-            if not _report(screen, results, expected, refusals.codes):
+            if not _report(screen, results, expected, told, refusals.codes):
                 return 1
         _what_next(screen, keep=keep)
         screen.say()
@@ -142,7 +143,7 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
     return 0
 
 
-def _report(screen: "Screen", results: "Results", expected: "Totals", refused: dict[str, str]) -> bool:
+def _report(screen: "Screen", results: "Results", expected: "Totals", told: "Outcomes", refused: dict[str, str]) -> bool:
     """Show what came of it, and whether that is what had to come."""
     from nyc.data import airlines
 
@@ -150,13 +151,15 @@ def _report(screen: "Screen", results: "Results", expected: "Totals", refused: d
     screen.board(found)
     screen.carriers(found, airlines())
     screen.busiest(found)
+    screen.told(results.outcomes())
     screen.refused([letter.code for letter in results.dead_letters])
-    faults = results.differences(expected, refused)
+    faults = results.differences(expected, refused, told)
     screen.say()
     if not faults:
         screen.say(
-            f"check: ok. {len(found.airports)} airports, {len(found.carriers)} carriers, {len(found.aircraft):,} aircraft "
-            f"and {len(refused):,} refusals are exactly what pandas computes from the same file.",
+            f"check: ok. {len(found.airports)} airports, {len(found.carriers)} carriers, {len(found.aircraft):,} aircraft, "
+            f"{len(told.hours):,} hours, {len(told.days):,} days, {len(told.overdue):,} alerts and {len(refused):,} refusals "
+            f"are exactly what pandas computes from the same file.",
             style="bold green",
         )
         return True

@@ -82,7 +82,7 @@ class Aircraft(State):
     miles: float = 0.0
 
 
-class Fleet(Reactor[Aircraft], id="fleet"):
+class Fleet(Reactor[Aircraft], id="fleet", emits=[OriginDelay, CarrierDelay]):
     """Counts the legs of each aircraft."""
 
     @on
@@ -152,3 +152,4 @@ flights = Topology(
     internal=["airports", "carriers"],
     replies=["replies"],
 )
+"""The reactors alone; the file topology.yaml has what is in hours.py too."""

@@ -1,15 +1,15 @@
 """What the clock of the flights makes of them: delays by the hour, days of aircraft, and flights that do not leave.
 
-All of it goes by event time. The airlines report a day's flights in the order in which they left, with the hour for which
-they were scheduled, so a report may be a day out of order.
+All of it goes by event time: when a flight left, was to leave if it was cancelled, or was announced.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from flights import FlightCap, FlightDeparted
-from pf_stream import PUBLIC, Cancel, Context, Effects, Forget, Intent, Key, Part, Reactor, Schedule, State, on
+from flights import FlightCap, FlightDeparted, OriginDelay
+from pf_stream import PUBLIC, Cancel, Context, Effects, Intent, Key, Part, Reactor, Schedule, on
+from pf_stream.model import Stateless
 from pf_stream.streams import Windowed, count, pipeline, session, stream, total, tumbling
 
 __all__ = ["days", "hourly", "watch"]
@@ -22,7 +22,8 @@ class HourlyDelay(Intent, name="flights.hourly_delay", version=1, topic="hourly"
     hour: datetime
     flights: int
     cancelled: int
-    minutes_late: float
+    delay: float | None
+    """Minutes, the mean of those that left; none if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +35,25 @@ class Hour:
     late: float
 
 
+def _late(flight: OriginDelay) -> float:
+    return flight.delay or 0.0
+
+
 def _hour(hour: Windowed[Hour]) -> HourlyDelay:
+    flights, cancelled = hour.value.flights, int(hour.value.cancelled)
     return HourlyDelay(
         origin=hour.key,
         hour=hour.start,
-        flights=hour.value.flights,
-        cancelled=int(hour.value.cancelled),
-        minutes_late=hour.value.late,
+        flights=flights,
+        cancelled=cancelled,
+        delay=hour.value.late / (flights - cancelled) if flights > cancelled else None,
     )
-
-
-def _late(flight: FlightDeparted) -> float:
-    return flight.delay or 0.0
 
 
 hourly = pipeline(
     "hourly",
-    stream(FlightDeparted)
-    .key_by(lambda flight: flight.origin)
+    stream(OriginDelay)
+    .by_key()  # each departure is told to its airport as it is
     .window(tumbling("1h", bound="1d"))
     .aggregate(
         Hour,
@@ -68,7 +70,9 @@ class AircraftDay(Intent, name="flights.aircraft_day", version=1, topic="days", 
 
     tailnum: Annotated[str, Key]
     start: datetime
+    """When it first left."""
     end: datetime
+    """When it last left."""
     legs: int
     miles: float
 
@@ -81,8 +85,12 @@ class Day:
     miles: float
 
 
+REST = timedelta(hours=6)
+
+
 def _day(day: Windowed[Day]) -> AircraftDay:
-    return AircraftDay(tailnum=day.key, start=day.start, end=day.end, legs=day.value.legs, miles=day.value.miles)
+    last = day.end - REST
+    return AircraftDay(tailnum=day.key, start=day.start, end=last, legs=day.value.legs, miles=day.value.miles)
 
 
 days = pipeline(
@@ -97,62 +105,55 @@ days = pipeline(
 
 
 class FlightScheduled(Intent, name="flights.scheduled", version=1, requires=FlightCap.report("/{carrier}/{origin}")):
-    """A flight is to leave, at the time of the event."""
+    """A flight is announced."""
 
     tailnum: Annotated[str, Key]
     carrier: str
     origin: str
     flight: int
+    leaves: datetime
+    """When it is to leave."""
 
 
 class Overdue(Intent, name="flights.overdue", version=1, topic="overdue", requires=PUBLIC):
-    """A flight should have left an hour ago."""
+    """A flight should have left an hour ago; anybody may know."""
 
     tailnum: Annotated[str, Key]
     carrier: str
     origin: str
     flight: int
+    due: datetime
+    """When it was to leave."""
 
 
-class Departures(State):
-    """What is known of the flights of one aircraft."""
-
-    awaited: dict[str, int] = field(default_factory=dict)
-    """Flights that are to leave and have not, with the time for which that is, milliseconds since the epoch."""
-    early: list[str] = field(default_factory=list)
-    """Flights that left before they were to."""
+PATIENCE = timedelta(hours=1)
 
 
-_EARLY = 8
-"""Flights of an aircraft that are remembered to have left early: nobody may ever say when they were to leave."""
+class Watch(Reactor[Stateless], id="watch"):
+    """Says which flights have not left within an hour, as the reports themselves tell what time it is.
 
-
-_ANOTHER_MS = 12 * 3_600_000
-"""Who leaves so much later than a flight was to leave is not that one, which was given up, but the next day's, before its time."""
-
-
-class Watch(Reactor[Departures], id="watch"):
-    """Says which flights have not left within an hour, as the reports themselves tell what time it is."""
+    It remembers nothing: what waits is a timer, under a name that the announcement and the report have in common.
+    """
 
     @on
-    def scheduled(self, intent: FlightScheduled, state: Departures, ctx: Context) -> Effects:
-        name = f"{intent.carrier}{intent.flight}"
-        if name in state.early:
-            state.early.remove(name)
-            return None if state.early or state.awaited else Forget()
-        state.awaited[name] = ctx.time_ms
-        overdue = Overdue(tailnum=intent.tailnum, carrier=intent.carrier, origin=intent.origin, flight=intent.flight)
-        return Schedule(overdue, after=timedelta(hours=1), clock="event", name=name)
+    def scheduled(self, intent: FlightScheduled, state: Stateless, ctx: Context) -> Effects:
+        overdue = Overdue(
+            tailnum=intent.tailnum,
+            carrier=intent.carrier,
+            origin=intent.origin,
+            flight=intent.flight,
+            due=intent.leaves,
+        )
+        name = _name(intent, round(intent.leaves.timestamp() * 1000))
+        return Schedule(overdue, at=intent.leaves + PATIENCE, clock="event", name=name)
 
     @on
-    def departed(self, intent: FlightDeparted, state: Departures, ctx: Context) -> Effects:
-        name = f"{intent.carrier}{intent.flight}"
-        due_ms = state.awaited.pop(name, None)
-        if due_ms is None or ctx.time_ms - due_ms > _ANOTHER_MS:
-            state.early = [*state.early, name][-_EARLY:]
-            return None
-        left = Cancel(name)
-        return left if state.early or state.awaited else [left, Forget()]
+    def departed(self, intent: FlightDeparted, state: Stateless, ctx: Context) -> Effects:
+        return Cancel(_name(intent, ctx.time_ms - round((intent.delay or 0) * 60_000)))
+
+
+def _name(flight: FlightScheduled | FlightDeparted, due_ms: int) -> str:
+    return f"{flight.carrier}{flight.flight}@{due_ms}"
 
 
 watch = Part("watch", (Watch,), emits=(Overdue,))

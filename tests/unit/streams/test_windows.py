@@ -185,3 +185,14 @@ def test_what_is_late_and_has_no_topic_is_counted() -> None:
     assert bench.driver.tallies["p-window", "late"] == 2
     assert [ns for *_, ns in bench.told()] == [[1]]
     bench.check()
+
+
+def test_a_key_of_which_nothing_was_wanted_leaves_no_state() -> None:
+    kept = stream(Point).filter(lambda point: point.n > 0).by_key()
+    bench = Bench(pipeline("p", kept.window(tumbling("10s")).aggregate(values).emit(told, Told)))
+    bench.send(points([Event("a", 0, 0), Event("b", 1, 1), Event("b", 2, 0)]))
+    assert (bench.states, bench.timers) == (1, 1)
+    bench.send(points([Event("a", 30, 0)]))
+    assert [ns for *_, ns in bench.told()] == [[1]]
+    assert (bench.states, bench.timers) == (0, 0)
+    bench.check()

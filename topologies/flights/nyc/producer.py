@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from nyc.data import Flight
+from nyc.data import Report
 
 __all__ = ["Headers", "Intent", "Sender", "intents"]
 
@@ -20,24 +20,24 @@ Intent = tuple[str, bytes, Headers]
 POLL_EVERY = 500
 
 
-def envelope(id_: str, flight: Flight, context: bytes | None) -> Headers:
-    """Headers of a record that reports *flight*."""
+def envelope(id_: str, report: Report, context: bytes | None) -> Headers:
+    """Headers of a record that says what *report* does."""
     headers = [
         ("ce_specversion", b"1.0"),
-        ("ce_type", b"flights.departed.v1"),
-        ("ce_source", b"/airlines/" + flight.carrier.encode()),
+        ("ce_type", report.type.encode()),
+        ("ce_source", b"/airlines/" + report.carrier.encode()),
         ("ce_id", id_.encode()),
-        ("ce_time", flight.time.encode()),
+        ("ce_time", report.time.encode()),
         ("content-type", b"application/json"),
     ]
     return headers if context is None else [*headers, ("pf-context", context)]
 
 
-def intents(flights: Iterable[Flight], contexts: dict[str, str]) -> Iterator[Intent]:
-    """Each flight as its airline reports it."""
+def intents(reports: Iterable[Report], contexts: dict[str, str]) -> Iterator[Intent]:
+    """Each report as its airline sends it."""
     tokens = {carrier: token.encode() for carrier, token in contexts.items()}
-    for number, flight in enumerate(flights):
-        yield flight.key, flight.payload, envelope(f"flight-{number}", flight, tokens[flight.carrier])
+    for number, report in enumerate(reports):
+        yield report.key, report.payload, envelope(f"report-{number}", report, tokens[report.carrier])
 
 
 class Sender:

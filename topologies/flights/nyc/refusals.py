@@ -7,7 +7,7 @@ from typing import Final
 import pandas as pd
 
 from nyc.contexts import Issuer, tampered
-from nyc.data import Flight, flights
+from nyc.data import Report, flights
 from nyc.producer import Intent, envelope
 
 __all__ = ["KINDS", "Refusals"]
@@ -28,8 +28,7 @@ KINDS: Final[dict[str, str]] = {
 class Refusals:
     """The intents, and what must become of each."""
 
-    intents: dict[int, Intent]
-    """By the number of the flight before which it is sent."""
+    intents: list[Intent]
     codes: dict[str, str]
     """Code of the refusal by the intent's id."""
 
@@ -39,25 +38,27 @@ class Refusals:
         step = len(frame) / count
         rows = [int(index * step) for index in range(count)]
         make = _maker(issuer, sorted(frame["carrier"].unique()))
-        chosen: dict[int, Intent] = {}
+        chosen: list[Intent] = []
         codes: dict[str, str] = {}
         kinds = list(KINDS)
-        for index, (row, flight) in enumerate(zip(rows, flights(frame.iloc[rows]), strict=True)):
+        for index, flight in enumerate(flights(frame.iloc[rows])):
             code = kinds[index % len(kinds)]
             id_ = f"refused-{index}"
-            chosen[row] = make(code, id_, flight)
+            chosen.append(make(code, id_, flight))
             codes[id_] = code
         return cls(chosen, codes)
 
-    def mixed_into(self, intents: Iterable[Intent]) -> Iterator[Intent]:
-        """Both, each refusal at its place."""
+    def mixed_into(self, intents: Iterable[Intent], count: int) -> Iterator[Intent]:
+        """Both, the refusals spread over *count* intents."""
+        step = count / len(self.intents)
+        places = {int(index * step): intent for index, intent in enumerate(self.intents)}
         for number, intent in enumerate(intents):
-            if number in self.intents:
-                yield self.intents[number]
+            if number in places:
+                yield places[number]
             yield intent
 
 
-def _maker(issuer: Issuer, carriers: list[str]) -> Callable[[str, str, Flight], Intent]:
+def _maker(issuer: Issuer, carriers: list[str]) -> Callable[[str, str, Report], Intent]:
     good = {carrier: issuer.context(carrier).encode() for carrier in carriers}
     expired = {carrier: issuer.expired(carrier).encode() for carrier in carriers}
     stranger = Issuer.new(issuer.namespace)
@@ -68,7 +69,7 @@ def _maker(issuer: Issuer, carriers: list[str]) -> Callable[[str, str, Flight], 
         carrier: tampered(good[rival[carrier]].decode(), rival[carrier], carrier).encode() for carrier in carriers
     }
 
-    def make(code: str, id_: str, flight: Flight) -> Intent:
+    def make(code: str, id_: str, flight: Report) -> Intent:
         key, value, context = flight.key, flight.payload, good[flight.carrier]
         match code:
             case "insufficient_capabilities":

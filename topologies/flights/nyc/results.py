@@ -1,21 +1,27 @@
-"""What the topology made of the flights: its changelogs and dead letters, followed as they are written."""
+"""What the topology made of the flights: its changelogs, dead letters and results, followed as they are written."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import orjson
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from pydantic import TypeAdapter
 
 from flights import Aircraft, Board, Carrier
-from nyc.data import Totals
+from nyc.data import Outcomes, Totals
 from pf_stream.core import changelog
 from pf_stream.core.plan import GroupPlan, plan
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.link import ConnectionSettings, Partition
 from pf_stream.model import State, Topology
 
-__all__ = ["DeadLetter", "Results"]
+__all__ = ["TOLD", "DeadLetter", "Results"]
+
+TOLD: Final = ("hourly", "days", "overdue")
+"""Topics of what is told of hours, days and flights that are overdue."""
+WINDOWS: Final = ("hourly-window", "days-window")
+"""Reactors of which no state is left when all is told."""
 
 S = TypeVar("S", bound=State)
 
@@ -45,8 +51,11 @@ class _Lane:
         """How far the lane has come in each source partition, by its last whole unit."""
         self.next = 0
         """Offset behind the last record taken."""
+        self.open = 0
+        """Keys that have windows which are open."""
         self.commits: list[int] = []
         """Times of the first and the last unit that decided something, in milliseconds since the epoch."""
+        self._windows = tuple(changelog.state_prefix(reactor) for reactor in WINDOWS)
         self._keys = {
             changelog.watermark_key(reader.spec.id, source.topic): (source.topic, partition)
             for source in group.sources
@@ -55,6 +64,8 @@ class _Lane:
 
     def take(self, offset: int, time_ms: int, key: bytes, value: bytes | None) -> None:
         self.next = offset + 1
+        if key.startswith(self._windows):
+            self.open += (value is not None) - (key in self.values)
         if value is None:
             self.values.pop(key, None)
             return
@@ -94,8 +105,9 @@ class Results:
         partitions: int,
         *,
         reactors: Collection[str] = ("fleet", "board", "carriers"),
+        told: Collection[str] = TOLD,
     ) -> None:
-        """*reactors* are ids; what others do is not followed."""
+        """*reactors* are ids; what others do is not followed. Nor are topics that are not among those of *told*."""
         self._admin = Admin(connection)
         self._topology = topology
         self._groups = [
@@ -107,18 +119,21 @@ class Results:
         self._lanes = {
             (group.changelog, number): _Lane(group, number) for group in self._groups for number in self._numbers
         }
-        self._dead_topics = sorted({source.dead_letters for group in self._groups for source in group.sources})
-        self._dead_next = dict.fromkeys(((topic, n) for topic in self._dead_topics for n in self._numbers), 0)
+        self._told: dict[str, list[bytes]] = {topology.topic_name(topic): [] for topic in told}
+        """By full name of the topic: values of its records; one that was sent again after a crash is there once."""
+        dead = {source.dead_letters for group in self._groups for source in group.sources}
+        self._next = dict.fromkeys(((topic, n) for topic in sorted(dead | self._told.keys()) for n in self._numbers), 0)
+        """Offsets behind the last records taken of what is no changelog."""
         self.dead_letters: list[DeadLetter] = []
         """All dead letters, of all topics; one that was sent again after a crash is listed once."""
         self.repeated = 0
-        """Dead letters that were sent again."""
+        """Dead letters and results that were sent again."""
         self._sources: set[str] = set()
         self._consumer = Consumer(
             connection.for_librdkafka()
             | {"log_level": 0, "group.id": "results", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         )
-        self._consumer.assign([TopicPartition(*at, 0) for at in (*self._lanes, *self._dead_next)])
+        self._consumer.assign([TopicPartition(*at, 0) for at in (*self._lanes, *self._next)])
 
     def close(self) -> None:
         """Stop following."""
@@ -137,22 +152,24 @@ class Results:
             if lane is not None:
                 lane.take(message.offset() or 0, message.timestamp()[1], message.key() or b"", message.value())
                 continue
-            self._dead_next[at] = (message.offset() or 0) + 1
+            self._next[at] = (message.offset() or 0) + 1
             headers = {name: (value or b"").decode(errors="replace") for name, value in _headers(message)}
-            letter = DeadLetter(
-                at[0], headers.get("ce_id", ""), headers.get("pf-error-code", ""), headers.get("pf-source", "")
-            )
-            if letter.source in self._sources:
+            source = headers.get("pf-source", "")
+            if source in self._sources:
                 self.repeated += 1
+                continue
+            self._sources.add(source)
+            if at[0] in self._told:
+                self._told[at[0]].append(message.value() or b"")
             else:
-                self._sources.add(letter.source)
-                self.dead_letters.append(letter)
+                id_, code = headers.get("ce_id", ""), headers.get("pf-error-code", "")
+                self.dead_letters.append(DeadLetter(at[0], id_, code, source))
 
     def catch_up(self) -> None:
         """Take all that there is by now."""
-        ends = self._admin.offsets([*self._lanes, *self._dead_next], "end")
+        ends = self._admin.offsets([*self._lanes, *self._next], "end")
         while any(lane.next < ends[at] for at, lane in self._lanes.items()) or any(
-            offset < ends[at] for at, offset in self._dead_next.items()
+            offset < ends[at] for at, offset in self._next.items()
         ):
             self.advance(0.2)
 
@@ -181,14 +198,17 @@ class Results:
         """Whether nothing is left to do anywhere; only to be asked when the producers have finished.
 
         Not a wait for silence: the lanes had sent all that they had decided, and later no source topic has a record that
-        was not decided then. So there is nothing from which something new could come.
+        was not decided then. So there is nothing from which something new could come, but for what the lanes tell each
+        other of the time; and no window is open that waits for that.
         """
+        if any(lane.open for lane in self._lanes.values()):
+            return False
         sources = [
             (source.topic, number) for number in self._numbers for group in self._groups for source in group.sources
         ]
-        ends = self._admin.offsets([*sources, *self._lanes, *self._dead_next], "end")
+        ends = self._admin.offsets([*sources, *self._lanes, *self._next], "end")
         return all(lane.is_done(ends) for lane in self._lanes.values()) and all(
-            offset >= ends[at] for at, offset in self._dead_next.items()
+            offset >= ends[at] for at, offset in self._next.items()
         )
 
     def totals(self) -> Totals:
@@ -202,8 +222,23 @@ class Results:
             {key: (one.legs, one.cancelled, one.minutes_late, one.miles) for key, one in fleet.items()},
         )
 
-    def differences(self, expected: Totals, refused: Mapping[str, str]) -> list[str]:
-        """What is not as it must be, in words; *refused* has the codes of what must be refused, by the intents' ids."""
+    def outcomes(self) -> Outcomes:
+        """What was told of hours, days and flights that are overdue."""
+        hours, days, overdue = (
+            [orjson.loads(value) for value in self._told[self._topology.topic_name(topic)]] for topic in TOLD
+        )
+        return Outcomes(
+            {f"{one['origin']} {one['hour']}": (one["flights"], one["cancelled"], one["delay"]) for one in hours},
+            {f"{one['tailnum']} {one['start']}": (one["end"], one["legs"], one["miles"]) for one in days},
+            {f"{one['carrier']}{one['flight']} {one['tailnum']} {one['due']}": one["origin"] for one in overdue},
+        )
+
+    def differences(self, expected: Totals, refused: Mapping[str, str], told: Outcomes | None = None) -> list[str]:
+        """What is not as it must be, in words.
+
+        *refused* has the codes of what must be refused, by the intents' ids; *told* what must be told, unless that was not
+        followed.
+        """
         found = self.totals()
         codes = {letter.id: letter.code for letter in self.dead_letters}
         faults = [
@@ -214,7 +249,17 @@ class Results:
         ]
         if len(codes) != len(self.dead_letters):
             faults.append(f"{len(self.dead_letters)} dead letters for {len(codes)} intents")
-        return faults
+        return faults if told is None else [*faults, *self._told_differences(told)]
+
+    def _told_differences(self, expected: Outcomes) -> Iterator[str]:
+        found = self.outcomes()
+        yield from _differences("hour", expected.hours, found.hours)
+        yield from _differences("day", expected.days, found.days)
+        yield from _differences("alert of", expected.overdue, found.overdue)
+        count = sum(len(values) for values in self._told.values())
+        once = len(found.hours) + len(found.days) + len(found.overdue)
+        if count != once:
+            yield f"{count:,} results where each once makes {once:,}"
 
     def _states(self, reactor: str, model: type[S]) -> dict[str, S]:
         prefix = changelog.state_prefix(reactor)

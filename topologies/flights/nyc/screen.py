@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from nyc.data import Totals
+from nyc.data import Outcomes, Totals
 from nyc.refusals import KINDS
 
 __all__ = ["Bars", "Doing", "Screen"]
@@ -145,6 +145,22 @@ class Screen:
         for tail, (legs, cancelled, late, miles) in sorted(aircraft, key=lambda item: (-item[1][0], item[0]))[:BUSIEST]:
             table.add_row(tail, f"{legs:,}", f"{cancelled:,}", _minutes(late, legs), f"{miles:,.0f}")
         self._show(f"The busiest of {len(aircraft):,} aircraft", table)
+
+    def told(self, outcomes: Outcomes) -> None:
+        """Write how much was told of hours, days and flights that are overdue, and the most of each."""
+        table = _table(("told of", 0), ("times", 1), ("the most", -1))
+        delays = {at: delay for at, (_, _, delay) in outcomes.hours.items() if delay is not None}
+        worst = max(delays, key=delays.__getitem__, default=None)
+        if worst is not None:
+            table.add_row("an airport's hour", f"{len(outcomes.hours):,}", f"{worst}: {delays[worst]:,.0f} min late")
+        longest = max(outcomes.days, key=lambda at: outcomes.days[at][1:], default=None)
+        if longest is not None:
+            _, legs, miles = outcomes.days[longest]
+            table.add_row("an aircraft's day", f"{len(outcomes.days):,}", f"{longest}: {legs} legs, {miles:,.0f} miles")
+        overdue = Counter(outcomes.overdue.values()).most_common(1)
+        for origin, count in overdue:
+            table.add_row("a flight an hour late", f"{len(outcomes.overdue):,}", f"{origin}: {count:,}")
+        self._show("By the clock of the flights", table)
 
     def refused(self, codes: Sequence[str]) -> None:
         """Write how many were refused, by code."""
