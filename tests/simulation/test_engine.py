@@ -54,9 +54,9 @@ def test_the_seeds_reach_what_they_are_for() -> None:
             break
         simulation = Simulation(seed)
         simulation.run()
-        happened += simulation.happened
+        happened += simulation.misfortune.happened
         repeated += simulation.repeated
         fenced += simulation.broker.refused[Code.invalid_producer_epoch]
-    assert happened.keys() == {kind for kind, _ in Simulation.acts}
+    assert happened.keys() == {kind for kind, _ in Misfortune.acts}
     assert repeated > 10
     assert fenced > 5
