@@ -219,7 +219,7 @@ class Expected:
 class Boxes(Workload):
     """Numbers are put into boxes, and their boxes into rooms."""
 
-    def __init__(self, dice: random.Random, *, standby: bool) -> None:
+    def __init__(self, dice: random.Random, standby: bool) -> None:
         super().__init__(dice)
         self.topology = TOPOLOGIES[standby]
         self.limits = dice.choice(LIMITS)

@@ -39,6 +39,7 @@ from pf_stream.core.timers import EVENT
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.security import mint
 from pf_stream.streams import (
+    Aggregate,
     Windowed,
     aggregate,
     counted,
@@ -298,10 +299,10 @@ def is_gone(heard: Heard) -> bool:
     return heard.number % 5 == 0
 
 
-NUMBERS: Final = aggregate(
+NUMBERS: Final[Aggregate[Saw, list[int]]] = aggregate(
     list[int], lambda a, saw: [*a, saw.number], lambda a: a, merge=lambda a, b: a + b, stored=list[int]
 )
-LISTS: Final = aggregate(list[int], lambda a, numbers: a + numbers, lambda a: a, stored=list[int])
+LISTS: Final[Aggregate[list[int], list[int]]] = aggregate(list[int], lambda a, numbers: a + numbers, lambda a: a, stored=list[int])
 
 
 def tell_windows(stage: str, windows: "Stream[Windowed[list[int]]]") -> End:
@@ -519,7 +520,7 @@ TOKEN: Final = mint(
 class Streams(Workload):
     """Some kinds, over what is seen, heard and booked."""
 
-    def __init__(self, dice: random.Random, *, standby: bool, kinds: Sequence[str] = ()) -> None:
+    def __init__(self, dice: random.Random, standby: bool, kinds: Sequence[str] = ()) -> None:
         """*kinds* are some of the names; a few of them by chance if not given."""
         super().__init__(dice)
         chosen = dice.sample(sorted(KINDS), dice.choice([1, 2, 2, 3]))

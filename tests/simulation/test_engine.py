@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.broker import Code
+from tests.simulation.misfortune import Misfortune
+from tests.simulation.streams import KINDS, Streams
 from tests.simulation.world import Simulation
 
-SEEDS = range(300)
+SEEDS = range(240)
 DIGEST = """
 import sys
 from tests.simulation.broker import Code

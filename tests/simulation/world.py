@@ -8,10 +8,10 @@ import asyncio
 import random
 import secrets
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import orjson
 import pytest
@@ -51,16 +51,18 @@ LATER_MS: Final = 7_200_000
 SOON_MS: Final = 60_000
 """Timers that wait no longer than that are waited for."""
 
-WORKLOADS: Final[list[type[Workload]]] = [Boxes, Streams]
+MakeWorkload: TypeAlias = Callable[[random.Random, bool], Workload]
+"""Takes the run's dice, and whether workers follow lanes."""
+WORKLOADS: Final[Sequence[MakeWorkload]] = (Boxes, Streams)
 
 
 class Simulation:
     """A run."""
 
     def __init__(
-        self, seed: int, misfortunes: Collection[str] = (), workloads: Collection[type[Workload]] = WORKLOADS
+        self, seed: int, misfortunes: Collection[str] = (), workloads: Sequence[MakeWorkload] = WORKLOADS
     ) -> None:
-        """*misfortunes* are the kinds that may happen, all of them if empty; one of *workloads* is what the workers do."""
+        """*misfortunes* are the kinds that may happen, all of them if empty; *workloads* take turns."""
         self.seed = seed
         self.dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self.loop = VirtualLoop(random.Random(seed + 1))  # noqa: S311
@@ -69,7 +71,7 @@ class Simulation:
         self._machines = random.Random(seed + 5)  # noqa: S311
         self.standby = self._machines.random() < 0.5
         """Whether other workers follow each lane."""
-        self.workload = list(workloads)[seed % len(workloads)](self.dice, standby=self.standby)
+        self.workload = workloads[seed % len(workloads)](self.dice, self.standby)
         self.topology = self.workload.topology
         self.plans = {group.name: group for group in plan(self.topology, PARTITIONS)}
         self.plan_of = {group.changelog: group.name for group in self.plans.values()}
