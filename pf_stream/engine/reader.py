@@ -210,18 +210,21 @@ class Reader:
 
     async def _check(self, topic: str, doubtful: list[Feed]) -> None:
         partitions = [feed.partition for feed in doubtful]
+        offsets = [feed.offset for feed in doubtful]
         begins = await self._link.offsets(partitions, end=False)
         ends = await self._link.offsets(partitions, end=True)
         # The id last: whatever the offsets belong to, an older topic or this one, is told by it.
         found = (await self._link.describe([topic])).get(topic)
         if found is None:
             raise TopicMissingError([topic], "Create it with: pf topics create")
-        for feed in doubtful:
+        for feed, offset in zip(doubtful, offsets, strict=True):
             begin, end = begins[feed.partition], ends[feed.partition]
             if found.id != feed.topic_id:
                 self._give_up(feed, TopicReplacedError(topic))
-            elif not begin <= feed.offset <= end:
-                self._give_up(feed, WatermarkRangeError(*feed.partition, feed.offset, begin, end))
+            elif feed.offset != offset:
+                pass  # its leader moved, whom somebody else asked: it has been read on, perhaps beyond this end
+            elif not begin <= offset <= end:
+                self._give_up(feed, WatermarkRangeError(*feed.partition, offset, begin, end))
             else:
                 feed.doubtful = False
 

@@ -22,7 +22,7 @@ def failure(seed: int) -> tuple[int, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000, help="how many, from 0 on")
+    parser.add_argument("--seeds", type=int, default=2000, help="how many, from 0 on")
     parser.add_argument("--seed", type=int, help="this one alone")
     arguments = parser.parse_args()
     seeds = range(arguments.seeds) if arguments.seed is None else [arguments.seed]

@@ -23,7 +23,7 @@ from pf_stream.kafka.link import ConnectionSettings, Link
 from tests.simulation.broker import Broker, Code
 from tests.simulation.virtual import Process
 
-__all__ = ["INIT_PRODUCER_ID", "PRODUCE", "Client", "Network", "Trouble"]
+__all__ = ["INIT_PRODUCER_ID", "METADATA", "OFFSETS", "PRODUCE", "Client", "Network", "Trouble"]
 
 PRODUCE: Final = 0
 FETCH: Final = 1

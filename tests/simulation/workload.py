@@ -1,305 +1,102 @@
-"""What the simulated workers do: two hops, good and bad intents, and a number on each that shows what became of it.
+"""A workload: which topology the simulated workers run, what it is sent, and what must have become of that."""
 
-The fold at the end is written down from what was sent, not from the engine: what each intent must have done, once.
-"""
-
-import dataclasses
 import random
-from collections import Counter
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
-from pf_stream import (
-    PUBLIC,
-    Capability,
-    Context,
-    Effects,
-    Emit,
-    Intent,
-    Key,
-    Reactor,
-    Reply,
-    Schedule,
-    State,
-    Topology,
-    on,
-    operation,
-)
+from pf_stream import Topology
 from pf_stream.core import Limits, partition_of
-from pf_stream.core.records import Header
-from pf_stream.kafka.batch import BatchBuilder
-from pf_stream.security import SigningKey, TrustRoots, mint
+from pf_stream.core.plan import GroupPlan
+from pf_stream.core.records import Record
+from pf_stream.security import SigningKey, TrustRoots
+from tests.simulation.changelogs import Log
 
-__all__ = ["LIMITS", "PARTITIONS", "ROOTS", "START_MS", "Expected", "Sender", "followed", "topology"]
+__all__ = ["PARTITIONS", "ROOTS", "START_MS", "Batch", "Once", "States", "Stored", "Workload", "name_in"]
 
 PARTITIONS: Final = 2
 START_MS: Final = 1_767_225_600_000
 """2026-01-01T00:00:00Z, when every simulation starts."""
 
 KEY = SigningKey.generate(1)
-ROOTS = TrustRoots.of(KEY)
+SERVICE_KEY = SigningKey.generate(7)
+ROOTS = TrustRoots.of(KEY, SERVICE_KEY)
 
 
-class ShelfCap(Capability):
-    """Who may put what where: ``/{box}``."""
+class Batch(NamedTuple):
+    """What is sent to one partition at once."""
 
-    put = operation()
-
-
-class Put(Intent, name="sim.put", version=1, requires=ShelfCap.put("/{box}")):
-    """Put a number into a box, and its box into a room."""
-
-    box: Annotated[str, Key]
-    number: int
-    room: str
-    act: str = "keep"
-    timer_s: float | None = None
-    padding: str = ""
-
-
-class Moved(Intent, name="sim.moved", version=1, topic="moves", requires=ShelfCap.put("/{box}")):
-    """What a ``Put`` means for its room; on an internal topic."""
-
-    room: Annotated[str, Key]
-    box: str
-    number: int
-
-
-class Told(Intent, name="sim.told", version=1, topic="told", requires=PUBLIC):
-    """Another topology is told of a number by the first hop."""
-
-    number: Annotated[int, Key]
-
-
-class Heard(Intent, name="sim.heard", version=1, topic="heard", requires=PUBLIC):
-    """Another topology is told of a number by the second hop."""
-
-    number: Annotated[int, Key]
-
-
-class Rang(Intent, name="sim.rang", version=1, requires=ShelfCap.put("/{box}")):
-    """A timer that a ``Put`` has set."""
-
-    box: Annotated[str, Key]
-    number: int
-    due_ms: int
-
-
-class Rung(Intent, name="sim.rung", version=1, topic="rung", requires=PUBLIC):
-    """Another topology is told of a number by a timer."""
-
-    number: Annotated[int, Key]
-
-
-class Box(State):
-    """The numbers that were put here, in order, and those for which a timer rang."""
-
-    numbers: list[int] = dataclasses.field(default_factory=list)
-    rung: list[int] = dataclasses.field(default_factory=list)
-    weight: int = 0
-    padding: str = ""
-
-
-class Boxes(Reactor[Box], id="boxes"):
-    """The first hop. Every act but ``keep`` is poison, after the state was changed."""
-
-    @on
-    def put(self, intent: Put, state: Box, ctx: Context) -> Effects:
-        state.numbers.append(intent.number)
-        match intent.act:
-            case "raise":
-                raise ValueError(f"no room for {intent.number}")
-            case "nonsense":
-                return "nonsense"  # type: ignore[return-value]
-            case "wrong type":
-                state.weight = "heavy"  # type: ignore[assignment]
-            case "swell":
-                state.padding = "x" * 60_000
-        effects: list[Emit | Reply | Schedule] = [
-            Emit(Moved(room=intent.room, box=intent.box, number=intent.number)),
-            Emit(Told(number=intent.number)),
-            Reply({"number": intent.number}),
-        ]
-        if intent.timer_s is not None:
-            due_ms = round(ctx.now.timestamp() * 1000) + round(intent.timer_s * 1000)
-            effects.append(Schedule(Rang(box=intent.box, number=intent.number, due_ms=due_ms), after=intent.timer_s))
-        return effects
-
-    @on
-    def rang(self, intent: Rang, state: Box, ctx: Context) -> Effects:
-        if ctx.now.timestamp() * 1000 < intent.due_ms:
-            raise RuntimeError("too early")
-        state.rung.append(intent.number)
-        return Emit(Rung(number=intent.number))
-
-
-class Room(State):
-    """The numbers that came into this room, in the order in which they came."""
-
-    numbers: list[int] = dataclasses.field(default_factory=list)
-
-
-class Rooms(Reactor[Room], id="rooms"):
-    """The second hop."""
-
-    @on
-    def moved(self, intent: Moved, state: Room, ctx: Context) -> Effects:
-        state.numbers.append(intent.number)
-        return Emit(Heard(number=intent.number))
-
-
-topology, followed = (
-    Topology(
-        "sim",
-        [Boxes, Rooms],
-        internal=["moves"],
-        replies=["replies", "answers.*"],
-        emits=[Told, Heard, Rung],
-        partitions=PARTITIONS,
-        standby=standby,
-    )
-    for standby in (0, 1)
-)
-
-TOKEN = mint(
-    KEY,
-    subject="ann",
-    audience="sim",
-    capabilities=[ShelfCap.put("/**")],
-    now_ms=START_MS - 3_600_000,
-    lifetime_s=86_400,
-)
-REPLIES: Final = b"sim.replies"
-NOBODY: Final = b"answers.nobody"
-"""A topic that does not exist: who asks for a reply there gets none, and holds up nobody."""
-POISON: Final = {
-    "raise": "handler_failed",
-    "nonsense": "bad_effect",
-    "wrong type": "bad_state",
-    "swell": "unit_too_large",
-}
-LIMITS: Final = (
-    Limits(unit_records=1, unit_bytes_hard=50_000),
-    Limits(unit_records=3, unit_bytes_hard=50_000, inline_bytes=500),
-    Limits(unit_records=50, unit_bytes_hard=50_000, inline_bytes=0),
-)
-
-
-class Position(NamedTuple):
-    """Where a record of the intents topic lies."""
-
+    topic: str
+    """Its full name."""
     partition: int
-    offset: int
+    """Number of the partition."""
+    records: bytes
+    """The record batch."""
 
 
-@dataclass
-class Expected:
-    """What must have become of all that was sent."""
+class Stored(NamedTuple):
+    """A state, as a lane has it."""
 
-    boxes: dict[str, list[int]] = field(default_factory=dict)
-    """Numbers of each box, in the order of its partition's log."""
-    rooms: dict[str, Counter[int]] = field(default_factory=dict)
-    """Numbers of each room: they come from several lanes, in whatever order."""
-    rung: dict[str, Counter[int]] = field(default_factory=dict)
-    """Numbers of each box for which a timer must ring."""
-    told: Counter[int] = field(default_factory=Counter)
-    replies: Counter[tuple[int | None, str]] = field(default_factory=Counter)
-    """Number, or ``None`` and the code of a refusal."""
-    dead: Counter[tuple[Position, str]] = field(default_factory=Counter)
+    state: Any
+    """Its JSON, parsed."""
+    entries: dict[tuple[str, int | str], Any]
+    """Those of its maps, by field and key."""
 
 
-class Sender:
-    """A client of the topology. It chooses what to send; what is expected of it is noted when the broker has it."""
+States = Mapping[tuple[str, str], Stored]
+"""All states of a topology, by reactor and key."""
+Once = Callable[[str], list[Record]]
+"""Takes the full name of a topic; what a reader of it has who drops what it has had before."""
+
+
+class Workload(ABC):
+    """What one run is about. It rolls the run's dice; what is expected is noted when the broker has what was sent."""
+
+    topology: Topology
+    """What the workers run."""
+    limits: Limits
+    """Of its lanes."""
 
     def __init__(self, dice: random.Random) -> None:
-        self.expected = Expected()
-        self._dice = dice
-        self._sent = 0
-        self._pending: list[tuple[Put, str | None, bool]] = []
+        self.dice = dice
 
-    def batch(self, partition: int, count: int, now_ms: int) -> bytes:
-        """Some records for a partition; :meth:`appended` must follow."""
-        builder = BatchBuilder(1 << 20, compress=self._dice.random() < 0.5)
-        for _ in range(count):
-            put, fault, headers = self._choose(partition, now_ms)
-            key, value = put.__intent__.key_of(put), put.__intent__.encode(put)
-            match fault:
-                case "malformed_payload":
-                    value = b"{"
-                case "key_mismatch":
-                    key = b"another"
-            builder.append(now_ms, key, value, headers)
-            self._pending.append((put, fault, ("pf-reply-to", REPLIES) in headers))
-        return builder.build()
+    @abstractmethod
+    def batch(self, count: int, now_ms: int) -> Batch:
+        """Some records, by a sender whose clock says *now_ms*; :meth:`appended` must follow."""
 
-    def _choose(self, partition: int, now_ms: int) -> tuple[Put, str | None, list[Header]]:
-        dice = self._dice
-        self._sent += 1
-        number = self._sent
-        misplaced = dice.random() < 0.1
-        # A misplaced record may be overtaken by a later one, so each has a box of its own.
-        held = not misplaced and dice.random() < 0.05  # and one that is put aside too
-        apart = misplaced or held
-        box = _name(partition, f"m{number}-" if apart else f"b{dice.randrange(2)}-", misplaced=misplaced)
-        act, fault = "keep", None
-        if not apart and dice.random() < 0.15:
-            fault = dice.choice([*POISON.values(), "missing_context", "malformed_payload", "key_mismatch"])
-            act = next((act for act, code in POISON.items() if code == fault), "keep")
-        put = Put(
-            box=box,
-            number=number,
-            room=f"r{dice.randrange(3)}",
-            act=act,
-            timer_s=dice.choice([None] * 6 + [0.0, 0.02, 0.5, 20.0]),
-            padding=dice.choice(["", "", "", "x" * 600]),
-        )
-        headers: list[Header] = [
-            ("ce_specversion", b"1.0"),
-            ("ce_type", b"sim.put.v1"),
-            ("ce_source", b"/simulation"),
-            ("ce_id", b"%d" % number),
-            ("content-type", b"application/json"),
-        ]
-        if fault != "missing_context":
-            headers.append(("pf-context", TOKEN.encode()))
-        if held:
-            due = datetime.fromtimestamp(now_ms / 1000 + dice.choice([0.01, 0.3, 15.0]), UTC)
-            headers.append(("pf-not-before", due.isoformat().encode()))
-        reply_to = dice.choice([None, None, REPLIES, NOBODY])
-        if reply_to is not None:
-            headers.append(("pf-reply-to", reply_to))
-        return put, fault, headers
-
-    def appended(self, partition: int, offset: int) -> None:
+    @abstractmethod
+    def appended(self, offset: int) -> None:
         """Note what the batch, now that it has its offset, must lead to."""
-        expected = self.expected
-        pending, self._pending = self._pending, []
-        for put, fault, reply in pending:
-            at = Position(partition, offset)
-            offset += 1
-            if fault is not None:
-                expected.dead[at, fault] += 1
-                if reply and fault != "missing_context":
-                    expected.replies[None, fault] += 1
-                continue
-            expected.boxes.setdefault(put.box, []).append(put.number)
-            expected.rooms.setdefault(put.room, Counter())[put.number] += 1
-            expected.told[put.number] += 1
-            if put.timer_s is not None:
-                expected.rung.setdefault(put.box, Counter())[put.number] += 1
-            if reply:
-                expected.replies[put.number, ""] += 1
+
+    def last(self, now_ms: int) -> Iterable[Batch]:
+        """What is sent when all else was, and nothing bad happens any more."""
+        return ()
+
+    def left(self, group: GroupPlan, partition: int, log: Log) -> str:
+        """What a lane has yet to do that has decided all its records and has no timers that are due."""
+        return ""
+
+    def farthest_ms(self, group: GroupPlan, partition: int) -> int | None:
+        """How far the event clock of a lane may be at most by now; ``None`` if that is not looked at."""
+        return None
+
+    @abstractmethod
+    def check_outputs(self, once: Once) -> None:
+        """Every output is there, once; raises :class:`~tests.simulation.promise.BrokenError`."""
+
+    @abstractmethod
+    def check_states(self, states: States, when: str) -> None:
+        """Every state is what it must be; raises :class:`~tests.simulation.promise.BrokenError`. *when* is for the message."""
 
 
 _names: dict[tuple[int, str], str] = {}
 
 
-def _name(partition: int, prefix: str, *, misplaced: bool) -> str:
-    """A box with this prefix that lives in *partition*, or elsewhere if it is *misplaced*."""
-    lives = (partition + misplaced) % PARTITIONS
-    known = _names.get((lives, prefix))
+def name_in(partition: int, prefix: str) -> str:
+    """A key with this prefix that lives in *partition*."""
+    known = _names.get((partition, prefix))
     if known is None:
         names = (f"{prefix}{number}" for number in range(1 << 20))
-        known = _names[lives, prefix] = next(name for name in names if partition_of(name.encode(), PARTITIONS) == lives)
+        known = next(name for name in names if partition_of(name.encode(), PARTITIONS) == partition)
+        _names[partition, prefix] = known
     return known
