@@ -302,7 +302,9 @@ def is_gone(heard: Heard) -> bool:
 NUMBERS: Final[Aggregate[Saw, list[int]]] = aggregate(
     list[int], lambda a, saw: [*a, saw.number], lambda a: a, merge=lambda a, b: a + b, stored=list[int]
 )
-LISTS: Final[Aggregate[list[int], list[int]]] = aggregate(list[int], lambda a, numbers: a + numbers, lambda a: a, stored=list[int])
+LISTS: Final[Aggregate[list[int], list[int]]] = aggregate(
+    list[int], lambda a, numbers: a + numbers, lambda a: a, stored=list[int]
+)
 
 
 def tell_windows(stage: str, windows: "Stream[Windowed[list[int]]]") -> End:
