@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,18 +162,17 @@ class Scrape:
     def __init__(self, port: int) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             text = answer.read().decode()
-        self.sums: Counter[str] = Counter()
-        self.buckets: dict[str, Counter[float]] = {}
+        self.sums: defaultdict[str, float] = defaultdict(float)
+        self.buckets: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
         for name, labels, value in re.findall(r"^(pf_\w+)(?:\{([^\n]*)\})? (\S+)$", text, re.MULTILINE):
             self.sums[name] += float(value)
             if name.endswith("_bucket"):
                 bound = float(re.findall(r'le="([^"]+)"', labels)[0])
-                self.buckets.setdefault(name.removesuffix("_bucket"), Counter())[bound] += float(value)
+                self.buckets[name.removesuffix("_bucket")][bound] += float(value)
 
     def since(self, before: "Scrape", name: str) -> Histogram:
         """What a histogram took since then."""
-        earlier = before.buckets.get(name, Counter())
-        return Histogram({bound: count - earlier[bound] for bound, count in self.buckets.get(name, Counter()).items()})
+        return Histogram({bound: count - before.buckets[name][bound] for bound, count in self.buckets[name].items()})
 
 
 class Bench:
@@ -224,6 +223,7 @@ class Bench:
                 ("ce_type", spec.type),
                 ("ce_source", "/bench"),
                 ("ce_id", str(self._sent)),
+                ("ce_time", "2026-01-01T00:00:00Z"),
                 ("content-type", "application/json"),
             ]
             key = spec.key_of(intent)

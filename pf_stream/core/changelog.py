@@ -22,15 +22,16 @@ A lane's changelog partition holds everything the lane must know after a crash. 
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
                                                      ended again and again; a record as if it were put aside
 
-    timer      = 0x02 clock due judged offset timestamp timestamp_type flags failed topic blob blob header*
+    timer      = 0x02 clock due judged offset timestamp timestamp_type flags failed end blob blob header* topic header*
     clock      uint8: 0 wall, 1 event; due, judged, timestamp: int64, milliseconds since the epoch; offset: int64
     flags      uint8: 1 if a handler made it, not if it was put aside; 2 if it has a deadline; failed: uint16, attempts that failed
+    end        uint32: where the topic begins; what comes from there on many timers have in common
     blob       of the record's key and value: 0xff for none; else the length in a byte, or if it is above 0xfd 0xfe and the length as
                int32; and bytes
     header     0x80 + n: the n-th of TIMER_HEADERS; n: the n-th name of TIMER_HEADER_NAMES, counted from 1, and a blob; 0: two
                blobs, its name and its value
-               Timers that begin with 0x01 were written earlier: a blob there is an int32 length, -1 for none, and bytes, and a header
-               is two of them.
+    earlier    = 0x01 clock due judged offset timestamp timestamp_type flags failed topic blob blob (blob blob)*
+               where a blob is an int32 length, -1 for none, and bytes; this was written before, and is still read
 
 A state's own key has no subkey; that of an entry of one of its maps is ``field ('i' int | 's' text)``, its value that of a state
 with the JSON of the entry. ``int`` is 0x80 plus the number of bytes that follow, which hold it; if it is negative, 0x80 minus that

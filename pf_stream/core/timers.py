@@ -1,10 +1,12 @@
 """Timers of a lane: intents that wait, in the changelog like everything else that must survive."""
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pf_stream.core import changelog
 from pf_stream.core.due import DueKeys
+from pf_stream.core.endings import Endings
 from pf_stream.core.records import Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
@@ -19,17 +21,26 @@ EVENT: Final = 1
 DEADLINE: Final = "pf-deadline"
 """Header that says until when an intent is to be handled, RFC 3339."""
 
-_HEAD = struct.Struct(">BBqqqqBBH")
+_HEAD = struct.Struct(">BBqqqqBBHI")
+_HEAD_1 = struct.Struct(">BBqqqqBBH")
+_END = struct.Struct(">I")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct(">i")
 _DUE_AT: Final = 2
 _FLAGS_AT: Final = 35
+_END_AT: Final = 38
 _SCHEDULED: Final = 1
 _HAS_DEADLINE: Final = 2
 _LONG: Final = 0xFE
 _SHORT: Final = tuple(bytes((length,)) for length in range(_LONG))
 _FIRST_WHOLE: Final = 0x80
-_WHOLE: Final = {header: bytes((_FIRST_WHOLE + index,)) for index, header in enumerate(changelog.TIMER_HEADERS)}
+_WHOLE: Final[dict[Header, bytes]] = {
+    header: bytes((_FIRST_WHOLE + index,)) for index, header in enumerate(changelog.TIMER_HEADERS)
+}
+_COMMON: Final = frozenset(
+    {"ce_specversion", "ce_type", "ce_source", "content-type", "pf-hops", "pf-context", "pf-service"}
+)
+"""Headers that timers of one handler have in common, if one caller sets them."""
 _NAMES: Final = {name: bytes((index,)) for index, name in enumerate(changelog.TIMER_HEADER_NAMES, 1)}
 
 
@@ -59,20 +70,24 @@ def held_key(topic: str, offset: int) -> bytes:
 
 
 def encode_timer(timer: Timer) -> bytes:
-    """Value of a timer's changelog record; its layout is that of :mod:`pf_stream.core.changelog`."""
+    """Value of a timer's changelog record; its layout is that of :mod:`pf_stream.core.changelog`.
+
+    Of what a handler made, headers that many timers have in common come last; else they keep their order.
+    """
     record = timer.record
     flags = _SCHEDULED if timer.scheduled else 0
-    parts = [b"", changelog.pack_name(timer.topic), _blob(record.key), _blob(record.value)]
+    common: list[Header] = []
+    own = [_blob(record.key), _blob(record.value)]
     for header in record.headers:
-        whole = _WHOLE.get(header)
-        if whole is not None:
-            parts.append(whole)
-            continue
-        name, data = header
-        parts += (_NAMES.get(name) or b"\0" + _blob(name.encode(errors="surrogateescape")), _blob(data))
+        name = header[0]
+        if flags and name in _COMMON:
+            common.append(header)
+        else:
+            own.append(_header(header))
         if name == DEADLINE:
             flags |= _HAS_DEADLINE
-    parts[0] = _HEAD.pack(
+    middle = b"".join(own)
+    head = _HEAD.pack(
         changelog.TIMER_FORMAT,
         timer.clock,
         timer.due_ms,
@@ -82,35 +97,70 @@ def encode_timer(timer: Timer) -> bytes:
         record.timestamp_type,
         flags,
         timer.failed,
+        _HEAD.size + len(middle),
     )
-    return b"".join(parts)
+    return head + middle + _end(timer.topic, tuple(common))
+
+
+@lru_cache(maxsize=4_096)
+def _end(topic: str, headers: tuple[Header, ...]) -> bytes:
+    return changelog.pack_name(topic) + b"".join(map(_header, headers))
+
+
+def _header(header: Header) -> bytes:
+    name, data = header
+    whole = _WHOLE.get((name, data))
+    return whole or (_NAMES.get(name) or b"\0" + _blob(name.encode(errors="surrogateescape"))) + _blob(data)
 
 
 def decode_timer(raw: bytes) -> Timer:
     """The timer of a changelog record's value."""
-    form, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, flags, failed = _HEAD.unpack_from(raw)
-    topic, at = changelog.parse_name(raw, _HEAD.size)
-    take = _take if form == changelog.TIMER_FORMAT else _take_long
-    key, at = take(raw, at)
-    value, at = take(raw, at)
+    if raw[0] != changelog.TIMER_FORMAT:
+        return _decode_format_1(raw)
+    _, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, flags, failed, end = _HEAD.unpack_from(raw)
+    key, at = _take(raw, _HEAD.size)
+    value, at = _take(raw, at)
+    headers = _headers(raw, at, end)
+    topic, at = changelog.parse_name(raw, end)
+    headers += _headers(raw, at, len(raw))
+    record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
+    return Timer(due_ms, clock, topic, record, judged_ms, bool(flags & _SCHEDULED), failed)
+
+
+def _headers(raw: bytes, at: int, end: int) -> list[Header]:
     headers: list[Header] = []
-    while at < len(raw):
-        code = 0
-        if form == changelog.TIMER_FORMAT:
-            code = raw[at]
-            at += 1
+    while at < end:
+        code = raw[at]
+        at += 1
         if code >= _FIRST_WHOLE:
             headers.append(changelog.TIMER_HEADERS[code - _FIRST_WHOLE])
             continue
         if code:
             name = changelog.TIMER_HEADER_NAMES[code - 1]
         else:
-            told, at = take(raw, at)
+            told, at = _take(raw, at)
             name = (told or b"").decode(errors="surrogateescape")
-        data, at = take(raw, at)
+        data, at = _take(raw, at)
         headers.append((name, data))
+    return headers
+
+
+def _decode_format_1(raw: bytes) -> Timer:
+    _, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, scheduled, failed = _HEAD_1.unpack_from(raw)
+    topic, at = changelog.parse_name(raw, _HEAD_1.size)
+    blobs: list[bytes | None] = []
+    while at < len(raw):
+        (length,) = _LENGTH.unpack_from(raw, at)
+        at += _LENGTH.size
+        blobs.append(None if length < 0 else raw[at : at + length])
+        at += max(length, 0)
+    key, value, *fields = blobs
+    headers: list[Header] = [
+        ((name or b"").decode(errors="surrogateescape"), data)
+        for name, data in zip(fields[::2], fields[1::2], strict=True)
+    ]
     record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
-    return Timer(due_ms, clock, topic, record, judged_ms, bool(flags & _SCHEDULED), failed)
+    return Timer(due_ms, clock, topic, record, judged_ms, bool(scheduled), failed)
 
 
 def _blob(data: bytes | None) -> bytes:
@@ -132,22 +182,16 @@ def _take(raw: bytes, at: int) -> tuple[bytes | None, int]:
     return raw[at : at + length], at + length
 
 
-def _take_long(raw: bytes, at: int) -> tuple[bytes | None, int]:
-    """The same, of format 1."""
-    (length,) = _LENGTH.unpack_from(raw, at)
-    at += _LENGTH.size
-    return (None, at) if length < 0 else (raw[at : at + length], at + length)
-
-
 class Timers:
     """All timers of a lane: as they were last sealed, and what the open unit changes.
 
-    Timers wait as bytes and are decoded when they are due: there may be many, and most wait long. Of those that are due, the
+    Timers wait as bytes and are decoded when they are due: there may be many, and most wait long. What many have in common, such
+    as the type and the token, is kept once. Of those that are due, the
     ones of the event clock come first, then by :mod:`pf_stream.core.urgency` those that have a deadline, then the others; each
     by the time at which they were due.
     """
 
-    __slots__ = ("_changed", "_queues", "_sealed", "_sealed_event_ms", "_urgent", "event_ms", "poisoned")
+    __slots__ = ("_changed", "_endings", "_queues", "_sealed", "_sealed_event_ms", "_urgent", "event_ms", "poisoned")
 
     def __init__(self) -> None:
         self.event_ms: int | None = None
@@ -155,6 +199,8 @@ class Timers:
         self.poisoned: dict[bytes, str] = {}
         """Timers that alone made a unit that could not be sealed: key to code."""
         self._sealed: dict[bytes, bytes] = {}
+        """Without their ends, but for those that have a deadline."""
+        self._endings = Endings()
         self._sealed_event_ms: int | None = None
         self._changed: dict[bytes, bytes | None] = {}
         # By clock. An entry is good if the timer of that key is due at that time; it is not searched for when one changes.
@@ -166,10 +212,24 @@ class Timers:
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Take a changelog record."""
-        if value is None:
-            self._sealed.pop(key, None)
+        if value is not None and value[0] != changelog.TIMER_FORMAT:
+            value = encode_timer(decode_timer(value))
+        self._store(key, value)
+
+    def _store(self, key: bytes, raw: bytes | None) -> bool:
+        """Take what is sealed; returns whether that changes anything."""
+        before = self._sealed.get(key)
+        if raw is not None:
+            self._sealed[key] = (
+                raw if _has_deadline(raw) else self._endings.shorten(raw, _END.unpack_from(raw, _END_AT)[0])
+            )
+        elif before is not None:
+            del self._sealed[key]
         else:
-            self._sealed[key] = value if value[0] == changelog.TIMER_FORMAT else encode_timer(decode_timer(value))
+            return False
+        if before is not None and not _has_deadline(before):
+            self._endings.release(before)
+        return True
 
     def restore_clock(self, event_ms: int | None) -> None:
         """Take the event clock from the changelog; None if it was deleted."""
@@ -203,10 +263,9 @@ class Timers:
             assert first is not None
             key = first[1]
             self._queues[clock].pop()
-        raw = self._current(key)
-        assert raw is not None
+        timer = decode_timer(self._whole(key))
         self._changed[key] = None
-        return key, decode_timer(raw)
+        return key, timer
 
     @property
     def waiting(self) -> int:
@@ -254,11 +313,8 @@ class Timers:
         """Make the open unit's changes the sealed ones; returns the changelog records."""
         entries: list[tuple[bytes, bytes | None]] = []
         for key, raw in self._changed.items():
-            if raw is not None:
-                self._sealed[key] = raw
-            elif self._sealed.pop(key, None) is None:
-                continue  # set and gone within one unit
-            entries.append((key, raw))
+            if self._store(key, raw):  # else it was set and gone within one unit
+                entries.append((key, raw))
         self._changed.clear()
         if self.event_ms != self._sealed_event_ms:
             assert self.event_ms is not None
@@ -283,7 +339,7 @@ class Timers:
 
     def _is_urgent(self, key: bytes, raw: bytes) -> bool:
         """Whether a timer has a deadline; if so, it waits among those that have one."""
-        if not raw[_FLAGS_AT] & _HAS_DEADLINE or raw[1] == EVENT:
+        if not _has_deadline(raw) or raw[1] == EVENT:
             return False
         said = dict(decode_timer(raw).record.headers).get(DEADLINE)
         deadline_ms = None if said is None else parse_time_ms(said)
@@ -293,6 +349,14 @@ class Timers:
             self._urgent = Urgency(self._current)
         self._urgent.add(_due(raw), key, raw, deadline_ms)
         return True
+
+    def _whole(self, key: bytes) -> bytes:
+        """The timer of a key that has one."""
+        changed = self._changed.get(key)
+        if changed is not None:
+            return changed
+        raw = self._sealed[key]
+        return raw if _has_deadline(raw) else self._endings.whole(raw)
 
     def _current(self, key: bytes) -> bytes | None:
         return self._changed[key] if key in self._changed else self._sealed.get(key)
@@ -307,6 +371,10 @@ def size_of(record: Record) -> int:
     for name, value in record.headers:
         size += len(name) + len(value or b"") + 8
     return size
+
+
+def _has_deadline(raw: bytes) -> bool:
+    return bool(raw[_FLAGS_AT] & _HAS_DEADLINE)
 
 
 def _due(raw: bytes) -> int:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from pf_stream import Topology
+from pf_stream.clock import WallClock
 from pf_stream.model.topology import Guarantee
 from tests.kafka._support import (
     ROOT,
@@ -72,6 +73,46 @@ def test_timers_outlive_their_worker(bootstrap_servers: str, unique: str, guaran
         for name in names:
             expect(worker, name, ["soon in time", "later in time"], "rings")
             assert log(worker, name) == ["set soon", "set later", "set never", "set None", "ring soon", "ring later"]
+    assert not sender.dead_letters()
+
+
+def test_the_clock_is_set_forward_a_day_and_back_an_hour(
+    bootstrap_servers: str, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that waits for a time finds that the clock was set: what is due then fires, and nothing early or twice.
+
+    It begins a day behind: what is dated more than an hour ahead of the broker's clock the broker refuses.
+    """
+    topology, sender = prepared(bootstrap_servers, unique)
+    name = name_in(0, topology)
+    hour_ms, steps, real = 3_600_000, [-24 * 3_600_000], WallClock.now_ms
+    monkeypatch.setattr(WallClock, "now_ms", lambda clock: real(clock) + sum(steps))
+    wanted: list[str] = []
+    with in_thread(bootstrap_servers, topology) as worker:
+
+        def tell(after_h: float, timer: str) -> None:
+            sender.tell("set", name, after=after_h * 3600, name=timer)
+            sender.flush()
+            then(f"set {timer}")
+
+        def then(line: str) -> None:
+            wanted.append(line)
+            expect(worker, name, wanted)
+
+        tell(23, "tomorrow")
+        tell(26, "later")
+        steps.append(24 * hour_ms)
+        then("ring tomorrow")
+        tell(0.5, "soon")
+        steps.append(-hour_ms)
+        tell(0, "at once")
+        then("ring at once")
+        steps.append(hour_ms)
+        tell(0, "again")
+        then("ring again")
+        steps.append(hour_ms - 60_000)
+        then("ring soon")
+        expect(worker, name, [f"{timer} in time" for timer in ("tomorrow", "at once", "again", "soon")], "rings")
     assert not sender.dead_letters()
 
 
