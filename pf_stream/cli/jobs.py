@@ -20,6 +20,7 @@ from pf_stream.cli._options import (
 )
 from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 from pf_stream.cli.state import ContextOption, OfflineOption, WorkerOption, opened
+from pf_stream.model._names import nearest
 
 if TYPE_CHECKING:
     from pf_stream.components.stored import States
@@ -40,7 +41,8 @@ TokenOption = Annotated[
 ]
 
 _REACTOR = "jobs"
-_COLUMNS = ("job", "next", "paused", "last", "late_ms", "running", "missed", "skipped", "failed", "overdue")
+_COLUMNS = ("job", "next", "last", "late", "running", "trouble")
+_TROUBLE = ("missed", "skipped", "failed", "cancelled", "overdue")
 
 
 @app.command(
@@ -67,7 +69,7 @@ def list_jobs(
         known = {row["job"]: row for row in _known(states)}
         rows = [known.get(name, {"job": name}) for name in sorted({*known, *reactor.declared})]
         if output is Output.table:
-            show_rows([{name: row.get(name) for name in _COLUMNS} for row in rows], output, _COLUMNS)
+            show_rows([_short(row) for row in rows], output, _COLUMNS)
         else:
             show(rows, output)
 
@@ -83,14 +85,12 @@ def show_job(
     bootstrap_servers: BootstrapOption = None,
     output: OutputOption = Output.table,
 ) -> None:
-    """Show all that is known of a job as of the last commit. Exit code 3 if no lane knows it yet."""
+    """Show all that is known of a job as of the last commit. Exit code 3 if there is no such job, or no lane knows it yet."""
     with exit_on_error():
-        from pf_stream.components.stored import read_state
-
         loaded = load(topology, namespace)
-        _reactor(loaded)
+        reactor = _reactor(loaded)
         states = opened(loaded, context, worker, offline, bootstrap_servers)(_REACTOR)
-        show(_row(job, read_state(states, job).state), output)
+        show(_row(job, _state(states, reactor, job)), output)
 
 
 @app.command(
@@ -113,14 +113,13 @@ def next_times(
     """Show the next times of a job's timetable, paused or not. Kafka is asked only about a job made at run time."""
     with exit_on_error():
         from pf_stream.clock import WallClock
-        from pf_stream.components.stored import read_state
 
         loaded = load(topology, namespace)
         reactor = _reactor(loaded)
         found = reactor.declared.get(job)
         if found is None:
             states = opened(loaded, None, None, False, bootstrap_servers)(_REACTOR)
-            found = reactor.build(job, read_state(states, job).state["made"])
+            found = reactor.build(job, _state(states, reactor, job)["made"])
         now_ms = WallClock().now_ms()
         after_ms = now_ms if after is None else instant_ms(after, "--after", now_ms)
         times = [] if found.timetable is None else islice(found.timetable.times(after_ms, _LATEST_MS), count)
@@ -236,7 +235,14 @@ def _send(
         from pf_stream.components import messaging
 
         loaded = load(topology, namespace)
-        _reactor(loaded)
+        declared = _reactor(loaded).declared
+        if data["job"] not in declared:
+            near = nearest(data["job"], declared)
+            note(
+                "[yellow]warning[/yellow]: the topology declares no job {}{}; it is for one made at run time",
+                data["job"],
+                near,
+            )
         intent: Intent = messaging.find_intent(loaded, type_).model.model_validate(data)
         token = None if context is None else read_context(context)
         if token is None:
@@ -255,6 +261,18 @@ def _reactor(topology: "Topology") -> "type[Jobs]":
     raise NotFoundError(f"topology {topology.name!r} has no jobs")
 
 
+def _state(states: "States", reactor: "type[Jobs]", job: str) -> dict[str, Any]:
+    from pf_stream.components.stored import StateNotFoundError, read_state
+    from pf_stream.errors import NotFoundError
+
+    try:
+        return read_state(states, job).state
+    except StateNotFoundError:
+        if job in reactor.declared:
+            raise NotFoundError(f"no lane knows the job {job!r} yet: no worker has run since it was declared") from None
+        raise NotFoundError(f"there is no job {job!r}{nearest(job, reactor.declared)}") from None
+
+
 def _known(states: "States") -> Iterator[dict[str, Any]]:
     import orjson
 
@@ -267,6 +285,27 @@ def _known(states: "States") -> Iterator[dict[str, Any]]:
 
 def _row(job: str, state: dict[str, Any]) -> dict[str, Any]:
     """A job's state for people: times as times."""
+    import orjson
+
+    definition, made = state.pop("definition"), state.pop("made")
+    del state["backfilled_ms"]  # how far a backfill is, *backfill* says
+    state["timetable"] = orjson.loads(definition)["timetable"] if definition else None
+    state["made"] = orjson.loads(made) if made else None
     times = {name: state.pop(f"{name}_ms") for name in ("next", "last", "waiting", "backfill", "backfill_end")}
     state["running"] = sorted(utc(int(nominal_ms)) for nominal_ms in state["running"])
     return {"job": job, **{name: None if ms is None else utc(ms) for name, ms in times.items()}, **state}
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """What a list shows of a job."""
+    if len(row) == 1:
+        return dict.fromkeys(_COLUMNS) | row | {"trouble": "no lane knows it yet"}
+    trouble = ", ".join(f"{row[name]} {name}" for name in _TROUBLE if row[name])
+    return {
+        "job": row["job"],
+        "next": "paused" if row["paused"] else row["next"] and row["next"].replace(".000Z", "Z"),
+        "last": row["last"] and row["last"].replace(".000Z", "Z"),
+        "late": f"{row['late_ms']} ms" if row["last"] else None,
+        "running": len(row["running"]),
+        "trouble": trouble or None,
+    }

@@ -154,8 +154,7 @@ def analytics(
             state.periods.setdefault(period, Figures()).add(intent.took_ms, intent.failed)
             minute = intent.at_ms - intent.at_ms % _MINUTE_MS
             oldest = max((minute, *state.minutes)) - (_MINUTES - 1) * _MINUTE_MS
-            if minute >= oldest:
-                state.minutes.setdefault(minute, Figures()).add(intent.took_ms, intent.failed)
+            state.minutes.setdefault(minute, Figures()).add(intent.took_ms, intent.failed)
             for start in [start for start in state.minutes if start < oldest]:
                 del state.minutes[start]
             return [Tally(period), *([Tally(f"{period}_failed")] if intent.failed else [])]

@@ -62,10 +62,10 @@ clockwork = Topology(
 )
 
 
-async def work(servers: str, namespace: str) -> None:
+async def work(servers: str, namespace: str, name: str) -> None:
     """A worker that signs for the job."""
     settings = WorkerSettings(
-        ConnectionSettings(servers), TrustRoots.of(SERVICE_KEY), "w0", service_keys=(SERVICE_KEY,)
+        ConnectionSettings(servers), TrustRoots.of(SERVICE_KEY), name, service_keys=(SERVICE_KEY,)
     )
     worker = await Worker.start(clockwork.within(namespace), settings)
     await worker.ready()
@@ -73,4 +73,4 @@ async def work(servers: str, namespace: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], sys.argv[2]))
+    asyncio.run(work(*sys.argv[1:]))

@@ -1,7 +1,7 @@
 """The event clock on a real Kafka: two workers, an internal topic between their lanes, partitions to which little goes."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -31,6 +31,42 @@ def room(name: str, *workers: ThreadWorker) -> dict[str, Any]:
         if state is not None:
             return dict(state)
     return {"closed": {}, "open": {}, "late": []}
+
+
+def test_times_that_are_bad(bootstrap_servers: str, unique: str) -> None:
+    """What is no time is the time of the append; who is from the future moves the clock to now and no further."""
+    topology = Topology(hours.name, hours.reactors, namespace=unique, internal=hours.internal, partitions=1)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    times = [
+        None,
+        "",
+        "yesterday",
+        "-1",
+        "-0001-01-01T00:00:00Z",
+        "1905-06-30T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        tomorrow,
+    ]
+    with in_thread(bootstrap_servers, topology) as worker:
+        for number, when in enumerate(times):
+            value = orjson.dumps({"who": "a", "room": "r", "number": number})
+            client.send("a", value, client.headers("hour.saw.v1", pf_context=None, ce_time=when))
+        client.flush()
+
+        def seen() -> None:
+            found = room("r", worker)
+            numbers = [number for key in ("open", "closed") for of in found[key].values() for number in of]
+            assert sorted([*numbers, *found["late"]]) == list(range(len(times)))
+
+        wait_until(seen)
+        now_ms = datetime.now(UTC).timestamp() * 1000
+        clocks = worker.call(lambda: [runner.lane.timers.event_ms for runner in worker.worker.lanes.runners])
+        assert [clock is not None and now_ms - 120_000 < clock <= now_ms for clock in clocks].count(True) >= 2, clocks
+        assert all(clock is None or clock <= now_ms for clock in clocks)
+        assert room("r", worker)["late"] == [5]
+    assert not client.dead_letters()
 
 
 def test_lanes_of_two_workers_wait_for_each_other(bootstrap_servers: str, unique: str) -> None:

@@ -1,13 +1,17 @@
 """``pf jobs``: what is known without Kafka, and what is found wrong before anything is sent."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from pf_stream.cli import jobs
-from pf_stream.cli.jobs import _row
+from pf_stream.cli.jobs import _row, _short, _state
+from pf_stream.errors import NotFoundError
+from pf_stream.temporal.reactor import Jobs
 
 SHOP = """
 from typing import Annotated
@@ -82,6 +86,33 @@ def test_a_name_that_cannot_be_one() -> None:
     assert run("pause", "Nightly").exit_code != 0
 
 
+class NoStates:
+    """States of jobs, of which there are none."""
+
+    spec = Jobs.__reactor__
+
+    def get(self, key: bytes) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nightly", "no lane knows the job 'nightly' yet"),
+        ("nigthly", "there is no job 'nigthly'; did you mean 'nightly'?"),
+    ],
+)
+def test_a_job_that_nobody_knows(name: str, message: str) -> None:
+    nightly: Any = None
+
+    class Known(Jobs, id="jobs"):
+        declared = {"nightly": nightly}  # noqa: RUF012
+
+    states: Any = NoStates()
+    with pytest.raises(NotFoundError, match=re.escape(message)):
+        _state(states, Known, name)
+
+
 def test_times_are_shown_as_times() -> None:
     state = {
         "next_ms": 1_772_499_600_000,
@@ -89,7 +120,24 @@ def test_times_are_shown_as_times() -> None:
         "waiting_ms": None,
         "backfill_ms": None,
         "backfill_end_ms": 0,
+        "backfilled_ms": 0,
+        "definition": '{"timetable": "cron"}',
+        "made": "",
+        "paused": False,
+        "late_ms": 7,
+        **dict.fromkeys(("missed", "skipped", "failed", "cancelled", "overdue"), 0),
     }
     row = _row("nightly", {**state, "running": {"1772499600000": 1}, "missed": 2})
+    assert (row["timetable"], row["made"]) == ("cron", None)
+    assert _short(row) == {
+        "job": "nightly",
+        "next": "2026-03-03T01:00:00Z",
+        "last": None,
+        "late": None,
+        "running": 1,
+        "trouble": "2 missed",
+    }
+    assert _short(row | {"paused": True, "last": "2026-03-03T01:00:00.000Z"})["next"] == "paused"
+    assert _short({"job": "new"})["trouble"] == "no lane knows it yet"
     assert (row["next"], row["last"], row["missed"]) == ("2026-03-03T01:00:00.000Z", None, 2)
     assert row["running"] == ["2026-03-03T01:00:00.000Z"]
