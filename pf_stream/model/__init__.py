@@ -16,6 +16,7 @@ from pf_stream.model.scope import Scope
 from pf_stream.model.service import Service
 from pf_stream.model.sink import Buffer, Delivered, Sink, Strategy
 from pf_stream.model.state import State, StateCap, Stateless, StateSpec
+from pf_stream.model.table import GlobalTable
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
 from pf_stream.model.when import Calendar, When
@@ -35,6 +36,7 @@ __all__ = [
     "Emit",
     "Entries",
     "Forget",
+    "GlobalTable",
     "Grant",
     "Group",
     "Intent",

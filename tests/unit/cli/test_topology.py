@@ -199,6 +199,7 @@ class TestShow:
             "services",
             "calendars",
             "sinks",
+            "tables",
         ]
         assert said["capabilities"] == [
             {
