@@ -6,7 +6,7 @@ from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, def
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule, Tally
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
-from pf_stream.model.intent import Intent, IntentSpec, Key
+from pf_stream.model.intent import EventTime, Intent, IntentSpec, Key
 from pf_stream.model.map_state import Entries, MapSpec, MapState
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
@@ -35,6 +35,7 @@ __all__ = [
     "Effects",
     "Emit",
     "Entries",
+    "EventTime",
     "Forget",
     "GlobalTable",
     "Grant",
