@@ -281,7 +281,7 @@ def _scrape(lanes: int) -> float:
         LaneStatus("intents", group.changelog, number, LaneState.running, lags={TOPIC: 0}) for number in range(lanes)
     ]
     verifier = Verifier(ROOTS, flights.namespace)
-    metrics.watch("bench", "effectively_once", lambda: statuses, list, lambda: True, verifier)
+    metrics.watch("bench", "effectively_once", lambda: statuses, list, list, lambda: True, verifier)
     for number in range(lanes):
         lane = metrics.lane(group, number)
         lane.arrivals.begin({TOPIC: 0})

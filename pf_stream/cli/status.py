@@ -12,7 +12,7 @@ from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 
 if TYPE_CHECKING:
     from pf_stream.components.status import WorkerStatus
-    from pf_stream.core.status import LaneStatus, SinkStatus
+    from pf_stream.core.status import LaneStatus, SinkStatus, TableStatus
 
 COLUMNS = ("worker", "lane", "lag", "per s", "p99", "state")
 
@@ -65,6 +65,7 @@ def _plain(worker: "WorkerStatus") -> dict[str, Any]:
         "heartbeat": utc(one.heartbeat_ms),
         "lanes": [_plain_lane(lane) for lane in one.lanes],
         "sinks": [dataclasses.asdict(sink) | {"state": sink.state.value} for sink in one.sinks],
+        "tables": [dataclasses.asdict(table) | {"state": table.state.value} for table in one.tables],
     }
 
 
@@ -80,7 +81,9 @@ def _rows(worker: "WorkerStatus", now_ms: int) -> list[dict[str, Any]]:
     state = f"lost: not heard of for {ago_s} s" if worker.lost else "running"
     lanes = () if worker.lost else one.lanes  # what it said of them then says nothing of now
     rows = [_row(one.name, None, lanes, state), *(_row(None, lane.name, (lane,), _state(lane)) for lane in lanes)]
-    return rows if worker.lost else rows + [_sink_row(sink) for sink in one.sinks]
+    if worker.lost:
+        return rows
+    return [*rows, *map(_sink_row, one.sinks), *map(_table_row, one.tables)]
 
 
 def _row(worker: str | None, name: str | None, lanes: "Sequence[LaneStatus]", state: str) -> dict[str, Any]:
@@ -102,6 +105,12 @@ def _sink_row(sink: "SinkStatus") -> dict[str, Any]:
     dropped = sum((sink.dropped or {}).values())
     state = f"{because}, {dropped:,} dropped" if dropped else because
     return {"worker": None, "lane": f"> {sink.name}", "lag": sink.lag, "per s": None, "p99": None, "state": state}
+
+
+def _table_row(table: "TableStatus") -> dict[str, Any]:
+    bad = f", {table.bad:,} bad" if table.bad else ""
+    state = f"{table.state.value}, {table.rows:,} rows{bad}"
+    return {"worker": None, "lane": f"< {table.topic}", "lag": table.lag, "per s": None, "p99": None, "state": state}
 
 
 def _state(lane: "LaneStatus") -> str:

@@ -118,6 +118,13 @@ def show_topology(
                 for sink in description.sinks
             ]
             show_rows(rows, output, ("sink", "takes", "from", "buffer", "batch"))
+        if description.tables:
+            typer.echo()
+            rows = [
+                {"table": table.topic, "rows": table.of, "most bytes": f"{table.most_bytes:,}", "bad": table.on_bad}
+                for table in description.tables
+            ]
+            show_rows(rows, output, ("table", "rows", "most bytes", "bad"))
         if description.calendars:
             typer.echo()
             rows = [

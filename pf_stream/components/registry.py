@@ -20,7 +20,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from pf_stream.clock import Clock
-from pf_stream.core.status import LaneStatus, SinkStatus
+from pf_stream.core.status import LaneStatus, SinkStatus, TableStatus
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.reader import read_topic
@@ -69,6 +69,8 @@ class Component:
     """Of a worker, the port of that machine's loopback interface at which it answers over HTTP; None if it does not."""
     sinks: tuple[SinkStatus, ...] = ()
     """Of a worker, its sinks when it was last heard of."""
+    tables: tuple[TableStatus, ...] = ()
+    """Of a worker, its global tables at that time."""
 
     def is_lost(self, now_ms: int) -> bool:
         """Whether its worker has not been heard of for too long."""
@@ -115,8 +117,13 @@ class Registry:
         self._clock = clock
         self._started_ms: int | None = None
 
-    async def report(self, lanes: Sequence[LaneStatus] = (), sinks: Sequence[SinkStatus] = ()) -> None:
-        """Say that the worker runs and how its lanes and sinks do; to be called every :data:`HEARTBEAT_S` seconds.
+    async def report(
+        self,
+        lanes: Sequence[LaneStatus] = (),
+        sinks: Sequence[SinkStatus] = (),
+        tables: Sequence[TableStatus] = (),
+    ) -> None:
+        """Say that the worker runs and how its lanes, sinks and tables do; to be called every :data:`HEARTBEAT_S` seconds.
 
         The first time the reactors are announced with it.
         """
@@ -130,6 +137,7 @@ class Registry:
             heartbeat_ms=self._clock.now_ms(),
             lanes=tuple(lanes),
             sinks=tuple(sinks),
+            tables=tuple(tables),
             host=socket.gethostname(),
             port=self._port,
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pf_stream.components.registry import Component, components
-from pf_stream.core.status import LaneState, SinkState
+from pf_stream.core.status import LaneState, SinkState, TableState
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.topics import check_topics
@@ -24,10 +24,11 @@ class WorkerStatus:
 
     @property
     def healthy(self) -> bool:
-        """Whether it is there, and all its lanes and sinks get on."""
+        """Whether it is there, and all its lanes, sinks and tables get on."""
         lanes, sinks = {LaneState.stopped, LaneState.waiting}, {SinkState.stopped, SinkState.waiting}
         one = self.component
         faulty = any(lane.state in lanes for lane in one.lanes) or any(sink.state in sinks for sink in one.sinks)
+        faulty = faulty or any(table.state is TableState.waiting for table in one.tables)
         return not self.lost and not faulty
 
 

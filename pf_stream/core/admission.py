@@ -10,7 +10,7 @@ from pf_stream.core.constraints import constrained
 from pf_stream.core.delivery import Delivery
 from pf_stream.core.envelope import is_structured, open_structured
 from pf_stream.core.limits import Limits
-from pf_stream.core.outputs import SERVICE, read_identity, reply_topic
+from pf_stream.core.outputs import SERVICE, read_identity, reply_topic, told_time
 from pf_stream.core.plan import GroupPlan, Route
 from pf_stream.core.records import APPEND_TIME
 from pf_stream.core.source import parse_origin
@@ -132,6 +132,9 @@ class Admission:
         if record.key != key:
             code = "null_key" if record.key is None else "key_mismatch"
             return Refusal(code, f"its payload says {key!r}, the key is {record.key!r}")
+        time_of = route.intent.time_of
+        if time_of is not None and (time_ms := time_of(intent)) is not None:
+            headers["ce_time"] = told_time(time_ms)  # from here on it is that
         hops = 0
         delivery.due_ms = None
         if internal:

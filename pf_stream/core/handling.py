@@ -18,6 +18,7 @@ from pf_stream.core.plan import Binding, GroupPlan
 from pf_stream.core.records import SourceRecord
 from pf_stream.core.store import Entry, Store
 from pf_stream.core.suspect import Suspects
+from pf_stream.core.tables import UnitRows
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
 from pf_stream.core.unit import Copy, Output, Outputs, Refused
 from pf_stream.core.upstreams import Upstreams
@@ -88,6 +89,8 @@ class Handling(Generic[O]):
     ) -> None:
         self.unit = unit
         """The open unit."""
+        self.rows: UnitRows | None = None
+        """Rows of tables as that unit sees them, if there are tables."""
         self.admission = Admission(plan, authority, limits)
         self._plan = plan
         self._partition = partition
@@ -160,6 +163,7 @@ class Handling(Generic[O]):
             delivery.hops,
             self._timers.event_ms,
             delivery.time_ms,
+            self.rows,
         )
         consequences: Consequences | None = None
         done: list[tuple[Store, Entry]] = []

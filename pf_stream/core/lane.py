@@ -7,6 +7,7 @@ same unit, which is what makes a crash between any two actions harmless.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Final, Generic, cast
 
 from typing_extensions import TypeVar
@@ -29,6 +30,7 @@ from pf_stream.core.source import Source
 from pf_stream.core.starts import NOT_YET, starts_of
 from pf_stream.core.store import ENCODING_ERRORS, REMOVED, Entry, Store
 from pf_stream.core.suspect import Suspects
+from pf_stream.core.tables import TableRows, UnitRows
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key
 from pf_stream.core.unit import CommitUnit, Copy, Output, Outputs, Rewind
 from pf_stream.core.upstreams import Upstreams
@@ -60,8 +62,10 @@ class Lane(Generic[O]):
         limits: Limits,
         collect: Callable[[str, int], O] = cast("Any", lambda incarnation, sequence: []),  # noqa: B008
         shelf: Shelf | None = None,
+        tables: Mapping[str, TableRows] = MappingProxyType({}),
     ) -> None:
-        """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence.
+        """*collect* makes what takes the outputs of a unit, from the lane's incarnation and the unit's sequence. *tables* are
+        the topology's, by topic; who has the lane lets nothing be handled before they were read to their ends.
 
         *shelf* may hold the beginning of the changelog already; an empty one in memory if not given.
         """
@@ -108,6 +112,9 @@ class Lane(Generic[O]):
             self._unit,
         )
         self._collect = collect
+        self._tables = tables
+        if tables:
+            self._handling.rows = UnitRows(tables)
         self._room = limits.unit_records
         self._sealed: Sequence[tuple[bytes, bytes | None]] = ()
         """Changelog records of the sealed unit, until it is acknowledged."""
@@ -522,6 +529,8 @@ class Lane(Generic[O]):
 
     def _open_unit(self) -> None:
         self._unit = self._handling.unit = OpenUnit(self._collect(self.incarnation, self.sequence + 1))
+        if self._tables:
+            self._handling.rows = UnitRows(self._tables)
 
     # -- what others may read ------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ __all__ = [
     "reply_topic",
     "rerouted",
     "service_header",
+    "told_time",
     "why_dead",
 ]
 
@@ -105,9 +106,11 @@ def emitted(
         id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
     time = headers.get("ce_time") if effect.time is None else given_time(effect.time)
     if time is None:
-        time = _event_time(record.timestamp)
+        time = told_time(record.timestamp)
     elif not time or len(time) > _LONGEST_TIME:
         time = _rfc3339(event_time_ms(headers, record.timestamp))
+    if plan.intent.time_of is not None and (own_ms := plan.intent.time_of(intent)) is not None:
+        time = told_time(own_ms)
     ce_id = id_ if effect.id is None else _given_id(effect.id)
     out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, hops_header(delivery.hops + 1)]
     if caused or delivery.hops or "traceparent" in headers or effect.id is not None:
@@ -338,7 +341,8 @@ def hops_header(count: int) -> Header:
 
 # All records of a batch have the time at which the broker appended it.
 @lru_cache(maxsize=1024)
-def _event_time(timestamp_ms: int) -> bytes:
+def told_time(timestamp_ms: int) -> bytes:
+    """A time as ``ce_time`` says it; what no datetime holds is taken for the nearest that one does."""
     return _rfc3339(event_time_ms({}, timestamp_ms))
 
 

@@ -151,7 +151,9 @@ class SinkPlan:
         except (StepError, ValidationError, ValueError) as error:
             return Refusal("malformed_payload", f"{type(error).__name__} at {taken.kind.decode()}")
         position = self.topic, partition, taken.offset
-        return Delivered(intent, taken.key, taken.time_ms, taken.source.decode(), position)
+        own_ms = None if self.spec.time_of is None else self.spec.time_of(intent)
+        time_ms = taken.time_ms if own_ms is None else event_time_ms({}, own_ms)
+        return Delivered(intent, taken.key, time_ms, taken.source.decode(), position)
 
 
 def sink_plans(topology: Topology, partitions: int) -> tuple[SinkPlan, ...]:

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["LaneState", "LaneStatus", "SinkState", "SinkStatus"]
+__all__ = ["LaneState", "LaneStatus", "SinkState", "SinkStatus", "TableState", "TableStatus"]
 
 
 class LaneState(enum.StrEnum):
@@ -105,6 +105,35 @@ class SinkState(enum.StrEnum):
     """Kafka gives it nothing to read: a broker or a topic is away. It goes on by itself."""
     stopped = "stopped"
     """It cannot go on, and tries again from time to time."""
+
+
+class TableState(enum.StrEnum):
+    """What a worker does with a global table."""
+
+    reading = "reading"
+    """It has not been read to its end yet, and lanes wait for that."""
+    running = "running"
+    """It is read as it grows."""
+    waiting = "waiting"
+    """Kafka gives nothing to read of it: a broker or the topic is away. It goes on by itself, and lanes go on with what there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A global table in a worker at one moment."""
+
+    topic: str
+    """Its topic, as the topology names it."""
+    state: TableState
+    """What the worker does with it."""
+    rows: int = 0
+    """How many there are."""
+    bytes: int = 0
+    """What they take in memory, by estimate."""
+    lag: int | None = None
+    """Records of the topic that were not read yet; None if Kafka has not answered yet."""
+    bad: int = 0
+    """Records that were no rows, since the start of the worker."""
 
 
 @dataclass(frozen=True, slots=True)

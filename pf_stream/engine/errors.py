@@ -5,6 +5,7 @@
     ServiceKeyError              a reactor is a service, and its key is missing
     GroupLostError               the worker is no member of its group any more
     StoreError                   a store on disk cannot be used
+    TableGrownError              a table's topic has partitions that are not read
     LaneError
     ├── TopicReplacedError       a source topic was deleted and made anew
     └── WatermarkRangeError      the lane's position lies outside the source topic
@@ -14,7 +15,15 @@ from pathlib import Path
 
 from pf_stream.errors import PFError
 
-__all__ = ["GroupLostError", "LaneError", "ServiceKeyError", "StoreError", "TopicReplacedError", "WatermarkRangeError"]
+__all__ = [
+    "GroupLostError",
+    "LaneError",
+    "ServiceKeyError",
+    "StoreError",
+    "TableGrownError",
+    "TopicReplacedError",
+    "WatermarkRangeError",
+]
 
 
 class GroupLostError(PFError):
@@ -46,6 +55,17 @@ class StoreError(PFError):
         super().__init__(
             f"the store in {path} cannot be used: {reason}. It may be deleted while no worker uses it, and is built anew from "
             f"the changelog then"
+        )
+
+
+class TableGrownError(PFError):
+    """Raised when the topic of a table has got more partitions; a worker that starts again reads all of them."""
+
+    code = "table_grown"
+
+    def __init__(self, topic: str, read: int) -> None:
+        super().__init__(
+            f"the topic {topic} of a table has more than the {read} partitions that this worker reads: start it again"
         )
 
 

@@ -18,9 +18,10 @@ from pf_stream.core.lane import Lane
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.sink import sink_plans
-from pf_stream.core.status import LaneState, LaneStatus, SinkStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkStatus, TableStatus
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
+from pf_stream.engine.errors import TableGrownError
 from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
@@ -29,6 +30,7 @@ from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.sinks import Progress, Sinks
+from pf_stream.engine.tables import Tables
 from pf_stream.engine.watchdog import Whereabouts
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
@@ -108,9 +110,12 @@ class Lanes:
         rejoin: Callable[[], None],
         revoke_s: float,
         sinks: Sinks | None = None,
+        tables: Tables | None = None,
     ) -> None:
         self.sinks = sinks
         """Those of the topology, if it has some."""
+        self._tables = tables
+        """Likewise."""
         self._revoke_s = revoke_s
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
@@ -158,16 +163,17 @@ class Lanes:
         topology says.
 
         Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
-        hold up a commit, and an output the next lane's commit. One more follows the lanes of others, and one reads for sinks,
-        whose offsets *commit* commits.
+        hold up a commit, and an output the next lane's commit. One more follows the lanes of others, one reads for sinks,
+        whose offsets *commit* commits, and one reads tables.
         """
         links: list[Link] = []
         try:
             topology = plans[0].topology
-            while len(links) < 4 + bool(topology.standby) + bool(topology.sinks):
+            while len(links) < 4 + bool(topology.standby) + bool(topology.sinks) + bool(topology.tables):
                 links.append(await Link.connect(settings.connection))
             control, reading, committing, sending, *more = links
             following = [more.pop(0)] if topology.standby else []
+            of_tables = [more.pop()] if topology.tables else []
             changelog = Appender(committing)
             guarantee = await _guarantee(topology, settings, control, changelog, clock)
         except BaseException:
@@ -184,6 +190,12 @@ class Lanes:
         drains = sink_plans(topology, plans[0].partitions)
         for link in more:
             await link.watch([drain.topic for drain in drains])
+        tables = None
+        for link in of_tables:
+            topics = [topology.topic_name(table.topic) for table in topology.tables]
+            await control.watch(topics)
+            await link.watch(topics)
+            tables = Tables(topology, control, Reader(link, gather=True, look_ms=LOOK_MS))
         hints: dict[Partition, int] = {}
         metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
@@ -207,6 +219,7 @@ class Lanes:
             trace=None if tracer is None else _tracing(tracer),
             follower=Reader(following[0], gather=True) if following else None,
             depot=depot,
+            tables={} if tables is None else tables.rows,
         )
         sinks = None
         if more:
@@ -220,20 +233,27 @@ class Lanes:
                 commit=commit,
                 folder=settings.state_dir,
             )
-        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s, sinks)
+        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s, sinks, tables)
         metrics.watch(
             settings.worker_id,
             guarantee,
             lambda: self.statuses,
             lambda: self.sink_statuses,
+            lambda: self.table_statuses,
             lambda: self.all_run,
             verifier,
         )
-        for reader in (shared.reader, shared.follower, None if sinks is None else sinks.reader):
-            if reader is not None:
-                task = asyncio.create_task(reader.run(), name="reader")
-                task.add_done_callback(self._reading_ended)
-                self._reading.append(task)
+        running: list[Reader | Tables] = [shared.reader]
+        if shared.follower is not None:
+            running.append(shared.follower)
+        if sinks is not None:
+            running.append(sinks.reader)
+        if tables is not None:
+            running += [tables.reader, tables]
+        for one in running:
+            task = asyncio.create_task(one.run(), name="reader")
+            task.add_done_callback(self._reading_ended)
+            self._reading.append(task)
         return self
 
     def _reading_ended(self, task: "asyncio.Task[None]") -> None:
@@ -303,6 +323,9 @@ class Lanes:
             counts = {topic: self._shared.control.partitions(topic) for topic in topics}
             if max(counts.values()) > plan.partitions:
                 raise PartitionsDisagreeError({**counts, "(this worker)": plan.partitions})
+        for topic, read in ({} if self._tables is None else self._tables.partitions).items():
+            if self._shared.control.partitions(topic) > read:
+                raise TableGrownError(topic, read)
 
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None) or self._standbys.pop(key, None)
@@ -314,6 +337,8 @@ class Lanes:
         # Whatever is said from here on, by handlers and libraries too: the lane's tasks take over this one's context.
         bind_contextvars(lane=repr(runner))
         try:
+            if self._tables is not None:
+                await self._tables.ready.wait()
             while True:
                 try:
                     await runner.open()
@@ -468,6 +493,11 @@ class Lanes:
     def sink_statuses(self) -> list[SinkStatus]:
         """Every sink and partition that the group has assigned, by sink and partition."""
         return [] if self.sinks is None else self.sinks.statuses
+
+    @property
+    def table_statuses(self) -> list[TableStatus]:
+        """Every global table of the topology."""
+        return [] if self._tables is None else self._tables.statuses
 
     @property
     def all_run(self) -> bool:

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from pf_stream.core.plan import GroupPlan
-from pf_stream.core.status import LaneStatus, SinkStatus
+from pf_stream.core.status import LaneStatus, SinkStatus, TableStatus
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.arrivals import Arrivals
 from pf_stream.model.topology import Guarantee, Topology
@@ -188,6 +188,7 @@ class Metrics:
         guarantee: Guarantee,
         statuses: Callable[[], Iterable[LaneStatus]],
         sinks: Callable[[], Iterable[SinkStatus]],
+        tables: Callable[[], Iterable[TableStatus]],
         ready: Callable[[], bool],
         verifier: Verifier,
     ) -> None:
@@ -196,7 +197,7 @@ class Metrics:
         self._worker.labels(topology.app_id).info(
             {"worker": worker, "guarantee": guarantee, "version": importlib.metadata.version("pf-stream")}
         )
-        self.registry.register(_Moment(topology.app_id, statuses, sinks, ready, verifier))
+        self.registry.register(_Moment(topology.app_id, statuses, sinks, tables, ready, verifier))
 
 
 class Recent(NamedTuple):
@@ -322,20 +323,26 @@ class _Moment(Collector):
         app: str,
         statuses: Callable[[], Iterable[LaneStatus]],
         sinks: Callable[[], Iterable[SinkStatus]],
+        tables: Callable[[], Iterable[TableStatus]],
         ready: Callable[[], bool],
         verifier: Verifier,
     ) -> None:
         self._app = app
+        self._tables = tables
         self._statuses = statuses
         self._sinks = sinks
         self._ready = ready
         self._verifier = verifier
 
     def describe(self) -> Iterable[Metric]:
-        return [*self._families({}, []), *self._of_sinks([])]
+        return [*self._families({}, []), *self._of_sinks([]), *self._of_tables([])]
 
     def collect(self) -> Iterable[Metric]:
-        return [*self._families(self._verifier.cached, self._statuses()), *self._of_sinks(self._sinks())]
+        return [
+            *self._families(self._verifier.cached, self._statuses()),
+            *self._of_sinks(self._sinks()),
+            *self._of_tables(self._tables()),
+        ]
 
     def _families(self, cached: Mapping[str, tuple[int, int]], lanes: Iterable[LaneStatus]) -> Iterable[Metric]:
         app, verifier = self._app, self._verifier
@@ -402,6 +409,21 @@ class _Moment(Collector):
             for counter, (_, read) in zip(counters, _SINK_COUNTERS.values(), strict=True):
                 counter.add_metric(values, read(one) or 0)
         return [state, dropped, *gauges, *counters]
+
+    def _of_tables(self, tables: Iterable[TableStatus]) -> Iterable[Metric]:
+        labels = ["topology", "table"]
+        rows = GaugeMetricFamily("pf_table_rows", "Rows of a table.", labels=labels)
+        size = GaugeMetricFamily("pf_table_bytes", "Bytes that they take in memory, by estimate.", labels=labels)
+        lag = GaugeMetricFamily("pf_table_lag_records", "Records of a table that were not read yet.", labels=labels)
+        bad = CounterMetricFamily("pf_table_bad_total", "Records of a table that were no rows.", labels=labels)
+        for one in tables:
+            values = [self._app, one.topic]
+            rows.add_metric(values, one.rows)
+            size.add_metric(values, one.bytes)
+            bad.add_metric(values, one.bad)
+            if one.lag is not None:
+                lag.add_metric(values, one.lag)
+        return [rows, size, lag, bad]
 
 
 _SINK_GAUGES: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {

@@ -132,6 +132,7 @@ class LaneRunner:
                 incarnation, sequence, self._targets.partitions, shared.contexts
             ),
             shelf,
+            shared.tables,
         )
 
     # -- opening -------------------------------------------------------------------------------------------------------

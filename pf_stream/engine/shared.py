@@ -1,7 +1,7 @@
 """What the lanes of a worker have in common."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +9,7 @@ from pf_stream.clock import Clock
 from pf_stream.core.authorise import Authority
 from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
+from pf_stream.core.tables import TableRows
 from pf_stream.engine.contexts import ContextMaker
 from pf_stream.engine.depot import Depot
 from pf_stream.engine.metrics import Metrics
@@ -66,6 +67,8 @@ class Shared:
     """Changelogs of lanes that others have, if this worker is to follow some."""
     depot: Depot | None = None
     """Shelves of the lanes on disk; without one they are in memory."""
+    tables: Mapping[str, TableRows] = field(default_factory=dict)
+    """Rows of the topology's tables, by topic."""
     recoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RECOVERIES))
     """Held by a lane while it recovers."""
     whereabouts: Whereabouts = field(default_factory=Whereabouts)

@@ -63,6 +63,8 @@ class Purpose(enum.StrEnum):
     """Intents for other topologies."""
     replies = "replies"
     """Answers."""
+    table = "table"
+    """Rows that each worker reads whole."""
     registry = "registry"
     """Components that are running."""
     probe = "probe"
@@ -163,6 +165,8 @@ def required_topics(topology: Topology, partitions: int | None = None) -> list[T
     for drain in sink_plans(topology, count):
         need(drain.topic, Purpose.internal, _CREATE_TIME, 8)
         need(drain.dead_letters, Purpose.dead_letters, _CREATE_TIME, 8)
+    for table in topology.tables:
+        need(topology.topic_name(table.topic), Purpose.table, {"cleanup.policy": "compact"}, 1)
     for intent in topology.emits:
         # Another topology's source; what one reactor may emit in one unit fits.
         need(topology.topic_name(intent.__intent__.topic), Purpose.emits, _APPEND_TIME, 8)

@@ -6,7 +6,7 @@ from pf_stream.model.capability import PUBLIC, Capability, Grant, Operation, def
 from pf_stream.model.context import Context
 from pf_stream.model.effect import Cancel, Effect, Effects, Emit, Forget, Reply, Schedule, Tally
 from pf_stream.model.failure import OnError, RetryInPlace, RetryLater
-from pf_stream.model.intent import Intent, IntentSpec, Key
+from pf_stream.model.intent import EventTime, Intent, IntentSpec, Key
 from pf_stream.model.map_state import Entries, MapSpec, MapState
 from pf_stream.model.part import Part
 from pf_stream.model.reactor import Reactor, ReactorSpec, on
@@ -16,6 +16,7 @@ from pf_stream.model.scope import Scope
 from pf_stream.model.service import Service
 from pf_stream.model.sink import Buffer, Delivered, Sink, Strategy
 from pf_stream.model.state import State, StateCap, Stateless, StateSpec
+from pf_stream.model.table import GlobalTable
 from pf_stream.model.topology import Group, Topology
 from pf_stream.model.versions import upcast, upgrade
 from pf_stream.model.when import Calendar, When
@@ -34,7 +35,9 @@ __all__ = [
     "Effects",
     "Emit",
     "Entries",
+    "EventTime",
     "Forget",
+    "GlobalTable",
     "Grant",
     "Group",
     "Intent",

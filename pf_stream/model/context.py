@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from pf_stream.model.callers import MAX_TRACE, Caller
+from pf_stream.model.table import GlobalTable
 
 __all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
 
@@ -27,6 +28,14 @@ class Claims(Protocol):
     @property
     def caller(self) -> Caller: ...
 
+
+class Rows(Protocol):
+    """What tables hold."""
+
+    def row(self, table: GlobalTable[Any], key: bytes) -> Any: ...
+
+
+R = TypeVar("R")
 
 _NOBODY: Final = Caller()
 
@@ -54,6 +63,7 @@ class Context:
         "_now_ms",
         "_offset",
         "_partition",
+        "_rows",
         "_time_ms",
         "_timer",
         "_timestamp_ms",
@@ -74,7 +84,9 @@ class Context:
         hops: int = 0,
         watermark_ms: int | None = None,
         time_ms: int | None = None,
+        rows: Rows | None = None,
     ) -> None:
+        self._rows = rows
         self._time_ms = time_ms
         self._watermark_ms = watermark_ms
         self._claims = claims
@@ -140,6 +152,17 @@ class Context:
         may come, and are late. ``None`` where no reactor asked for it (``event_time=True``) and no timer runs on it, and
         while an upstream has yet to say how far it is."""
         return self._watermark_ms
+
+    def row(self, table: GlobalTable[R], key: str | bytes) -> R | None:
+        """The row of *table* under *key*, or ``None``: as it is for the whole unit that this intent is handled in. A unit that
+        is undone and done again may see a newer one.
+
+        Raises :class:`LookupError` if the topology does not have the table.
+        """
+        if self._rows is None:
+            raise LookupError(f"the topology has no table of {table.topic!r}: Topology(..., tables=[...])")
+        found: R | None = self._rows.row(table, key.encode() if isinstance(key, str) else key)
+        return found
 
     @property
     def due_ms(self) -> int | None:

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
+from types import NoneType
 from typing import Any, ClassVar, get_args
 
 import orjson
@@ -17,7 +19,7 @@ from pf_stream.model.constraint import Constraint, read_constraints
 from pf_stream.model.requirement import Requirement, read_requirements, requirement_faults
 from pf_stream.model.versions import Steps, read_steps
 
-__all__ = ["Intent", "IntentSpec", "Key"]
+__all__ = ["EventTime", "Intent", "IntentSpec", "Key"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 TOPIC = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,248}")
@@ -32,6 +34,19 @@ class _Key:
 
 Key = _Key()
 """Annotation of an intent's key field. State lives where the key lives."""
+
+
+class _EventTime:
+    """Marks the field that says when it happened: ``scheduled: Annotated[datetime, EventTime]``."""
+
+    def __repr__(self) -> str:
+        return "EventTime"
+
+
+EventTime = _EventTime()
+"""Annotation of the field that is an intent's event time instead of ``ce_time``: a datetime with a zone, or a whole number of
+milliseconds since the epoch. Where it is ``None`` or has no zone, ``ce_time`` is, and what a ``ce_time`` may not do it may not:
+nobody is from the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,10 @@ class IntentSpec:
     """For how long a second intent of the same key, subject and ``ce_id`` is dropped, in milliseconds; ``None``: it is not."""
     constraints: tuple[Constraint, ...] = ()
     """When it may be handled at all; empty: always."""
+    event_time: str | None = None
+    """The field that is its event time; ``None``: ``ce_time`` is."""
+    time_of: Callable[["Intent"], int | None] | None = None
+    """What that field says, milliseconds since the epoch; ``None`` for nothing."""
 
     type: str = field(init=False)
     """Value of the ``ce_type`` header: ``{name}.v{version}``."""
@@ -150,6 +169,8 @@ class Intent(BaseModel):
         required = _required(cls, requires, faults)
         keys = tuple(field for field, info in cls.model_fields.items() if any(m is Key for m in info.metadata))
         _check_keys(cls, keys, faults)
+        times = tuple(field for field, info in cls.model_fields.items() if any(m is EventTime for m in info.metadata))
+        _check_times(cls, times, faults)
         if not cls.__pydantic_complete__:
             faults.append(
                 "a field's type is not known where the class is made: import it at run time, or define it before"
@@ -172,6 +193,8 @@ class Intent(BaseModel):
             upcasts=upcasts,
             once_ms=once_ms,
             constraints=constrained or (),
+            event_time=times[0] if times else None,
+            time_of=_time_of(times[0]) if times else None,
         )
 
 
@@ -203,6 +226,31 @@ def _check_keys(cls: type[Intent], keys: tuple[str, ...], faults: list[str]) -> 
         if annotation not in (str, int):
             shown = getattr(annotation, "__name__", None) if not get_args(annotation) else annotation
             faults.append(f"key field {key!r} must be a str or an int, not {shown}")
+
+
+def _check_times(cls: type[Intent], times: tuple[str, ...], faults: list[str]) -> None:
+    if len(times) > 1:
+        faults.append(f"has several event times, {', '.join(times)}: mark one of them")
+    for name in times:
+        annotation = cls.model_fields[name].annotation
+        kinds = set(get_args(annotation) or (annotation,)) - {NoneType}
+        if not kinds or not kinds <= {datetime, int}:
+            shown = getattr(annotation, "__name__", None) if not get_args(annotation) else annotation
+            faults.append(
+                f"event time {name!r} must be a datetime, or an int of milliseconds since the epoch, not {shown}"
+            )
+
+
+def _time_of(field: str) -> Callable[[Intent], int | None]:
+    get = attrgetter(field)
+
+    def time_ms(intent: Intent) -> int | None:
+        value: datetime | int | None = get(intent)
+        if not isinstance(value, datetime):
+            return value
+        return None if value.tzinfo is None else round(value.timestamp() * 1000)
+
+    return time_ms
 
 
 def _key_of(fields: tuple[str, ...]) -> Callable[[Intent], bytes]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pf_stream.model.intent import Intent
 from pf_stream.model.service import Service
 from pf_stream.model.sink import Sink
+from pf_stream.model.table import GlobalTable
 
 if TYPE_CHECKING:
     from pf_stream.model.reactor import Reactor
@@ -37,3 +38,5 @@ class Part:
     """What its reactors are told whenever a lane begins, see :attr:`pf_stream.model.Topology.starts`."""
     sinks: tuple[Sink, ...] = ()
     """Consumers of what it writes to internal topics."""
+    tables: tuple[GlobalTable, ...] = ()
+    """Tables that its reactors read."""

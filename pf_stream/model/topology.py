@@ -16,6 +16,7 @@ from pf_stream.model.reactor import ID, Reactor, ReactorSpec
 from pf_stream.model.requirement import During, Requirement, leaves, read_requirements, requirement_faults
 from pf_stream.model.service import Service
 from pf_stream.model.sink import Sink
+from pf_stream.model.table import GlobalTable
 from pf_stream.model.when import Calendar, is_calendar_name
 
 __all__ = ["Group", "Guarantee", "Store", "Topology"]
@@ -98,6 +99,8 @@ class Topology:
     handling one twice must be like once. They come from the first reactor that handles them and is a service."""
     sinks: tuple[Sink, ...]
     """Consumers outside of it, of what it writes to internal topics."""
+    tables: tuple[GlobalTable, ...]
+    """Tables that each worker reads whole, for its handlers."""
 
     def __init__(
         self,
@@ -120,6 +123,7 @@ class Topology:
         services: Mapping[str, Service] = MappingProxyType({}),
         starts: Sequence[Intent] = (),
         sinks: Iterable[Sink] = (),
+        tables: Iterable[GlobalTable] = (),
         parts: Iterable[Part] = (),
     ) -> None:
         """Take what *parts* bring beside what the other arguments say; reactors and types may be in several of them."""
@@ -138,6 +142,7 @@ class Topology:
         set_(self, "store", store)
         set_(self, "standby", standby)
         set_(self, "sinks", _once(sinks, *(part.sinks for part in parts)))
+        set_(self, "tables", _once(tables, *(part.tables for part in parts)))
         read = {name: read_requirements(required) for name, required in requires.items()}
         set_(self, "requires", MappingProxyType({name: required or () for name, required in read.items()}))
         limits = {name: read_constraints(given) for name, given in constraints.items()}
@@ -232,6 +237,10 @@ class Topology:
             elif topic not in topics:
                 yield f"internal topic {topic!r} carries no intent type{nearest(topic, topics)}"
         yield from self._sink_faults()
+        declared: dict[str, GlobalTable] = {}
+        for table in self.tables:
+            if declared.setdefault(self.topic_name(table.topic), table) != table:
+                yield f"two tables of the topic {table.topic!r} are declared differently: use one of them for both"
         yield from self._capability_faults(seen)
         if "intents" in self.internal:
             yield "the topic 'intents' takes intents from outside and cannot be internal: give the inner types a topic"

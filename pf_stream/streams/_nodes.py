@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, Union, get_args, get_type_hints
 
-from pf_stream.model import Intent
+from pf_stream.model import GlobalTable, Intent
 from pf_stream.streams._operator import Operator
 from pf_stream.streams.transform import Transform
 
 __all__ = [
     "Branch",
+    "Enrich",
     "Filter",
     "FlatMap",
     "KeyBy",
@@ -103,6 +104,24 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Enrich:
+    """Each with a row of a table."""
+
+    before: "Node"
+    """What it follows."""
+    table: GlobalTable[Any]
+    """The table."""
+    by: Callable[[Any], str]
+    """The key of the row."""
+    make: Callable[[Any, Any], Any]
+    """What becomes of the two; ``None`` stands for a row that is missing."""
+    alone: bool
+    """Whether what finds no row comes out."""
+    type: Any
+    """Type of what comes out; ``None`` if it is not known."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class KeyBy:
     """Values under a key, on their way to an operator."""
 
@@ -136,7 +155,7 @@ class Sink:
     """The types that they may have."""
 
 
-Node: TypeAlias = Source | Map | Filter | FlatMap | Through | Branch | Merge | KeyBy | Operated | Sink
+Node: TypeAlias = Source | Map | Filter | FlatMap | Through | Branch | Merge | Enrich | KeyBy | Operated | Sink
 
 
 def before(node: Node) -> tuple[Node, ...]:
@@ -172,7 +191,7 @@ def type_of(node: Node) -> Any:
     match node:
         case Source():
             return node.intent
-        case Map() | FlatMap() | Through():
+        case Map() | FlatMap() | Through() | Enrich():
             return node.type
         case Merge():
             types = [type_of(one) for one in node.befores]

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Final, Literal, NoReturn, Protocol, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError
 
 from pf_stream.errors import DefinitionError
-from pf_stream.model import Intent, Part, RetryInPlace, RetryLater, Service, grant
+from pf_stream.model import GlobalTable, Intent, Part, RetryInPlace, RetryLater, Service, grant
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
 from pf_stream.model.service import MAX_KID
+from pf_stream.model.table import MOST_BYTES, BadRow
 from pf_stream.streams import aggregates, sketches, windows
 from pf_stream.streams._fields import NoFieldError, is_of, key_at, said, type_at
 from pf_stream.streams._joins import How
@@ -317,6 +318,28 @@ class LookupForm(_Form):
     name: str = "lookup"
 
 
+class TableSourceForm(_Form):
+    """As :class:`pf_stream.GlobalTable`."""
+
+    topic: str
+    of: str
+    most_bytes: int = MOST_BYTES
+    on_bad: BadRow = "skip"
+
+
+class EnrichForm(_Form):
+    """As :meth:`pf_stream.streams.Stream.enrich`: with a table that is declared in Python, ``module:name``, or here."""
+
+    enrich: Annotated[
+        Annotated[str, Tag(TEXT)] | Annotated[TableSourceForm, Tag(MAPPING)],
+        Discriminator(shape),
+    ]
+    by: str
+    make: str
+    how: Literal["inner", "left"] = "inner"
+    returns: str | None = None
+
+
 class DedupeForm(_Form):
     """A field, or ``module:name`` of a function: what is the same in a repetition."""
 
@@ -370,6 +393,7 @@ _STAGE_FORMS: Final[Mapping[str, type[_Form]]] = {
     "join": JoinForm,
     "as_of": AsOfForm,
     "lookup": LookupForm,
+    "enrich": EnrichForm,
     "dedupe": DedupeForm,
     "throttle": ThrottleForm,
     "debounce": DebounceForm,
@@ -398,6 +422,7 @@ StageForm: TypeAlias = Annotated[
     | Annotated[JoinForm, Tag("<join>")]
     | Annotated[AsOfForm, Tag("<as_of>")]
     | Annotated[LookupForm, Tag("<lookup>")]
+    | Annotated[EnrichForm, Tag("<enrich>")]
     | Annotated[DedupeForm, Tag("<dedupe>")]
     | Annotated[ThrottleForm, Tag("<throttle>")]
     | Annotated[DebounceForm, Tag("<debounce>")]
@@ -455,6 +480,7 @@ INNER: Final[Mapping[str, type[BaseModel]]] = {
     "table": _Rows,
     "global": TriggerForm,
     "early": EmissionForm,
+    "enrich": TableSourceForm,
 }
 """By field, the forms of the other mappings."""
 STAGES: Final = tuple(_STAGE_FORMS)
@@ -793,6 +819,8 @@ class _Way:
                     returns=self.kind(("returns",), form.returns),
                     name=form.name,
                 )
+            case EnrichForm():
+                self._enrich(form)
             case DedupeForm():
                 at = self.take(Keyed, "dedupe")
                 self.at = at.dedupe(self.key(("dedupe",), form.dedupe), within=form.within, name=form.name)
@@ -810,6 +838,24 @@ class _Way:
             return stream(self.intent(place, name))
         self.of.used.add(name)
         return cast("Stream[Any]", self.other("from", name, Stream))
+
+    def _enrich(self, form: EnrichForm) -> None:
+        at = self.take(Stream, "enrich")
+        source = form.enrich
+        if isinstance(source, str):
+            table = self.named(("enrich",), source, GlobalTable)
+        else:
+            of = self.kind(("enrich", "of"), source.of)
+            table = None if of is None else GlobalTable(source.topic, of, source.most_bytes, source.on_bad)
+        if table is None:
+            raise _StopError
+        self.at = at.enrich(
+            table,
+            self.function(("make",), form.make),
+            by=self.key(("by",), form.by),
+            how=form.how,
+            returns=self.kind(("returns",), form.returns),
+        )
 
     def _join(self, form: JoinForm) -> None:
         if isinstance(self.at, Table):

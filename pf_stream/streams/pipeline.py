@@ -19,11 +19,13 @@ from pf_stream.model import (
     State,
     Stateless,
 )
+from pf_stream.model.effect import Tally
 from pf_stream.model.failure import OnError
 from pf_stream.model.requirement import Computed, fields_of, leaves
 from pf_stream.model.rules import Rule
 from pf_stream.streams import _nodes as nodes
 from pf_stream.streams._generated import Handler, intent_type, reactor_type, state_type
+from pf_stream.streams._joins import UNMATCHED
 from pf_stream.streams._nodes import Node, ancestors, before, type_of
 from pf_stream.streams._operator import Built, Fire, Flow, Push, instant
 from pf_stream.streams.stream import End
@@ -209,6 +211,7 @@ class _Compiler:
                     + [intent for one in built.values() for intent in one.late]
                 )
             ),
+            tables=tuple(dict.fromkeys(node.table for node in self._nodes if isinstance(node, nodes.Enrich))),
             services={} if self._service is None else dict.fromkeys(sorted(many), self._service),
         )
 
@@ -376,10 +379,30 @@ def _through(node: Node, push: Push) -> Push:
             return _some(lambda values: [made for value in values for made in many(value)], push)
         case nodes.Through(transform=transform):
             return _some(lambda values: list(transform.many(values)), push)
+        case nodes.Enrich():
+            return _enriching(node, push)
         case nodes.Branch(conditions=conditions, number=number):
             return _some(lambda values: [value for value in values if _branch_of(value, conditions) == number], push)
         case _:
             return push
+
+
+def _enriching(node: nodes.Enrich, push: Push) -> Push:
+    table, by, make, alone = node.table, node.by, node.make, node.alone
+
+    def enrich(values: list[Any], flow: Flow) -> None:
+        row_of = flow.context.row
+        made = []
+        for value in values:
+            row = row_of(table, by(value))
+            if row is not None or alone:
+                made.append(make(value, row))
+            else:
+                flow.effects.append(Tally(UNMATCHED))
+        if made:
+            push(made, flow)
+
+    return enrich
 
 
 def _some(function: Callable[[list[Any]], list[Any]], push: Push) -> Push:
@@ -434,18 +457,27 @@ def _taking(built: Built, push: Push, input_: _Input) -> Handler:
         return taken
     key_of = input_.intent.__intent__.key_of
 
+    if way is _nowhere:
+
+        def taken_itself(_: Any, intent: Any, state: Any, context: Context) -> Effects:
+            if quick(intent, state, context):
+                return None
+            flow = Flow(intent, context, push)
+            add(key_of(intent).decode(), intent, state, flow)
+            return flow.effects or None
+
+        return taken_itself
+
     def taken_directly(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-        values = [intent]
-        if way is not _nowhere:
-            gathered = Flow(intent, context, _nowhere)
-            way(values, gathered)
-            values = gathered.values
+        flow = Flow(intent, context, push)
+        way([intent], flow)
+        values = flow.values
         if not values:
             # A key of which nothing was ever wanted leaves no state behind.
-            return Forget() if built.state and state == type(state)() else None
-        if len(values) == 1 and quick(values[0], state, context):
+            unused = built.state and state == type(state)()
+            return [*flow.effects, Forget()] if unused else flow.effects or None
+        if len(values) == 1 and not flow.effects and quick(values[0], state, context):
             return None
-        flow = Flow(intent, context, push)
         key = key_of(intent).decode()
         for value in values:
             add(key, value, state, flow)

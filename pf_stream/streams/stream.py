@@ -5,7 +5,7 @@ from types import GenericAlias
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from pf_stream.errors import DefinitionError
-from pf_stream.model import Intent
+from pf_stream.model import GlobalTable, Intent
 from pf_stream.streams import _nodes as nodes
 from pf_stream.streams._counted import CountedOperator
 from pf_stream.streams._joins import AsOfOperator, How, IntervalOperator, LookupOperator, TablesOperator
@@ -88,6 +88,42 @@ class Stream(Generic[V]):
     def merge(self, *others: "Stream[V]") -> "Stream[V]":
         """The values of all of them."""
         return Stream(nodes.Merge((self.node, *(other.node for other in others))))
+
+    @overload
+    def enrich(
+        self,
+        table: GlobalTable[U],
+        make: Callable[[V, U], R],
+        *,
+        by: Callable[[V], str],
+        how: Literal["inner"] = ...,
+        returns: type[R] | None = ...,
+    ) -> "Stream[R]": ...
+    @overload
+    def enrich(
+        self,
+        table: GlobalTable[U],
+        make: Callable[[V, U | None], R],
+        *,
+        by: Callable[[V], str],
+        how: Literal["left"],
+        returns: type[R] | None = ...,
+    ) -> "Stream[R]": ...
+    def enrich(
+        self,
+        table: GlobalTable[Any],
+        make: Callable[..., R],
+        *,
+        by: Callable[[V], str],
+        how: Literal["inner", "left"] = "inner",
+        returns: type[R] | None = None,
+    ) -> "Stream[R]":
+        """Each value with the row that *table* has under the key *by*: wherever the value is, since each worker has all of it.
+
+        What finds none comes with ``None`` if *how* is ``left``, else it is counted as ``unmatched``. All of a unit see the
+        table as it is when the first one asks; a unit that is undone and done again may see it as it is then.
+        """
+        return Stream(nodes.Enrich(self.node, table, by, make, how == "left", returns or returned(make)))
 
     def key_by(self, key: Callable[[V], str]) -> "Keyed[V]":
         """Values under a key: all of one key meet in one place, wherever they came from, by a topic of the pipeline's own."""

@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
 from pf_stream.core import Authority, GroupPlan, Lane, Limits, Narrowing, Rewind
+from pf_stream.core.tables import TableRows
 from pf_stream.testing._commit import MemoryChangelog, MemoryCommitter
 from pf_stream.testing._topics import MemoryTopics
 from pf_stream.testing.records import Position
@@ -31,6 +32,7 @@ class MemoryLane:
         narrow: Callable[[Narrowing], bytes | None],
         dice: random.Random,
         changelog: MemoryChangelog,
+        tables: Mapping[str, TableRows],
     ) -> None:
         self.plan = plan
         self.partition = partition
@@ -42,10 +44,11 @@ class MemoryLane:
         self._topics = topics
         self._narrow = narrow
         self._dice = dice
+        self._tables = tables
         self.lane = self._recover()
 
     def _recover(self) -> Lane:
-        lane = Lane(self.plan, self.partition, self._authority, self._limits)
+        lane = Lane(self.plan, self.partition, self._authority, self._limits, tables=self._tables)
         guarantee = self.plan.topology.guarantee
         self._committer = MemoryCommitter(self.changelog, self._topics, self._narrow, guarantee, lane.sent)
         lane.restore(self.changelog.records[: self._committer.fence])

@@ -29,10 +29,11 @@ from biscuit_auth import KeyPair, PrivateKey
 from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
 from pf_stream.core.decoding import decode_whole
-from pf_stream.core.records import Header
+from pf_stream.core.records import Header, SourceRecord
+from pf_stream.core.tables import TableRows
 from pf_stream.core.watermark import WATERMARK_TYPE
 from pf_stream.errors import NotFoundError
-from pf_stream.model import Grant, Intent, Reactor, State, Topology, When
+from pf_stream.model import GlobalTable, Grant, Intent, Reactor, State, Topology, When
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
 from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, TrustRoots, Verifier, mint
@@ -45,6 +46,7 @@ from pf_stream.testing.records import DeadLetter, OutputRecord, Position
 __all__ = ["Action", "Driver", "Key"]
 
 S = TypeVar("S", bound=State)
+R = TypeVar("R")
 
 Key: TypeAlias = str | int | bytes | tuple[str | int, ...]
 """The key of a state: the value of the intent's key field, or the values of several."""
@@ -92,6 +94,7 @@ class Driver:
         self._dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         self._topics = MemoryTopics(partitions, self.clock)
         self._changelogs: dict[tuple[str, int], MemoryChangelog] = {}
+        self._tables: dict[str, TableRows] = {}
         self._past: Counter[str] = Counter()
         self._sent = 0
         self._recent: deque[Action] = deque(maxlen=12)
@@ -117,6 +120,9 @@ class Driver:
         verifier = Verifier(roots, topology.namespace, calendars=topology.calendars)
         authority = Authority(verifier)
         self._narrower = Narrower(verifier, roots, {key.kid: key for key in services})
+        for table in topology.tables:
+            if table.topic not in self._tables or self._tables[table.topic].table != table:
+                self._tables[table.topic] = TableRows(table)
         self._lanes = []
         for group in self._plans:
             for partition in range(self._partitions):
@@ -125,7 +131,15 @@ class Driver:
                 )
                 self._lanes.append(
                     MemoryLane(
-                        group, partition, authority, self._limits, self._topics, self._narrow, self._dice, changelog
+                        group,
+                        partition,
+                        authority,
+                        self._limits,
+                        self._topics,
+                        self._narrow,
+                        self._dice,
+                        changelog,
+                        self._tables,
                     )
                 )
         self._readers = {(source.topic, lane.partition): lane for lane in self._lanes for source in lane.plan.sources}
@@ -262,6 +276,26 @@ class Driver:
         self._wake(at)
         self._run()
         return at
+
+    def table(self, table: GlobalTable[R], rows: Mapping[str, R | bytes | None]) -> None:
+        """Write rows to the topic of a table, by key; ``None`` removes one. All workers have read them at once.
+
+        Bytes are written as they are, as any Kafka client could.
+
+        Raises:
+            NotFoundError: the topology does not have the table.
+            TableFullError, TableRowError: where a worker would end.
+        """
+        if table not in self.topology.tables:
+            raise NotFoundError(f"topology {self.topology.name!r} has no such table of {table.topic!r}; {self!r}")
+        now_ms = self.clock.now_ms()
+        records = [
+            SourceRecord(
+                offset, now_ms, key.encode(), row if row is None or isinstance(row, bytes) else table.encode(row), ()
+            )
+            for offset, (key, row) in enumerate(rows.items())
+        ]
+        self._tables[table.topic].read(0, records)
 
     # -- time and misfortune -------------------------------------------------------------------------------------------
 

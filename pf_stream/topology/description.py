@@ -7,6 +7,7 @@ from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
 from pf_stream.model.constraint import Constraint
 from pf_stream.model.requirement import CallerIs, grants_of, leaves
 from pf_stream.model.sink import Strategy
+from pf_stream.model.table import BadRow
 from pf_stream.model.topology import Guarantee, Store
 
 __all__ = [
@@ -88,6 +89,20 @@ class SinkDescription:
     """Most records that wait in memory, for each partition."""
     batch: int
     """Most records that the consumer gets at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableDescription:
+    """A global table."""
+
+    topic: str
+    """Full name of its topic."""
+    of: str
+    """What its rows are."""
+    most_bytes: int
+    """Bytes that they may take in a worker."""
+    on_bad: BadRow
+    """What becomes of a record that is no row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +223,8 @@ class TopologyDescription:
     """Sorted by name."""
     sinks: tuple[SinkDescription, ...]
     """In the order of their declaration."""
+    tables: tuple[TableDescription, ...]
+    """Likewise."""
 
 
 def describe(topology: Topology) -> TopologyDescription:
@@ -316,6 +333,15 @@ def describe(topology: Topology) -> TopologyDescription:
                 batch=sink.batch,
             )
             for sink in topology.sinks
+        ),
+        tables=tuple(
+            TableDescription(
+                topic=topology.topic_name(table.topic),
+                of=getattr(table.of, "__qualname__", str(table.of)),
+                most_bytes=table.most_bytes,
+                on_bad=table.on_bad,
+            )
+            for table in topology.tables
         ),
     )
 

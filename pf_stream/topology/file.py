@@ -51,6 +51,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pf_stream.errors import ConfigurationError, DefinitionError, NotFoundError, PFError
 from pf_stream.model import (
     Calendar,
+    GlobalTable,
     Intent,
     Part,
     Reactor,
@@ -202,6 +203,11 @@ class _Reading:
             for index, reference in enumerate(file.sinks if importable else ())
             if (found := self.named(("sinks", index), reference, Sink))
         ]
+        tables = [
+            found
+            for index, reference in enumerate(file.tables if importable else ())
+            if (found := self.named(("tables", index), reference, GlobalTable))
+        ]
         streams = self._streams(file, [*reactors.values()], emits, parts) if importable else {}
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
@@ -213,6 +219,7 @@ class _Reading:
             "internal": file.internal,
             "emits": emits,
             "sinks": sinks if complete else (),
+            "tables": tables if complete else (),
             "replies": file.replies,
             "version": file.version,
             "retired": file.retired,
@@ -426,6 +433,7 @@ class _Reading:
             trials += [
                 (("sinks", index), "unnamed", inner | {"sinks": [item]}) for index, item in enumerate(fields["sinks"])
             ]
+            trials.append((("tables",), "unnamed", {"tables": fields["tables"]}))
             trials += [
                 (("requires", name), "unnamed", emits | {"requires": {name: _ANYBODY}}) for name in fields["requires"]
             ]

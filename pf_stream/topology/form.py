@@ -114,6 +114,8 @@ class TopologyFile(_Form):
     """Pipelines and other parts, each ``module:name``, whose reactors, topics, types and services are added."""
     sinks: list[str] = []
     """Consumers of what it writes to internal topics, each ``module:name`` of a :class:`~pf_stream.Sink`."""
+    tables: list[str] = []
+    """Tables that each worker reads whole, each ``module:name`` of a :class:`~pf_stream.GlobalTable`."""
     replies: list[str] = []
     """Patterns of topics that replies may go to, within the namespace unless they have a dot."""
     partitions: int = 4
@@ -177,6 +179,7 @@ _ALLOWED: Final = {
     "emits": "a list of module:Class",
     "parts": "a list of module:name",
     "sinks": "a list of module:name",
+    "tables": "a list of module:name",
     "replies": "a list of topic patterns such as replies, or replies-*",
     "partitions": "a whole number, 1 or more",
     "version": "a whole number, 1 or more",

@@ -179,12 +179,12 @@ class _Reporter:
         reported: object = None
         at, gap = -HEARTBEAT_S, LOOK_S
         while True:
-            lanes, sinks = worker.lanes.statuses, worker.lanes.sink_statuses
+            lanes, sinks, tables = worker.lanes.statuses, worker.lanes.sink_statuses, worker.lanes.table_statuses
             states = [(lane.name, lane.state, lane.until_ms, lane.code) for lane in lanes]
             since = loop.time() - at
             if since >= HEARTBEAT_S or (states != reported and since >= gap):
                 gap = LOOK_S if since >= HEARTBEAT_S else min(HEARTBEAT_S, 2 * gap)
-                await self._tell(self._registry.report(lanes, sinks))
+                await self._tell(self._registry.report(lanes, sinks, tables))
                 reported, at = states, loop.time()
             await asyncio.sleep(LOOK_S)
 

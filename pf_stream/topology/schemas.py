@@ -79,4 +79,6 @@ def _schema(spec: IntentSpec) -> bytes:
         "x-pf-requires": list(map(str, spec.requires)),
         "x-pf-also-accepts": list(spec.older_types),
     }
+    if spec.event_time is not None:
+        schema["x-pf-event-time"] = spec.event_time
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)

@@ -229,6 +229,7 @@ class TestShow:
             "services",
             "calendars",
             "sinks",
+            "tables",
         ]
         assert said["capabilities"] == [
             {

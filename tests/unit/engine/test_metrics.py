@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pf_stream.core import CommitUnit, Rewind
-from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus
+from pf_stream.core.status import LaneState, LaneStatus, SinkState, SinkStatus, TableState, TableStatus
 from pf_stream.engine.metrics import LaneMetrics, Metrics, _BulkHistogram
 from pf_stream.kafka.batch import Chunk
 from pf_stream.security import TrustRoots, Verifier, mint
@@ -198,7 +198,7 @@ def test_the_moment_of_a_scrape() -> None:
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
         LaneStatus("intents", "log", 2, LaneState.stopped, lags={"box.intents": 9}),
     ]
-    metrics.watch("w0", "transactional", lambda: statuses, list, lambda: False, verifier)
+    metrics.watch("w0", "transactional", lambda: statuses, list, list, lambda: False, verifier)
     for token in (TOKEN.encode(), TOKEN.encode(), b"nonsense"):
         verifier.verify(token)
     samples = scrape(metrics)
@@ -378,9 +378,9 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     ]
     sinks = [SinkStatus("archive", 0, SinkState.running, lag=1, rate=5.0, dropped={"oldest": 2})]
     scene.metrics.sink_seconds.labels("box", "archive").observe(0.1)
-    scene.metrics.watch(
-        "w0", "transactional", lambda: statuses, lambda: sinks, lambda: True, Verifier(TrustRoots.of(KEY), "box")
-    )
+    tables = [TableStatus("rooms", TableState.running, rows=3, lag=0)]
+    verifier = Verifier(TrustRoots.of(KEY), "box")
+    scene.metrics.watch("w0", "transactional", lambda: statuses, lambda: sinks, lambda: tables, lambda: True, verifier)
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
     scene.bench.feed(record(0, Put(box="a", act="tally")), record(1, Put(box="a"), None))
     scene.commit()

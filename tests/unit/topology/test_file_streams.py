@@ -17,7 +17,7 @@ SOURCE = """\
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
-from pf_stream import PUBLIC, Intent, Key, Part, RetryLater
+from pf_stream import PUBLIC, GlobalTable, Intent, Key, Part, RetryLater
 from pf_stream.streams import (
     Transform, Windowed, aggregate, collect, count, counted, early, first, global_window, hopping, last, maximum, mean,
     minimum, on_update, pipeline, quantiles, session, sliding, stream, top_k, total, tumbling, variance, distinct,
@@ -57,6 +57,17 @@ class Hour(NamedTuple):
 class Pair(NamedTuple):
     key: str
     text: str
+
+
+class Airport(NamedTuple):
+    name: str
+
+
+airports = GlobalTable("reference.airports", Airport)
+
+
+def at_airport(flight: Flight, airport: Airport | None) -> Pair:
+    return Pair(flight.tail, airport.name if airport else "?")
 
 
 class Twice(Transform[Flight, Flight]):
@@ -420,6 +431,40 @@ def test_a_file_says_what_python_says(flights: Folder, case: str) -> None:
     outputs = _flow(found, module)
     assert outputs
     assert outputs == _flow(meant, module)
+
+
+ENRICHED = """\
+  rows:
+    ways:
+      flights:
+        - from: MODULE:Flight
+        - enrich: TABLE
+          by: origin
+          make: MODULE:at_airport
+          how: left
+        - emit: flights.said
+          fields: {key: key, text: text}
+"""
+
+
+@pytest.mark.parametrize("table", ["MODULE:airports", "{topic: reference.airports, of: MODULE:Airport}"])
+def test_tables(flights: Folder, table: str) -> None:
+    topology = read_topology_file(flights.write(HEAD + ENRICHED.replace("TABLE", table)))
+    module = importlib.import_module(flights.module)
+    assert topology.tables == (module.airports,)
+    driver = Driver(topology)
+    driver.table(module.airports, {"JFK": module.Airport("Kennedy")})
+    for origin in ("JFK", "LGA"):
+        driver.send(module.Flight(tail="N1", origin=origin, number=1, delay=0.0))
+    assert [record.json()["text"] for record in driver.outputs("said")] == ["Kennedy", "?"]
+    text = HEAD.replace("streams:", "tables: [MODULE:airports]\nstreams:") + ENRICHED.replace("TABLE", table)
+    again = read_topology_file(flights.write(text))
+    assert again.tables == topology.tables
+    wrong = "{topic: a, of: MODULE:Airport, most_byte: 3}"
+    with pytest.raises(TopologyFileError, match="most_byte'; did you mean 'most_bytes'"):
+        read_topology_file(flights.write(HEAD + ENRICHED.replace("TABLE", wrong)))
+    with pytest.raises(TopologyFileError, match="topic '!' must be letters"):
+        read_topology_file(flights.write(HEAD + ENRICHED.replace("TABLE", '{topic: "!", of: MODULE:Airport}')))
 
 
 WINDOWS = {
