@@ -33,8 +33,10 @@ __all__ = [
     "Reset",
     "StaleReaderError",
     "Target",
+    "bounds",
     "parse_target",
     "positions",
+    "resolve",
 ]
 
 Standing = Literal["ok", "new", "replaced", "out of range"]
@@ -168,7 +170,7 @@ def positions(settings: ConnectionSettings, topology: Topology) -> list[Position
     for group in plan(topology, partitions):
         logs = _read_logs(settings, group)
         topics = admin.topics([source.topic for source in group.sources])
-        begins, ends = _bounds(admin, [(source.topic, n) for source in group.sources for n in range(partitions)])
+        begins, ends = bounds(admin, [(source.topic, n) for source in group.sources for n in range(partitions)])
         for source in group.sources:
             for number, log in enumerate(logs):
                 at = source.topic, number
@@ -199,7 +201,8 @@ def _read_logs(settings: ConnectionSettings, group: GroupPlan) -> list[LaneLog]:
     return logs
 
 
-def _bounds(admin: Admin, partitions: list[Partition]) -> tuple[Mapping[Partition, int], Mapping[Partition, int]]:
+def bounds(admin: Admin, partitions: list[Partition]) -> tuple[Mapping[Partition, int], Mapping[Partition, int]]:
+    """Where partitions begin and end."""
     return admin.offsets(partitions, "start"), admin.offsets(partitions, "end")
 
 
@@ -256,7 +259,7 @@ class Reset:
         if not self._sources:
             raise NotFoundError(f"reactor {reactor!r} reads no public topic; name one with --topic")
         wanted = [(source.topic, number) for _, source in self._sources for number in self._numbers]
-        self._targets = _resolve(admin, wanted, target)
+        self._targets = resolve(admin, wanted, target)
         self._ids = {name: found.id for name, found in admin.topics([topic for topic, _ in wanted]).items()}
 
     def _check(self, reactor: str | None) -> None:
@@ -363,8 +366,9 @@ class Reset:
         return changes
 
 
-def _resolve(admin: Admin, partitions: list[Partition], target: Target) -> dict[Partition, int]:
-    begins, ends = _bounds(admin, partitions)
+def resolve(admin: Admin, partitions: list[Partition], target: Target) -> dict[Partition, int]:
+    """The offsets that a target means; raises :class:`OutOfRangeError`."""
+    begins, ends = bounds(admin, partitions)
     match target.kind:
         case "time":
             return admin.offsets(partitions, target.number)

@@ -25,6 +25,8 @@ __all__ = ["Marks", "SinkPlan", "Taken", "sink_plans"]
 
 _MARKS: Final = 4_000
 """Most bytes of what goes with a committed offset: brokers take 4,096 (``offset.metadata.max.bytes``)."""
+_LANES: Final = 10_000
+"""Most upstream lanes that are remembered. Each life of a lane is another one."""
 _TAKEN: Final = 400
 """What a record takes in memory beside its key and its value, by estimate."""
 _versioned = re.compile(rb"([a-z][a-z0-9_.]*)\.v([0-9]{1,9})").fullmatch
@@ -70,6 +72,8 @@ class Marks:
             return False
         if last is not None:
             del self._marks[incarnation]  # the one that was heard of last stands last
+        elif len(self._marks) >= _LANES:
+            del self._marks[next(iter(self._marks))]
         self._marks[incarnation] = mark
         return True
 

@@ -1,6 +1,6 @@
-"""What a consumer group has committed, for those who watch it."""
+"""What a consumer group has committed, for those who watch it, and for those who move it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError as Answer
 
 from pf_stream.kafka._confluent import TIMEOUT_S, Session, answer_of
 from pf_stream.kafka.link import ConnectionSettings, Partition
+from pf_stream.kafka.offsets import Committed
 
 __all__ = ["GroupOffsets"]
 
@@ -51,6 +52,32 @@ class GroupOffsets:
             for partition in found:
                 self._known[partition.topic, partition.partition] = max(0, partition.offset)
         return dict(self._known)
+
+    def committed(self) -> dict[Partition, Committed]:
+        """What is committed now, with what was committed beside it, for partitions where something is.
+
+        Raises:
+            KafkaError: the group's offsets cannot be read.
+        """
+        with self._session.mapped("read the offsets of a group"):
+            found = self._consumer.committed(self._partitions, timeout=TIMEOUT_S)
+        return {
+            (one.topic, one.partition): Committed(one.offset, one.metadata or "") for one in found if one.offset >= 0
+        }
+
+    def commit(self, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit in the group's name, while it has no members.
+
+        Raises:
+            KafkaError: Kafka does not take it, since somebody has joined the group, or for want of a right.
+        """
+        action = "move the offsets of a group"
+        rows = [TopicPartition(*at, done.offset, done.metadata) for at, done in offsets.items()]
+        with self._session.mapped(action):
+            answers = self._consumer.commit(offsets=rows, asynchronous=False)
+        for answer in answers or ():
+            if answer.error is not None:
+                raise self._session.error(answer.error, action)
 
     def close(self) -> None:
         """Ask no more."""

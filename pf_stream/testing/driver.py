@@ -13,6 +13,7 @@ so it says nothing about Kafka. Sizes of micro-batches and the order of the lane
 topology that depends on either fails under some seed, and the same way under that seed again.
 """
 
+import asyncio
 import hashlib
 import random
 from collections import Counter, deque
@@ -26,10 +27,12 @@ from typing import TypeAlias, TypeVar
 import orjson
 from biscuit_auth import KeyPair, PrivateKey
 
+from pf_stream.backpressure import Counts
 from pf_stream.clock import VirtualClock
 from pf_stream.core import Authority, GroupPlan, Limits, Narrowing, plan
 from pf_stream.core.decoding import decode_whole
 from pf_stream.core.records import Header, SourceRecord
+from pf_stream.core.sink import sink_plans
 from pf_stream.core.tables import TableRows
 from pf_stream.core.watermark import WATERMARK_TYPE
 from pf_stream.errors import NotFoundError
@@ -40,6 +43,7 @@ from pf_stream.security import DEFAULT_LIFETIME_S, SigningKey, TokenError, Trust
 from pf_stream.security.narrowing import Narrower
 from pf_stream.testing._commit import MemoryChangelog
 from pf_stream.testing._lanes import ActionKind, MemoryLane
+from pf_stream.testing._sinks import Committed, MemorySink, sum_of
 from pf_stream.testing._topics import MemoryTopics
 from pf_stream.testing.records import DeadLetter, OutputRecord, Position
 
@@ -101,6 +105,9 @@ class Driver:
         self._busy = False
         self._lanes: list[MemoryLane] = []
         self._active: dict[MemoryLane, None] = {}
+        self._sinks: list[MemorySink] = []
+        self._committed: Committed = {}
+        self._sink_counts: dict[tuple[str, int], Counts] = {}
         self._deploy(topology)
 
     def _signing_key(self, kid: int) -> SigningKey:
@@ -144,6 +151,20 @@ class Driver:
                 )
         self._readers = {(source.topic, lane.partition): lane for lane in self._lanes for source in lane.plan.sources}
         self._active = dict.fromkeys(self._lanes)
+        sinks = sink_plans(topology, self._partitions)
+        self._topics.keeps_time |= {sink.topic for sink in sinks}
+        self._sinks = [
+            MemorySink(
+                sink,
+                partition,
+                self._topics,
+                self._committed,
+                self._sink_counts.setdefault((sink.sink.name, partition), Counts()),
+                self.clock,
+            )
+            for sink in sinks
+            for partition in range(self._partitions)
+        ]
 
     # -- who asks ------------------------------------------------------------------------------------------------------
 
@@ -315,7 +336,8 @@ class Driver:
         self._run()  # what lanes are told when they begin has no other time
         while True:
             now_ms = self.clock.now_ms()
-            stops = () if self._busy else (lane.wakes_ms(now_ms) for lane in self._lanes)
+            waiting: tuple[MemoryLane | MemorySink, ...] = () if self._busy else (*self._lanes, *self._sinks)
+            stops = (one.wakes_ms(now_ms) for one in waiting)
             at_ms = min([until_ms, *(stop for stop in stops if stop is not None)])
             self.clock.advance((at_ms - now_ms) / 1000)
             self._active = dict.fromkeys(self._lanes)
@@ -336,13 +358,45 @@ class Driver:
     def crash(self, group: str | None = None, partition: int | None = None) -> None:
         """Kill lanes, all or those of a group or partition: their memory is lost, and made again from the changelog.
 
+        Sinks, unless a group is named, lose their buffers, and go on where they have committed: the last batch may come again.
+
         Within :attr:`after_action` this happens between two actions, such as an append and its outputs.
         """
         for lane in self._lanes:
             if group in {None, lane.plan.name} and partition in {None, lane.partition}:
                 lane.crash()
                 self._active[lane] = None
+        if group is None:
+            for sink in self._sinks:
+                if partition in {None, sink.partition}:
+                    sink.crash(self._dice)
         self._run()
+
+    def drain(self, sink: str | None = None, *, takes_s: float = 0.0) -> int:
+        """Give the consumer of a sink, or of all, what may be handed over now; returns how many records they took.
+
+        Until then what the topology writes fills the sink's buffer, and its strategy decides when that is full. The consumer
+        runs to its end in an event loop of its own, a partition after the other; *takes_s* is for how long the clock moves on
+        at each call, and it moves on in the pauses of ``on_error``. With a rate, the rest waits for :meth:`advance`.
+
+        Raises:
+            NotFoundError: the topology has no such sink.
+            NewerVersionError: a record is of a newer version of its type, at which a worker's sink stops.
+        """
+        chosen = self._sinks_of(sink)
+        handed = 0
+        with asyncio.Runner() as runner:
+            while True:
+                taken = [one.hand_over(runner, takes_s, self.advance, self._run) for one in chosen]
+                handed += sum(count or 0 for count in taken)
+                if not any(count is not None for count in taken):
+                    return handed
+
+    def _sinks_of(self, name: str | None) -> list[MemorySink]:
+        names = [sink.name for sink in self.topology.sinks]
+        if name is not None and name not in names:
+            raise NotFoundError(f"topology {self.topology.name!r} has no sink {name!r}{nearest(name, names)}")
+        return [one for one in self._sinks if name in {None, one.plan.sink.name}]
 
     def redeploy(self, topology: Topology) -> None:
         """Stop all lanes and start *topology* on the same topics and changelogs, as a new version of this one."""
@@ -373,6 +427,8 @@ class Driver:
                 self._recent.append(action)
                 if self.after_action is not None:
                     self.after_action(action)
+            for sink in self._sinks:
+                sink.fill()
         except Exception as error:
             recent = ", ".join(f"{action.kind} {action.group}/{action.partition}" for action in self._recent)
             error.add_note(f"{self!r}; last actions: {recent or 'none'}")
@@ -456,6 +512,14 @@ class Driver:
             counts += lane.lane.tallies
         return counts
 
+    def sink_counts(self, sink: str) -> Counts:
+        """What a sink did, over its partitions: how many records it took in, handed over and dropped, and why.
+
+        Raises:
+            NotFoundError: the topology has no such sink.
+        """
+        return sum_of([one.counts for one in self._sinks_of(sink)])
+
     @property
     def groups(self) -> tuple[GroupPlan, ...]:
         """The topology's groups, as compiled for the lanes."""
@@ -466,7 +530,7 @@ class Driver:
         for group in self._plans:
             for source in group.sources:
                 topics |= {source.dead_letters, source.topic}
-        return topics
+        return topics | {sink.plan.dead_letters for sink in self._sinks}
 
     def _is_reply(self, name: str) -> bool:
         patterns = self.topology.reply_patterns

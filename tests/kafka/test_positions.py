@@ -1,6 +1,7 @@
 """Positions moved on a real broker: what is counted again, what is not, and lanes that go on after they had to stop."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from pf_stream import Context, Reactor, Topology, on
+from pf_stream import Context, Delivered, Reactor, Sink, Topology, on
 from pf_stream.cli import _build
 from pf_stream.clock import WallClock
 from pf_stream.components.changelogs import LaneLog
@@ -260,3 +261,67 @@ def test_a_topic_that_was_made_anew_is_not_reset_for_one_of_its_readers(bootstra
     assert [one.state for one in positions(settings, topology) if one.topic == client.topic] == ["replaced"] * 2 + [
         "new"
     ] * 2
+
+
+# -- sinks -----------------------------------------------------------------------------------------------------------------
+
+handed: list[str] = []
+
+
+async def note(batch: Sequence[Delivered[Totalled]]) -> None:
+    """A consumer."""
+    handed.extend(one.intent.name for one in batch)
+
+
+noted = Topology(
+    "noted",
+    [Counts],
+    internal=["totals"],
+    emits=[Totalled],
+    partitions=1,
+    sinks=[Sink("notes", of=Totalled, to=note)],
+)
+
+
+def test_a_sink_hands_over_again_from_where_it_is_told(bootstrap_servers: str, unique: str) -> None:
+    topology = noted.within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    handed.clear()
+
+    def shown() -> list[Any]:
+        rows = pf(client, "offsets", "show", "-t", "tests.kafka.test_positions:noted")
+        return [row for row in rows if row.get("sink") == "notes"]
+
+    new = {"sink": "notes", "topic": f"{unique}.totals", "partition": 0, "position": None, "begin": 0, "end": 0}
+    assert shown() == [{**new, "lag": 0, "state": "new"}]
+    names = [f"n{number}" for number in range(6)]
+    for name in names:
+        client.add(name)
+    client.flush()
+    with short_session(client):
+        wait_until(lambda: len(handed) == 6)
+        said = pf(
+            client,
+            *("offsets", "reset", "-t", "tests.kafka.test_positions:noted"),
+            *("--sink", "notes", "--to", "start", "--execute"),
+            code=1,
+        )
+        assert "error (workers_running)" in said
+    (row,) = shown()
+    assert (row["position"], row["end"], row["lag"], row["state"]) == (row["end"], row["end"], 0, "ok")
+    to = ("-t", "tests.kafka.test_positions:noted", "--sink", "notes", "--to", "2")
+    change = {"sink": "notes", "topic": f"{unique}.totals", "partition": 0, "before": row["end"], "after": 2}
+    assert pf(client, "offsets", "reset", *to) == [change]
+    assert shown() == [row], "a dry run"
+    assert reset(client, *to) == [change]
+    assert (shown()[0]["position"], shown()[0]["lag"]) == (2, row["end"] - 2)
+    with short_session(client) as worker:
+        # The marks went back too, or what comes again would be left out as a repeat.
+        wait_until(lambda: len(handed) >= 10)
+        assert worker.count("n0") == 1, "and nothing is counted again"
+    assert handed == [*names, *names[2:]]
+    assert "has no sink 'note'; did you mean 'notes'" in pf(
+        client, "offsets", "reset", *to[:3], "note", *to[4:], code=1
+    )
+    assert "it stands alone" in pf(client, "offsets", "reset", *to, "--topic", "intents", code=2)

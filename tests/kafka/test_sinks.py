@@ -1,6 +1,7 @@
 """Sinks on a real Kafka: what the topology writes reaches its consumer, however slow that is, and all else goes on."""
 
 import asyncio
+import random
 import signal
 import time
 from collections import Counter
@@ -55,12 +56,13 @@ Batch = Sequence[Delivered[Totalled]]
 
 
 class Consumer:
-    """Notes what it gets; raises at names that begin with ``bad``, and hangs in partitions of *hung*."""
+    """Notes what it gets, after *delay_s*; raises at names that begin with ``bad``, and hangs in partitions of *hung*."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.calls = 0
         self.hung: set[int] = set()
+        self.delay_s = 0.0
         self.fails = 0
         """How many calls are to fail, whatever they bring."""
 
@@ -68,6 +70,7 @@ class Consumer:
         self.calls += 1
         while batch[0].position[1] in self.hung:  # noqa: ASYNC110 - which is set from another thread
             await asyncio.sleep(0.01)
+        await asyncio.sleep(self.delay_s)
         if self.fails:
             self.fails -= 1
             raise ConnectionError("away")
@@ -378,22 +381,31 @@ def test_a_throttled_consumer_gets_no_more_than_its_rate(
 
 
 def test_an_adaptive_sink_follows_what_it_sees(bootstrap_servers: str, unique: str, consumer: Consumer) -> None:
-    buffer = Buffer(records=50, strategy="adaptive", rate=1_000, min_rate=100, slow_s=0.5)
+    """While the consumer is slow batches are halved to the least, and the rate falls; once it is quick both recover."""
+    buffer = Buffer(records=50, strategy="adaptive", rate=500, min_rate=100, slow_s=0.25)
     topology = drained(unique, consumer, buffer, batch=40)
     client = started(bootstrap_servers, topology)
-    consumer.hung = {0}
-    client.add("a", 600)
+    consumer.delay_s = 0.6
+    client.add("a", 2_000)
     client.flush()
     with in_thread(bootstrap_servers, topology) as worker:
         wait_until(lambda: status(worker).slowed >= 2)
         told = status(worker)
-        assert (told.state, told.buffered) == (SinkState.full, 50)
+        assert told.buffered <= 50
         assert told.rate is not None
-        assert 100 <= told.rate < 1_000
-        consumer.hung = set()
-        wait_until(lambda: status(worker).halved >= 1)
-        wait_until(lambda: status(worker).position == 600)
-    assert [one.position[2] for one in consumer.got] == list(range(600))
+        assert 100 <= told.rate <= 0.81 * 500 + 25
+        wait_until(lambda: status(worker).batch == 10)
+        told = status(worker)
+        assert told.halved == 2, "from 40 to 20 to 10"
+        wait_until(lambda: len(consumer.batches[-1]) == 10)
+        consumer.delay_s = 0.0
+        wait_until(lambda: status(worker).batch == 40)
+        low = status(worker).rate
+        assert low is not None
+        wait_until(lambda: (status(worker).rate or 0) > low, within=10)
+        wait_until(lambda: status(worker).position == 2_000, within=60)
+    assert max(map(len, consumer.batches)) <= 40
+    assert [one.position[2] for one in consumer.got] == list(range(2_000))
 
 
 def test_dead_letters_of_a_sink_are_sent_again(bootstrap_servers: str, unique: str, consumer: Consumer) -> None:
@@ -557,38 +569,46 @@ def lines(file: Path) -> list[list[str]]:
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.timeout(600)
 def test_kills_lose_nothing_and_what_comes_twice_is_known(
     bootstrap_servers: str, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Six lives, each ended by dice: in the middle of a batch, between two, or before the worker has begun to read."""
     file = tmp_path / "drained"
     monkeypatch.setenv(draining_module.FILE, str(file))
-    monkeypatch.setenv(draining_module.DELAY, "0.05")
+    monkeypatch.setenv(draining_module.DELAY, "0.04")
     topology = draining_module.draining.within(unique)
     client = started(bootstrap_servers, topology)
-    kills = 2
-    for number in range(800):
+    dice = random.Random(unique)  # noqa: S311 - a failure shows the name, which is the seed
+    kills, count = 5, 1_000
+    for number in range(count):
         client.add(f"n{number}")
     client.flush()
-    seen = 0
+
+    def seen() -> int:
+        return len({line[2] for line in lines(file)})
+
     for life in range(kills + 1):
         with in_process(bootstrap_servers, topology, tmp_path, session_s=6, module=draining_module.__name__) as worker:
-            wanted = 800 if life == kills else seen + 150
+            wanted = count if life == kills else min(count - 1, seen() + dice.choice([0, 1, 20, 21, 90, 140]))
 
             def enough(wanted: int = wanted) -> None:
-                assert len({line[2] for line in lines(file)}) >= wanted, worker.log
+                assert seen() >= wanted, worker.log
 
-            wait_until(enough, within=60)
+            wait_until(enough, within=90)
             if life == kills:
                 assert worker.end() == 0
             else:
+                time.sleep(dice.random() * 0.1)
                 worker.signal(signal.SIGKILL)
                 worker.process.wait(10)
-                seen = len({line[2] for line in lines(file)})
-    sources = Counter(line[2] for line in lines(file))
     names = {line[2]: line[3] for line in lines(file)}
-    assert sorted(names.values()) == sorted(f"n{number}" for number in range(800)), "each once, by its pf-source"
-    repeated = sum(count - 1 for count in sources.values())
-    # All of one total lives in one partition: a batch in hand at each kill, and what was handed over since the last commit.
+    assert sorted(names.values()) == sorted(f"n{number}" for number in range(count)), "each once, by its pf-source"
+    # All of one total lives in one partition. What is new comes in its order, whatever comes again before it.
+    first = dict.fromkeys(int(line[1]) for line in lines(file))
+    assert list(first) == sorted(first)
+    # A batch in hand at each kill, and what was handed over since the last commit.
+    repeated = len(lines(file)) - count
     assert repeated <= kills * 3 * 20, repeated
 
 

@@ -38,6 +38,14 @@ def test_the_lanes_that_were_heard_of_last_fit() -> None:
     assert kept[:-1] == [f"{number:08d}" for number in range(1_000 - len(kept) + 1, 1_000)]
 
 
+def test_lanes_that_are_not_heard_of_any_more_are_forgotten() -> None:
+    marks = Marks()
+    for number in range(10_001):
+        assert marks.note(b"%08d" % number, (1, 0))
+    assert marks.note(b"%08d" % 0, (1, 0)), "it is unknown again"
+    assert not marks.note(b"%08d" % 2, (1, 0))
+
+
 NAMES = st.sampled_from([b"aa", b"bb", b"cc"])
 
 
