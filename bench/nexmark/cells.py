@@ -37,7 +37,7 @@ QUIET_S: Final = 1.5
 PATIENCE_S: Final = 25.0
 """An engine is ready if it has committed nothing for so long: windows of the worker's own time have ended by then."""
 LOOK_S: Final = 1.0
-"""How often one looks for topics that an engine has made."""
+"""How often one looks for topics that an engine has made, and at answers that are not right yet."""
 _CONFIG: Final = {**SOURCE_CONFIG, "retention.ms": "-1", "max.message.bytes": str(8 << 20)}
 """Events are of another year, and must not be too old to be kept, wherever they are copied to. Records as large as pf_stream may
 write them, which minds topics that take less."""
@@ -136,7 +136,7 @@ class Bench:
         faults = _Faults(self._connection, cell.query, job.output, self._wanted[cell.events][cell.query])
         try:
             samples = [meter.sample(process)]
-            moved_at = looked_at = samples[0].at
+            moved_at = looked_at = read_at = samples[0].at
             while True:
                 time.sleep(SAMPLE_S)
                 sample = meter.sample(process)
@@ -151,11 +151,12 @@ class Bench:
                         meter.follow(partitions_of([*sources, *own]))
                 read = sum(number for (topic, _), number in meter.committed.items() if topic in sources)
                 quiet_s = sample.at - moved_at
-                if read >= size and quiet_s > QUIET_S:
+                if read >= size and quiet_s > QUIET_S and sample.at - read_at > LOOK_S:
+                    read_at = sample.at
                     found = asyncio.run(faults.now())
                     if found is None or quiet_s > PATIENCE_S:
                         return samples, found
-                elif quiet_s > STALL_S:
+                if quiet_s > STALL_S:
                     raise process.stuck(f"{read:,} of {size:,} events, and no more for a minute")
         finally:
             meter.close()

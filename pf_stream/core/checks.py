@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
-from pf_stream.model.capability import Field, Grant, implies
+from pf_stream.model.capability import Field, Grant
 from pf_stream.model.intent import Intent
 from pf_stream.model.requirement import (
     AllOf,
@@ -19,7 +19,7 @@ from pf_stream.model.requirement import (
     leaves,
 )
 from pf_stream.model.rules import Rule
-from pf_stream.model.scope import bad_segment, check_resource
+from pf_stream.model.scope import Scope, bad_segment, check_resource
 from pf_stream.model.when import Calendar, UnknownCalendarError, When
 from pf_stream.security.claims import Claims
 from pf_stream.security.refusal import Refusal
@@ -105,7 +105,8 @@ class _Compiler:
                 at = tuple(map(self._fields.index, requirement.fields))
                 return _GrantCheck(requirement, requirement.operation.implied_by, at, *_texts(requirement, at))
             case Computed():
-                return _ComputedCheck(requirement)
+                bounds = tuple((bound.operation.name, bound.scope) for bound in requirement.within)
+                return _ComputedCheck(requirement, bounds)
             case CallerIs():
                 said = []
                 for name, value in requirement.said.items():
@@ -177,6 +178,8 @@ def _texts(
 @dataclass(frozen=True, slots=True)
 class _ComputedCheck:
     computed: Computed
+    bounds: tuple[tuple[str, Scope], ...]
+    """Operation and resources of each grant that it is within."""
 
     def refusal(self, case: Case) -> Refusal | None:
         try:
@@ -187,12 +190,13 @@ class _ComputedCheck:
         if not grants:
             return Refusal("undecidable", f"{self.computed} says nothing")
         for grant in grants:
-            if not isinstance(grant, Grant) or grant.is_template or not grant.scope.is_exact:
+            if not isinstance(grant, Grant) or grant.is_template or not (scope := grant.scope).is_exact:
                 return Refusal("undecidable", f"{self.computed} says {grant!r:.200}, which is no grant on one resource")
-            if not any(implies(bound, grant) for bound in self.computed.within):
+            operations = grant.operation.implied_by
+            # As implies() says it, of grants that have no limit in time.
+            if not any(operation in operations and bound.includes(scope) for operation, bound in self.bounds):
                 return Refusal("undecidable", f"{self.computed} says {grant}, which is outside of that")
-            resource = str(grant.scope)
-            refusal = case.claims.refusal(grant.operation.implied_by, resource, case.kind, case.topic, case.at_ms)
+            refusal = case.claims.refusal(operations, str(scope), case.kind, case.topic, case.at_ms)
             if refusal is not None:
                 return refusal
         return None

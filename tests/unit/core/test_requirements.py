@@ -169,6 +169,13 @@ class TestComputed:
         requires = computed(function, within=DeskCap.move("/attic/**"))
         assert code_of(requires, DeskCap.own("/**")) == "undecidable"
 
+    @pytest.mark.parametrize(
+        ("said", "code"), [(DeskCap.sit("/cellar/d"), None), (DeskCap.move("/cellar/d"), "undecidable")]
+    )
+    def test_of_several_bounds_one_must_include_all_of_it(self, said: Grant, code: str | None) -> None:
+        bounds = [DeskCap.move("/attic/**"), DeskCap.sit("/cellar/**")]
+        assert code_of(computed(lambda _: said, within=bounds), DeskCap.own("/**")) == code
+
     def test_it_is_asked_for_each_intent(self) -> None:
         """Two intents with the same fields in templates differ elsewhere: no decision is remembered across them."""
         requires = [SIT, computed(lambda intent: DeskCap.sit(f"/{intent.owner}/x"), within=DeskCap.sit("/**"))]
