@@ -143,7 +143,9 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
     return 0
 
 
-def _report(screen: "Screen", results: "Results", expected: "Totals", told: "Outcomes", refused: dict[str, str]) -> bool:
+def _report(
+    screen: "Screen", results: "Results", expected: "Totals", told: "Outcomes", refused: dict[str, str]
+) -> bool:
     """Show what came of it, and whether that is what had to come."""
     from nyc.data import airlines
 
