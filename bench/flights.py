@@ -1,4 +1,4 @@
-"""Throughput of the flights topology: one worker process, topics filled beforehand.
+"""Throughput of the reactors of the flights: one worker process, topics filled beforehand.
 
 What is measured is the time from the first commit to the last one, for the flights and the two intents that each of them
 causes: state, outputs and positions of all lanes are durable then. Each round has topics of its own, and its totals are
@@ -26,7 +26,7 @@ from nyc.contexts import Issuer
 from nyc.data import flights, read_file, totals
 from nyc.producer import Sender, intents
 from nyc.results import Results
-from nyc.worker import TOPOLOGY, WorkerProcess
+from nyc.worker import WorkerProcess
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.dev import DevBroker
 from pf_stream.kafka.link import ConnectionSettings
@@ -34,6 +34,7 @@ from pf_stream.kafka.topics import create_topics
 from pf_stream.topology import load_topology
 
 LIMIT_S = 300.0
+TOPOLOGY = Path(__file__).parent.parent / "topologies/flights/reactors.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +124,13 @@ class _Bench:
             pass
 
         # The second hop alone says when all is done, and following it costs next to nothing.
-        second = Results(self._connection, topology, self._partitions, reactors=["board", "carriers"])
+        second = Results(self._connection, topology, self._partitions, reactors=["board", "carriers"], told=[])
         stats = self._folder / "profile"
         with WorkerProcess(
             self._connection.bootstrap_servers,
             Path(f"{key}.pub"),
             self._folder / "worker.log",
+            topology=str(TOPOLOGY),
             python=["-m", "cProfile", "-o", str(stats)] if profile else [],
             options=["--namespace", namespace, "--latency", latency],
         ) as worker:
@@ -151,7 +153,7 @@ class _Bench:
         if profile:
             pstats.Stats(str(stats)).sort_stats("tottime").print_stats(45)
 
-        results = Results(self._connection, topology, self._partitions)
+        results = Results(self._connection, topology, self._partitions, told=[])
         while not results.complete():
             results.advance(0.2)
         exact = not results.differences(self._expected, {})

@@ -266,7 +266,11 @@ class LaneRunner:
         lane = self.lane
         clock = self._shared.clock
         inbox = self._inbox
+        time = asyncio.get_running_loop().time
+        until = 0.0
         while True:
+            if time() >= until:
+                until = time() + SLICE_S
             if lane.suspects.careful and not self._on_trial:
                 self._idle.set()
                 await self._shared.trial.acquire()
@@ -283,7 +287,7 @@ class LaneRunner:
                 self._unit_opened = asyncio.get_running_loop().time()
             if lane.is_due(now_ms):
                 with self._shared.whereabouts.at(self._at_timers):
-                    self._slice(partial(lane.fire, now_ms, STRIDE))
+                    self._slice(partial(lane.fire, now_ms, STRIDE), until)
             else:
                 found = inbox.first(lane.paused_until_ms, now_ms)
                 if found is None:
@@ -297,19 +301,20 @@ class LaneRunner:
                 topic, chunk = found
                 bind_contextvars(topic=topic)
                 with self._shared.whereabouts.at(partial(self._at_record, topic)):
-                    exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE))
+                    exhausted = self._slice(partial(lane.step, topic, chunk, now_ms, STRIDE), until)
                 if exhausted:
                     inbox.done(topic)  # a rewind may empty the inbox, but only between two steps
                 unbind_contextvars("topic")
             if lane.has_work:
                 self._work.set()
-            await asyncio.sleep(0)
+            # Not whenever a timer interrupts the records: units would be as small as what lies between two timers.
+            if time() >= until:
+                await asyncio.sleep(0)
 
-    def _slice(self, stride: Callable[[], bool]) -> bool:
-        """Take strides for a while; returns whether the last one has left nothing."""
+    def _slice(self, stride: Callable[[], bool], until: float) -> bool:
+        """Take strides until a time of the event loop; returns whether the last one has left nothing."""
         lane = self.lane
         time = asyncio.get_running_loop().time
-        until = time() + SLICE_S
         while True:
             before = lane.count
             if stride():

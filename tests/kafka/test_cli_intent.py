@@ -26,7 +26,7 @@ from pf_stream.model.capability import parse_grant
 from pf_stream.security import SigningKey, mint
 from pf_stream.topology import read_topology_file
 
-FLIGHTS = str(Path(__file__).parents[2] / "topologies/flights/topology.yaml")
+FLIGHTS = str(Path(__file__).parents[2] / "topologies/flights/reactors.yaml")
 FLIGHT = {"tailnum": "N1", "carrier": "UA", "origin": "EWR", "flight": 1, "dest": "ORD", "delay": 7}
 PF = [sys.executable, "-W", "error::ResourceWarning", "-m", "pf_stream"]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.kafka._support import ROOT
 
 FAUST = Path(sys.executable).with_name("faust")
-FLIGHTS = str(ROOT / "topologies/flights/topology.yaml")
+FLIGHTS = str(ROOT / "topologies/flights/reactors.yaml")
 
 
 @dataclass(frozen=True)

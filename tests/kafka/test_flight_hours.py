@@ -1,57 +1,38 @@
-"""Hourly delays on a real Kafka: four lanes upstream that get on unevenly, and what pandas makes of the same flights."""
+"""Hours, days and overdue flights of a backlog on a real Kafka; the demo has them as they come."""
 
-from datetime import datetime, timedelta
 from pathlib import Path
 
-import orjson
-
 from nyc.contexts import Issuer
-from nyc.data import by_day, flights, hours, read_file
+from nyc.data import airlines, outcomes, read_file, reports, totals
 from nyc.producer import Sender, intents
-from nyc.worker import WorkerProcess
-from pf_stream.core import partition_of
-from pf_stream.topology import read_topology_file
-from tests.kafka._support import ROOT, Client, make_topics, wait_until
+from nyc.results import Results
+from nyc.worker import TOPOLOGY, WorkerProcess
+from pf_stream.kafka.link import ConnectionSettings
+from pf_stream.topology import load_topology
+from tests.kafka._support import make_topics
 
-HOURS = ROOT / "topologies/flights/hours.yaml"
 
-
-def test_hours_as_pandas_has_them(bootstrap_servers: str, unique: str, tmp_path: Path) -> None:
-    frame = by_day(read_file(100))
-    topology = read_topology_file(HOURS).within(unique)
+def test_timers_that_are_due_again_and_again_do_not_make_units_small(
+    bootstrap_servers: str, unique: str, tmp_path: Path
+) -> None:
+    frame = read_file(60)
+    topology = load_topology(str(TOPOLOGY)).within(unique)
     make_topics(bootstrap_servers, topology)
     issuer = Issuer.new(unique)
     issuer.key.save(tmp_path / "issuer.key")
     sender = Sender(bootstrap_servers, topology.topic_name("intents"))
-    for intent in intents(flights(frame), issuer.contexts(sorted(frame["carrier"].unique()))):
+    for intent in intents(reports(frame), issuer.contexts(airlines())):
         sender.send(intent)
     assert sender.flush(60)
-
-    lanes = [partition_of(key.encode(), topology.partitions) for key in frame["tailnum"].fillna(frame["carrier"])]
-    clock = frame["time"].groupby(lanes).max().min()
-    expected = hours(frame)
-    over = {at for at in expected if at[1] + timedelta(hours=25) <= clock}  # the last hours stay open for a while
-    assert len(over) > 2000
-    client = Client(bootstrap_servers, topology)
-
-    def closed() -> None:
-        values = [orjson.loads(message.value() or b"") for message in client.read(topology.topic_name("hourly"))]
-        found = {
-            (one["origin"], datetime.fromisoformat(one["hour"])): (
-                one["flights"],
-                one["cancelled"],
-                one["minutes_late"],
-            )
-            for one in values
-        }
-        assert len(found) == len(values), "each is said once"
-        assert found.items() <= expected.items()
-        assert found.keys() >= over
-
-    options = ["--namespace", unique]
+    count = 2 * len(frame) + len(airlines())
+    results = Results(ConnectionSettings(bootstrap_servers), topology, topology.partitions)
     with WorkerProcess(
-        bootstrap_servers, tmp_path / "issuer.key.pub", tmp_path / "worker.log", topology=str(HOURS), options=options
+        bootstrap_servers, tmp_path / "issuer.key.pub", tmp_path / "worker.log", options=["--namespace", unique]
     ) as worker:
-        wait_until(closed, within=50)
+        while results.decided() < count or not results.complete():
+            worker.check()
+            results.advance(0.2)
         assert worker.drain() == 0
-    assert not client.dead_letters()
+    results.close()
+    assert results.differences(totals(frame), {}, outcomes(frame)) == []
+    assert results.units < count / 3

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from pf_stream.cli import topology
 
 ROOT = Path(__file__).parents[3]
-FLIGHTS = str(ROOT / "topologies/flights/topology.yaml")
+FLIGHTS = str(ROOT / "topologies/flights/reactors.yaml")
 PF = [sys.executable, "-W", "error", "-m", "pf_stream"]
 
 

@@ -10,4 +10,4 @@ from pf_stream.topology import read_topology_file
 
 @pytest.fixture(scope="session")
 def flights() -> Topology:
-    return read_topology_file(Path(__file__).parents[3] / "topologies/flights/topology.yaml")
+    return read_topology_file(Path(__file__).parents[3] / "topologies/flights/reactors.yaml")

@@ -22,7 +22,7 @@ from tests.unit.topology.conftest import FLIGHTS
 
 
 def test_groups_reactors_and_types() -> None:
-    shown = describe(read_topology_file(FLIGHTS / "topology.yaml").within("test.flights"))
+    shown = describe(read_topology_file(FLIGHTS / "reactors.yaml").within("test.flights"))
     assert (shown.name, shown.namespace, shown.app) == ("flights", "test.flights", "test.flights.flights")
     assert [(group.changelog, group.topics) for group in shown.groups] == [
         ("test.flights.flights-airports-changelog", ("test.flights.airports",)),

@@ -32,9 +32,15 @@ def test_the_repository_has_no_other_schemas(schemas: dict[str, bytes]) -> None:
 
 def test_one_for_each_type_by_its_name(schemas: dict[str, bytes]) -> None:
     assert sorted(schemas) == [
+        "days.window.due.v1.json",
+        "flights.aircraft_day.v1.json",
         "flights.carrier_delay.v1.json",
         "flights.departed.v1.json",
+        "flights.hourly_delay.v1.json",
         "flights.origin_delay.v1.json",
+        "flights.overdue.v1.json",
+        "flights.scheduled.v1.json",
+        "hourly.window.due.v1.json",
     ]
 
 

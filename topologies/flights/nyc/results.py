@@ -51,6 +51,8 @@ class _Lane:
         """How far the lane has come in each source partition, by its last whole unit."""
         self.next = 0
         """Offset behind the last record taken."""
+        self.units = 0
+        """Units that were committed."""
         self.open = 0
         """Keys that have windows which are open."""
         self.commits: list[int] = []
@@ -73,6 +75,7 @@ class _Lane:
         if key in self._keys:
             self.commits = [*self.commits[:1], time_ms]
         elif key == changelog.UNIT:  # comes after what else the unit says
+            self.units += 1
             for watermark, source in self._keys.items():
                 if watermark in self.values:
                     self.positions[source] = changelog.WATERMARK_VALUE.unpack(self.values[watermark])[0]
@@ -182,6 +185,11 @@ class Results:
     def unsent(self) -> int:
         """Outputs that are decided and not known to be sent, in batches."""
         return sum(lane.unsent for lane in self._lanes.values())
+
+    @property
+    def units(self) -> int:
+        """Units that were committed."""
+        return sum(lane.units for lane in self._lanes.values())
 
     @property
     def seconds(self) -> float:
