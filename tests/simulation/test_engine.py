@@ -10,7 +10,6 @@ import pytest
 
 from tests.simulation.broker import Code
 from tests.simulation.misfortune import Misfortune
-from tests.simulation.streams import KINDS, Streams
 from tests.simulation.world import Simulation
 
 SEEDS = range(240)

@@ -8,6 +8,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Final
 
@@ -15,10 +16,13 @@ import orjson
 import pytest
 
 from pf_stream.core import changelog
+from pf_stream.core.entries import StoredMap
 from pf_stream.core.lane import Lane
 from pf_stream.core.source import Source
 from pf_stream.core.store import Store
 from pf_stream.core.timers import Timers
+from pf_stream.core.upstreams import Upstreams
+from pf_stream.core.watermark import Watermarks
 from pf_stream.engine import depot, leased, replica
 from pf_stream.engine.lanes import Lanes
 from pf_stream.engine.leased import LeasedCommitter
@@ -26,8 +30,12 @@ from pf_stream.engine.replica import Replica
 from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.sender import OutputSender
 from pf_stream.kafka.appender import Appender
+from pf_stream.streams import _timed
+from tests.simulation import streams
+from tests.simulation.boxes import Boxes
 from tests.simulation.broker import Header
-from tests.simulation.world import BrokenError, Simulation
+from tests.simulation.promise import BrokenError
+from tests.simulation.world import Simulation
 
 SEEDS: Final = range(200)
 
@@ -205,6 +213,76 @@ def standby_thought_complete(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, Replica, "catch_up", (start, "start, self.position = fence if self.position else 0, fence"))
 
 
+# -- streams and time --------------------------------------------------------------------------------------------------
+
+
+def clock_not_stored(patch: pytest.MonkeyPatch) -> None:
+    stored = "        entries.append((changelog.EVENT_CLOCK, changelog.EVENT_CLOCK_VALUE.pack(self.event_ms)))\n"
+    rewrite(patch, Timers, "seal", (stored, ""))
+
+
+def clock_not_recovered(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Timers, "restore_clock", ("self._sealed_event_ms = event_ms", "self._sealed_event_ms = None"))
+
+
+def clock_is_the_maximum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Upstreams, "low_ms", property(lambda self: self._latest_ms))
+
+
+def nobody_is_ever_idle(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Upstreams, "rest", ("upstream.idle = self._stale = True", "pass"))
+
+
+def idle_at_once(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Upstreams, "rest", ("read_ms - upstream.heard_ms >= self._idle_ms", "True"))
+
+
+def watermark_records_dropped(patch: pytest.MonkeyPatch) -> None:
+    """Lanes hear of clocks only by what goes to them."""
+    rewrite(patch, Lane, "step", ("handling.hear(delivery)", "pass"))
+
+
+def results_told_behind_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """What a timer causes says the clock that made it due, and not the moment before."""
+    rewrite(patch, Watermarks, "header", ("min(time_ms, timer.due_ms - 1)", "time_ms"))
+
+
+def entry_not_undone(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, StoredMap, "undo", ("slot.value = _GONE if slot.raw is None else _UNREAD", "pass"))
+
+
+def no_tombstone_for_an_entry(patch: pytest.MonkeyPatch) -> None:
+    kept = "if slots[key].raw not in (raw, None)"
+    rewrite(patch, StoredMap, "seal", ("if slots[key].raw != raw", kept))
+
+
+def no_tombstones_for_what_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, Store, "seal_maps", ("records.setdefault(name, None)", "pass"))
+
+
+def closes_without_waiting(patch: pytest.MonkeyPatch) -> None:
+    """A window closes at its end, whatever may come out of order."""
+    rewrite(patch, _timed._Windows, "__init__", ("window.bound_ms + (stage.lag_ms if self.event else 0)", "0"))
+
+
+def only_the_first_window_closes(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, _timed._Windows, "close", ("self.wait(key, due_ms, state, flow)", "pass"))
+
+
+def closed_windows_stay(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, _timed._Windows, "close", ("flow.forget()", "pass"))
+
+
+def window_gone_before_its_grace(patch: pytest.MonkeyPatch) -> None:
+    rewrite(
+        patch, _timed._Windows, "close", ("end <= state.done and end + self.keep_ms <= reached", "end <= state.done")
+    )
+
+
+def sessions_do_not_merge(patch: pytest.MonkeyPatch) -> None:
+    rewrite(patch, _timed._Sessions, "add_one", ("made = self.merge(made, other)", "made = other"))
+
+
 @dataclass
 class _Running:
     """The simulation that runs, for mutants that must look into the model."""
@@ -225,6 +303,8 @@ class Mutant:
     """Promises that are seen to be broken."""
     misfortunes: tuple[str, ...] = ()
     """What must happen for it to matter, where that is rare; all kinds if empty."""
+    kinds: tuple[str, ...] = ()
+    """Of streams, for what is caught by them; else by boxes."""
 
 
 MUTANTS: Final = [
@@ -258,26 +338,44 @@ MUTANTS: Final = [
         frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck", "changed repeat"}),
         ("kill",),
     ),
+    Mutant(clock_not_stored, frozenset({"stuck"}), kinds=("tumbling",)),
+    Mutant(clock_not_recovered, frozenset({"clock"}), ("kill",), kinds=("alarms", "session")),
+    Mutant(clock_is_the_maximum, frozenset({"clock"}), kinds=("tumbling",)),
+    Mutant(nobody_is_ever_idle, frozenset({"stuck"}), kinds=("tumbling",)),
+    Mutant(idle_at_once, frozenset({"clock"}), kinds=("tumbling",)),
+    Mutant(watermark_records_dropped, frozenset({"stuck"}), kinds=("tumbling",)),
+    Mutant(results_told_behind_the_clock, frozenset({"wrong outputs"}), kinds=("chained",)),
+    Mutant(entry_not_undone, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
+    Mutant(no_tombstone_for_an_entry, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
+    Mutant(no_tombstones_for_what_is_forgotten, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
+    Mutant(closes_without_waiting, frozenset({"wrong outputs"}), kinds=("tumbling",)),
+    Mutant(only_the_first_window_closes, frozenset({"wrong outputs", "stuck"}), kinds=("hopping",)),
+    Mutant(closed_windows_stay, frozenset({"wrong state"}), kinds=("sliding",)),
+    Mutant(window_gone_before_its_grace, frozenset({"wrong outputs"}), kinds=("graced",)),
+    Mutant(sessions_do_not_merge, frozenset({"wrong outputs"}), kinds=("session",)),
 ]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.change.__name__.replace("_", "-"))
 def test_it_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the engine as it is keeps its promises under the very seed that shows that the mutant does not."""
+    streams.made.cache_clear()  # pipelines that were compiled have the methods that there were then
     with monkeypatch.context() as patch:
         mutant.change(patch)
         for seed in SEEDS:
-            caught = broken(seed, mutant.misfortunes)
+            caught = broken(seed, mutant)
             if caught is not None:
                 break
+    streams.made.cache_clear()
     assert caught is not None, f"{len(SEEDS)} seeds have not noticed it"
     assert caught.kind in mutant.caught_by, str(caught)
-    assert broken(seed, mutant.misfortunes) is None
+    assert broken(seed, mutant) is None
 
 
-def broken(seed: int, misfortunes: tuple[str, ...]) -> BrokenError | None:
+def broken(seed: int, mutant: Mutant) -> BrokenError | None:
     """What was noticed under a seed."""
-    Running.simulation = Simulation(seed, misfortunes)
+    workload = partial(streams.Streams, kinds=mutant.kinds) if mutant.kinds else Boxes
+    Running.simulation = Simulation(seed, mutant.misfortunes, [workload])
     try:
         Running.simulation.run()
     except BrokenError as error:
