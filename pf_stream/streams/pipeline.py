@@ -421,13 +421,21 @@ def _taking(built: Built, push: Push, input_: _Input) -> Handler:
 
         return taken
     key_of = input_.intent.__intent__.key_of
+    if way is _nowhere:
+
+        def taken_itself(_: Any, intent: Any, state: Any, context: Context) -> Effects:
+            if quick(intent, state, context):
+                return None
+            flow = Flow(intent, context, push)
+            add(key_of(intent).decode(), intent, state, flow)
+            return flow.effects or None
+
+        return taken_itself
 
     def taken_directly(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-        values = [intent]
-        if way is not _nowhere:
-            gathered = Flow(intent, context, _nowhere)
-            way(values, gathered)
-            values = gathered.values
+        gathered = Flow(intent, context, _nowhere)
+        way([intent], gathered)
+        values = gathered.values
         if len(values) == 1 and quick(values[0], state, context):
             return None
         flow = Flow(intent, context, push)

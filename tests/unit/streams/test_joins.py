@@ -75,6 +75,9 @@ def test_intervals(sent: list[Event], shape: tuple[int, int], bound: int, how: s
         y.key for y in rights if y.at + before + bound >= clock
     }
     assert bench.states == bench.timers == len(waits)
+    waiting = sum(x.at + after + bound >= clock for x in lefts) + sum(y.at + before + bound >= clock for y in rights)
+    if how == "outer":
+        assert bench.entries == waiting
     if not crashes:
         assert bench.driver.tallies["p-join", "late"] == len(sent) - len(taken)
     bench.check()
