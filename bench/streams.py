@@ -274,7 +274,7 @@ class Work:
         assert not unit.refused, unit.refused[0]
         assert not unit.tallies.get(("late", "late"))
         outbox = unit.outputs.entries()
-        self.told += unit.outputs._index  # noqa: SLF001 - how many it took
+        self.told += unit.outputs._index
         self.written += len(encode_unit(unit, outbox_records(unit.sequence, outbox), now_ms))
         lane.acknowledged()
         lane.sent(unit.sequence, outbox)

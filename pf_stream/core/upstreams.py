@@ -122,8 +122,7 @@ class Upstreams:
         """Take what an admitted intent says of its upstream."""
         time_ms = delivery.time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
         # Nobody is from the future: a sender's clock must not make all timers of a lane due.
-        if time_ms > delivery.at_ms:
-            time_ms = delivery.at_ms
+        time_ms = min(time_ms, delivery.at_ms)
         upstream = self._public.get(delivery.source.plan.topic)
         if upstream is None:
             self.hear(delivery, time_ms)

@@ -1,7 +1,7 @@
 """Joins: values of two streams, of a stream and a table, of two tables.
 
 What waits for its partner lies in the state of its key, in maps by the time at which it happened: a value costs what it meets,
-however many wait.
+however many wait. The few that wait under most keys lie in a list, which costs less than an entry for each.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,10 @@ How: TypeAlias = Literal["inner", "left", "right", "outer"]
 UNMATCHED = "unmatched"
 """What values are counted as that found no partner, and are not told."""
 
-Waiting: TypeAlias = tuple[Any, bool]
-"""A value that waits for partners, and whether it has found one."""
+Waiting: TypeAlias = tuple[int, Any, bool]
+"""A value that waits for partners: when it happened, the value, whether it has found one."""
+_FEW: Final = 16
+"""How many values of a side lie in a list; what is more lies in a map."""
 _NUMBERS: Final = 32
 """Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
 _AT_ONCE: Final = 256
@@ -90,6 +92,22 @@ class IntervalOperator:
         def pair(port: str, value: Any, other: Any) -> Any:
             return self.make(value, other) if port == "left" else self.make(other, value)
 
+        def let_go(port: str, gone: list[Waiting], flow: Flow) -> None:
+            for time_ms, value, matched in gone:
+                if matched:
+                    continue
+                if alone[port]:
+                    flow.send([pair(port, value, None)], time_ms)
+                else:
+                    flow.effects.append(Tally(UNMATCHED))
+
+        def let_few_go(port: str, few: list[Waiting], clock_ms: int, flow: Flow) -> None:
+            end = clock_ms - reach[port]
+            gone = [one for one in few if one[0] < end]
+            if gone:
+                few[:] = [one for one in few if one[0] >= end]
+                let_go(port, gone, flow)
+
         def adder(port: str, other: str) -> Add:
             earliest, latest = (-self.before_ms, self.after_ms) if port == "left" else (-self.after_ms, self.before_ms)
 
@@ -98,22 +116,34 @@ class IntervalOperator:
                 if clock_ms > time_ms + bound_ms:
                     flow.effects.append(Tally(LATE))
                 else:
-                    partners: MapState[int, Waiting] = getattr(state, other)
                     matched = False
-                    for at, (partner, known) in partners.items(_from(time_ms + earliest), _from(time_ms + latest + 1)):
-                        matched = True
-                        if not known:
-                            partners[at] = partner, True
-                        flow.send([pair(port, value, partner)], max(time_ms, at >> _NUMBERS))
-                    getattr(state, port)[_next_at(time_ms, state)] = value, matched
-                    end_ms = time_ms + reach[port] + 1
-                    if alone[port]:
-                        _wait(due, key, end_ms, state, flow)
+                    few: list[Waiting] = getattr(state, other)
+                    for number, (at_ms, partner, known) in enumerate(few):
+                        if earliest <= at_ms - time_ms <= latest:
+                            matched = True
+                            if not known:
+                                few[number] = at_ms, partner, True
+                            flow.send([pair(port, value, partner)], max(time_ms, at_ms))
+                    if state.more:
+                        rest: MapState[int, Waiting] = getattr(state, f"{other}_more")
+                        partners = rest.items(_from(time_ms + earliest), _from(time_ms + latest + 1))
+                        for at, (at_ms, partner, known) in partners:
+                            matched = True
+                            if not known:
+                                rest[at] = at_ms, partner, True
+                            flow.send([pair(port, value, partner)], max(time_ms, at_ms))
+                    own: list[Waiting] = getattr(state, port)
+                    let_few_go(port, own, clock_ms, flow)
+                    if len(own) < _FEW:
+                        own.append((time_ms, value, matched))
                     else:
-                        # Nobody is told of its end, so it goes with the last of its kind.
-                        state.until = end_ms if state.until is None else max(end_ms, state.until)
-                        if state.due is None:
-                            _wait(due, key, end_ms, state, flow)
+                        state.more += 1
+                        getattr(state, f"{port}_more")[_next_at(time_ms, state)] = time_ms, value, matched
+                    end_ms = time_ms + reach[port] + 1
+                    if alone[port] or state.due is None:
+                        _wait(due, key, end_ms, state, flow)
+                    # Of the other sides nobody is told the end, so they go with the last of them.
+                    state.until = end_ms if state.until is None else max(end_ms, state.until)
                 if state.due is None:
                     flow.forget()
 
@@ -124,32 +154,35 @@ class IntervalOperator:
             state.due = None
             ends: list[int] = []
             for port in self.ports:
-                waiting: MapState[int, Waiting] = getattr(state, port)
-                gone = waiting.items(None, _from(clock_ms - reach[port]))
-                for at, (value, matched) in islice(gone, _AT_ONCE):
-                    del waiting[at]
-                    if matched:
-                        continue
-                    if alone[port]:
-                        flow.send([pair(port, value, None)], at >> _NUMBERS)
-                    else:
-                        flow.effects.append(Tally(UNMATCHED))
-                first_ms = _first_ms(waiting)
-                if first_ms is not None:
-                    end_ms = first_ms + reach[port] + 1
-                    ends.append(end_ms if alone[port] or end_ms <= clock_ms else state.until)
+                few: list[Waiting] = getattr(state, port)
+                let_few_go(port, few, clock_ms, flow)
+                if alone[port]:
+                    ends += [one[0] + reach[port] + 1 for one in few]
+                if state.more:
+                    rest: MapState[int, Waiting] = getattr(state, f"{port}_more")
+                    gone = [*islice(rest.items(None, _from(clock_ms - reach[port])), _AT_ONCE)]
+                    for at, _ in gone:
+                        del rest[at]
+                    state.more -= len(gone)
+                    let_go(port, [one for _, one in gone], flow)
+                    first = rest.first()
+                    if first is not None:
+                        ends.append(first[1][0] + reach[port] + 1)
+            if state.until is not None and state.until > clock_ms:
+                ends.append(state.until)
             if ends:
                 _wait(due, intent.key, min(ends), state, flow)
             else:
                 flow.forget()
 
-        def side(port: str) -> Any:
-            return MapState[int, GenericAlias(tuple, (stage.value_type(port), bool))]  # type: ignore[misc]
-
+        waiting: Any = {port: GenericAlias(tuple, (int, stage.value_type(port), bool)) for port in self.ports}
         return Built(
             {
-                "left": (side("left"), None),
-                "right": (side("right"), None),
+                "left": (GenericAlias(list, (waiting["left"],)), list),
+                "right": (GenericAlias(list, (waiting["right"],)), list),
+                "left_more": (MapState[int, waiting["left"]], None),
+                "right_more": (MapState[int, waiting["right"]], None),
+                "more": (int, int),
                 "number": (int, int),
                 "until": (int | None, lambda: None),
                 "due": (int | None, lambda: None),

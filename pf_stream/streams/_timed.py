@@ -242,8 +242,7 @@ class _HoppingWindows(_Windows):
             time_ms = context.now_ms
             if event:
                 happened_ms = context.time_ms
-                if happened_ms < time_ms:
-                    time_ms = happened_ms
+                time_ms = min(time_ms, happened_ms)
             start = time_ms - (time_ms - offset_ms) % size_ms
             opened = state.open
             if start not in opened:
