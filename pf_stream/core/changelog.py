@@ -179,8 +179,8 @@ def pack_entry_key(key: int | str) -> bytes:
     if length > 127:
         raise ValueError("a number of more than 127 bytes cannot be the key of an entry")
     if key < 0:
-        return bytes((ord("i"), 0x80 - length)) + (key + (1 << 8 * length)).to_bytes(length, "big")
-    return bytes((ord("i"), 0x80 + length)) + key.to_bytes(length, "big")
+        return b"i%c" % (0x80 - length) + (key + (1 << 8 * length)).to_bytes(length, "big")
+    return b"i%c" % (0x80 + length) + key.to_bytes(length, "big")
 
 
 def parse_entry_key(data: bytes, at: int) -> int | str:

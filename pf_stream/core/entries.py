@@ -34,9 +34,11 @@ class BrokenStateError(BaseException):
 class _Slot:
     """One entry."""
 
-    __slots__ = ("raw", "sized", "value")
+    __slots__ = ("name", "raw", "sized", "value")
 
-    def __init__(self, raw: bytes | None) -> None:
+    def __init__(self, name: bytes, raw: bytes | None) -> None:
+        self.name = name
+        """Its key in the changelog."""
         self.raw = raw
         """As of the base, see :class:`StoredMap`; ``None`` if there was none."""
         self.value: Any = _GONE if raw is None else _UNREAD
@@ -130,11 +132,12 @@ class StoredMap(MapState[Any, Any]):
         low = self._prefix if start is None else self._name(start)
         high = self._prefix + changelog.BEHIND_ENTRIES if stop is None else self._name(stop)
         fresh = self._fresh
-        ours = fresh[
-            0 if start is None else bisect_left(fresh, start) : None if stop is None else bisect_left(fresh, stop)
-        ]
+        ours: list[Any] = []
+        if fresh:
+            first = 0 if start is None else bisect_left(fresh, start)
+            ours = fresh[first : None if stop is None else bisect_left(fresh, stop)]
         at = 0
-        for key, raw in self._stored(low, high):
+        for key, name, raw in self._stored(low, high):
             while at < len(ours) and ours[at] < key:
                 value = self._value(ours[at], self._slots[ours[at]])
                 if value is not _GONE:
@@ -144,7 +147,7 @@ class StoredMap(MapState[Any, Any]):
                 at += 1
             slot = self._slots.get(key)
             if slot is None:
-                slot = _Slot(raw)
+                slot = _Slot(name, raw)
                 if not self._spec.frozen:
                     self._slots[key] = slot
             value = self._value(key, slot)
@@ -165,7 +168,7 @@ class StoredMap(MapState[Any, Any]):
             raw = None if self._blind else self._shelf.get(name)
         except Exception as error:
             raise BrokenStateError(error) from error
-        slot = self._slots[key] = _Slot(raw)
+        slot = self._slots[key] = _Slot(name, raw)
         return slot
 
     def _value(self, key: Any, slot: _Slot) -> Any:
@@ -195,8 +198,8 @@ class StoredMap(MapState[Any, Any]):
             )
         return self._prefix + changelog.pack_entry_key(key)
 
-    def _stored(self, start: bytes, stop: bytes) -> Iterator[tuple[Any, bytes]]:
-        """What the shelf has in a range of names."""
+    def _stored(self, start: bytes, stop: bytes) -> Iterator[tuple[Any, bytes, bytes]]:
+        """Keys, names and values of what the shelf has in a range of names."""
         if self._blind:
             return
         try:
@@ -204,7 +207,7 @@ class StoredMap(MapState[Any, Any]):
                 key = changelog.parse_entry_key(name, len(self._prefix))
                 if type(key) is not self._spec.key_type:
                     raise ValueError(f"the key {key!r} is no {self._spec.key_type.__name__}")
-                yield key, raw
+                yield key, name, raw
         except ValueError as error:
             reason = f"an entry of {self._spec.name!r}: {error}"
             raise BrokenStateError(StateUndecodableError(self._reactor.id, self._key, reason)) from error
@@ -251,6 +254,9 @@ class StoredMap(MapState[Any, Any]):
 
         The unit before it is on the shelf. So only what this one has used needs a slot further on.
         """
+        if not self._slots and not self.cleared:
+            self._blind = False
+            return []
         changes = self.changes()
         self.rebase(changes)
         before, slots = self._before, self._slots
@@ -260,4 +266,4 @@ class StoredMap(MapState[Any, Any]):
         self._fresh = sorted(key for key in before if slots[key].raw is not None)
         self._before = {}
         self._blind, self.cleared = self.cleared, False
-        return [(self._name(key), slots[key].raw) for key, raw in before.items() if slots[key].raw != raw]
+        return [(slots[key].name, slots[key].raw) for key, raw in before.items() if slots[key].raw != raw]

@@ -106,9 +106,10 @@ class Handling(Generic[O]):
 
     def accept(self, delivery: Delivery) -> bool:
         """Decide an admitted record; ``False`` if it must be taken again later, and nothing has changed."""
-        if self._upstreams.needed:
-            self._upstreams.hear_intent(delivery)
-            if self.move_event_clock():
+        upstreams = self._upstreams
+        if upstreams.needed:
+            upstreams.hear_intent(delivery)
+            if (upstreams.stale or self._timers.may_be_due()) and self.move_event_clock():
                 return False  # what was due before this happened comes first
         offset = delivery.record.offset
         if delivery.source.ahead and held_key(delivery.source.plan.topic, offset) in self._timers:

@@ -320,6 +320,8 @@ def _size(record: Record) -> int:
 def given_time(given: object) -> bytes:
     """A time that a handler gives, in RFC 3339; raises :class:`BadEffectError`."""
     if isinstance(given, datetime) and given.tzinfo is not None:
+        if given.tzinfo is UTC and not given.microsecond % 1000:
+            return given.isoformat(timespec="milliseconds").encode()
         return _rfc3339(round(given.timestamp() * 1000))
     raise BadEffectError(f"gave the time {given!r:.200}; a time is a datetime with a zone")
 

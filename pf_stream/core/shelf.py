@@ -146,13 +146,19 @@ class SortedKeys:
     def within(self, start: bytes, stop: bytes) -> Iterator[bytes]:
         """Those of ``start <= key < stop``; none is added or removed meanwhile."""
         first = self._part(start)
-        for at in range(first, len(self._parts)):
-            part = self._parts[at]
-            low = bisect_left(part, start) if at == first else 0
-            high = len(part) if part and part[-1] < stop else bisect_left(part, stop)
-            yield from islice(part, low, high)
+        part = self._parts[first]
+        low = bisect_left(part, start)
+        if first == len(self._parts) - 1 or stop <= part[-1]:
+            return iter(part[low : bisect_left(part, stop, low)])
+        return self._beyond(first, low, stop)
+
+    def _beyond(self, first: int, low: int, stop: bytes) -> Iterator[bytes]:
+        for part in self._parts[first:]:
+            high = len(part) if part[-1] < stop else bisect_left(part, stop)
+            yield from part[low:high]
             if high < len(part):
                 return
+            low = 0
 
 
 class _Keys:

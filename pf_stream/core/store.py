@@ -166,14 +166,15 @@ class Store:
 
     def seal_maps(self, key: bytes, entry: Entry) -> list[tuple[bytes, bytes | None]]:
         """End the unit for the maps of an entry; returns their records. Raises :data:`ENCODING_ERRORS`."""
-        at = changelog.state_key(self.reactor.prefix, key)
         cleared = any(field.cleared for field in entry.maps)
-        records = dict(record for field in entry.maps for record in field.seal())
+        records = [record for field in entry.maps for record in field.seal()]
         if cleared:
+            at = changelog.state_key(self.reactor.prefix, key)
+            known = {name for name, _ in records}
             # Also those of fields that the class does not have any more.
-            for name, _ in self._shelf.entries(*changelog.entries_range(at)):
-                records.setdefault(name, None)
-        return list(records.items())
+            stored = self._shelf.entries(*changelog.entries_range(at))
+            records += [(name, None) for name, _ in stored if name not in known]
+        return records
 
 
 def _attach(entry: Entry) -> None:

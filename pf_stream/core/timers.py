@@ -305,9 +305,13 @@ class Timers:
         """Move the event clock, never back. Returns whether a timer is due by it."""
         if self.event_ms is None or event_ms > self.event_ms:
             self.event_ms = event_ms
+        return self.may_be_due() and self._due_clock(-1) is not None
+
+    def may_be_due(self) -> bool:
+        """Whether a timer may be due on the event clock; soon told."""
         first = self._queues[EVENT].first()
-        # It may be gone, but nothing is due before it was.
-        return first is not None and first[0] <= self.event_ms and self._due_clock(-1) is not None
+        # What was set first of all may be gone, but nothing is due before it was.
+        return first is not None and self.event_ms is not None and first[0] <= self.event_ms
 
     def seal(self) -> list[tuple[bytes, bytes | None]]:
         """Make the open unit's changes the sealed ones; returns the changelog records."""

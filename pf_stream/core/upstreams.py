@@ -35,10 +35,10 @@ class _Upstream:
 
     __slots__ = ("heard_ms", "idle", "sealed_ms", "time_ms")
 
-    def __init__(self, time_ms: int | None = None) -> None:
-        self.time_ms = time_ms
+    def __init__(self) -> None:
+        self.time_ms: int | None = None
         """How far it is; ``None`` if it has not said so."""
-        self.sealed_ms = time_ms
+        self.sealed_ms: int | None = None
         """That, as it was last sealed."""
         self.heard_ms: int | None = None
         """When it spoke last in this life of the lane, or the lane first had nothing to read; processing time."""
@@ -51,7 +51,18 @@ class Upstreams:
     Who is idle is not stored: it follows from processing time, and is found out anew after a crash.
     """
 
-    __slots__ = ("_all", "_expected", "_forgotten", "_idle_ms", "_low_ms", "_moved", "_plan", "_stale", "needed")
+    __slots__ = (
+        "_all",
+        "_expected",
+        "_forgotten",
+        "_idle_ms",
+        "_low_ms",
+        "_moved",
+        "_plan",
+        "_public",
+        "needed",
+        "stale",
+    )
 
     def __init__(self, plan: GroupPlan, idle_ms: int) -> None:
         self.needed = plan.event_time
@@ -66,77 +77,96 @@ class Upstreams:
         )
         """Those that count before they have spoken."""
         self._all = {key: _Upstream() for key in self._expected}
+        self._public = {source.topic: self._all[source.topic, ""] for source in plan.sources if not source.internal}
+        """Those that are topics; they stay the same objects."""
         self._moved: set[_Key] = set()
         self._forgotten: set[_Key] = set()
         self._low_ms: int | None = None
-        self._stale = False
-        """Whether that is to be computed anew."""
+        self.stale = False
+        """Whether :attr:`low_ms` may be another than it was."""
 
     # -- recovery ------------------------------------------------------------------------------------------------------
 
     def restore(self, topic: str, lane: str, time_ms: int | None) -> None:
         """Take a changelog record; None if it was deleted."""
         self.needed |= time_ms is not None
-        self._stale = True
+        self.stale = True
         key = topic, lane
         if time_ms is not None or key in self._expected:
-            self._all[key] = _Upstream(time_ms)
+            upstream = self._all.setdefault(key, _Upstream())
+            upstream.time_ms = upstream.sealed_ms = time_ms
         else:
             self._all.pop(key, None)
 
     # -- the open unit -------------------------------------------------------------------------------------------------
 
     def hear(self, delivery: Delivery, time_ms: int | None) -> None:
-        """Take what a record that was read just now says of its upstream; *time_ms* is its own, capped event time, if any."""
+        """Take what a record of an internal topic that was read just now says of its upstream; *time_ms* is its own, capped event
+        time, if any."""
         source = delivery.source.plan
-        lane = ""
-        if source.internal:
-            if source.origin != source.topic:
+        if source.origin != source.topic:
+            return
+        told = parse_watermark(delivery.headers.get(WATERMARK))
+        if told is not None:
+            if told.group in self._plan.feedback:
                 return
-            told = parse_watermark(delivery.headers.get(WATERMARK))
-            if told is not None:
-                if told.group in self._plan.feedback:
-                    return
-                lane, time_ms = told.lane, told.time_ms
-            else:
-                origin = parse_origin(delivery.headers.get("pf-source") or b"")
-                if time_ms is None or origin is None or origin[0].startswith(_REPLAY):
-                    return
-                lane = origin[0].decode()
-        key = source.topic, lane
-        upstream = self._all.get(key)
-        if upstream is None:
-            upstream = self._all[key] = _Upstream()
-            self._stale = True
-        if upstream.idle:
-            upstream.idle = False
-            self._stale = True
-        upstream.heard_ms = delivery.now_ms
-        known_ms = upstream.time_ms
-        if time_ms is not None and (known_ms is None or time_ms > known_ms):
-            upstream.time_ms = time_ms
-            self._moved.add(key)
-            if known_ms is None or known_ms == self._low_ms:
-                self._stale = True
+            lane, time_ms = told.lane, told.time_ms
+        else:
+            origin = parse_origin(delivery.headers.get("pf-source") or b"")
+            if time_ms is None or origin is None or origin[0].startswith(_REPLAY):
+                return
+            lane = origin[0].decode()
+        self._speaks((source.topic, lane), time_ms, delivery.now_ms)
 
     def hear_intent(self, delivery: Delivery) -> None:
         """Take what an admitted intent says of its upstream."""
         time_ms = delivery.time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
         # Nobody is from the future: a sender's clock must not make all timers of a lane due.
-        self.hear(delivery, min(time_ms, delivery.at_ms))
+        time_ms = min(time_ms, delivery.at_ms)
+        upstream = self._public.get(delivery.source.plan.topic)
+        if upstream is None:
+            self.hear(delivery, time_ms)
+        elif upstream.idle or upstream.time_ms is None or time_ms > upstream.time_ms:
+            self._speaks((delivery.source.plan.topic, ""), time_ms, delivery.now_ms)
+        else:
+            upstream.heard_ms = delivery.now_ms
+
+    def _speaks(self, key: _Key, time_ms: int | None, now_ms: int) -> None:
+        upstream = self._all.get(key)
+        if upstream is None:
+            upstream = self._all[key] = _Upstream()
+            self.stale = True
+        if upstream.idle:
+            upstream.idle = False
+            self.stale = True
+        upstream.heard_ms = now_ms
+        known_ms = upstream.time_ms
+        if time_ms is not None and (known_ms is None or time_ms > known_ms):
+            upstream.time_ms = time_ms
+            if known_ms == upstream.sealed_ms:
+                self._moved.add(key)
+            if known_ms is None or known_ms == self._low_ms:
+                self.stale = True
 
     @property
     def low_ms(self) -> int | None:
         """The event time that all have reached who are not idle; ``None`` if one of them has not said how far it is."""
-        if self._stale:
-            self._stale = False
-            active = [upstream.time_ms for upstream in self._all.values() if not upstream.idle]
-            known = [time_ms for time_ms in active if time_ms is not None]
-            if not active:
-                self._low_ms = self._latest_ms
-            else:
-                self._low_ms = min(known) if len(known) == len(active) else None
+        if self.stale:
+            self.stale = False
+            self._low_ms = self._find_low_ms()
         return self._low_ms
+
+    def _find_low_ms(self) -> int | None:
+        low_ms: int | None = None
+        for upstream in self._all.values():
+            if upstream.idle:
+                continue
+            time_ms = upstream.time_ms
+            if time_ms is None:
+                return None
+            if low_ms is None or time_ms < low_ms:
+                low_ms = time_ms
+        return self._latest_ms if low_ms is None else low_ms
 
     def reopened(self) -> None:
         """Count anew how long each is silent: nobody was listened to for a while."""
@@ -160,7 +190,7 @@ class Upstreams:
             elif upstream.heard_ms > now_ms:
                 upstream.heard_ms = now_ms  # a clock that was set back must not keep it from being idle for hours
             elif not upstream.idle and read_ms - upstream.heard_ms >= self._idle_ms:
-                upstream.idle = self._stale = True
+                upstream.idle = self.stale = True
 
     def forget(self, event_ms: int | None) -> None:
         """Forget who is idle, not expected, and not ahead of the clock: until it speaks again it changes nothing."""
@@ -220,4 +250,4 @@ class Upstreams:
             if upstream.time_ms is None and key not in self._expected:
                 del self._all[key]
         self._moved.clear()
-        self._stale = True
+        self.stale = True

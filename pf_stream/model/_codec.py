@@ -80,4 +80,13 @@ def is_frozen(schema: Mapping[str, Any]) -> bool:
     if kind == "dataclass":
         fields = schema["schema"].get("fields", ())
         return schema["cls"].__dataclass_params__.frozen and all(is_frozen(field["schema"]) for field in fields)
+    if kind == "model":
+        config = schema["cls"].model_config
+        fields = schema["schema"].get("fields", {}).values()
+        return (
+            config.get("frozen", False)
+            and config.get("extra") != "allow"
+            and schema["schema"]["type"] == "model-fields"
+            and all(is_frozen(field["schema"]) for field in fields)
+        )
     return False

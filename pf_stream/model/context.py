@@ -230,16 +230,46 @@ def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
     A producer may write any 64 bits as the timestamp. What no datetime holds is taken for the nearest that one does.
     """
     raw = headers.get("ce_time")
-    parsed = None if raw is None else parse_time_ms(raw)
-    return min(max(timestamp_ms if parsed is None else parsed, _EARLIEST_MS), _LATEST_MS)
+    time_ms = None if raw is None else parse_time_ms(raw)
+    if time_ms is None:
+        time_ms = timestamp_ms
+    if _EARLIEST_MS <= time_ms <= _LATEST_MS:
+        return time_ms
+    return _EARLIEST_MS if time_ms < 0 else _LATEST_MS
+
+
+_ENDS_MS: Final = {
+    fraction + zone: ms
+    for zone in (b"Z", b"+00:00")
+    for fraction, ms in ((b"", 0), *((b".%03d" % ms, ms) for ms in range(1000)))
+}
+"""What is mostly written behind the seconds, and what it adds."""
+_ENDS_MS: Final = {
+    fraction + zone: ms
+    for zone in (b"Z", b"+00:00")
+    for fraction, ms in ((b"", 0), *((b".%03d" % ms, ms) for ms in range(1000)))
+}
+"""What is mostly written behind the seconds, and what it adds."""
+_SECONDS_KEPT: Final = 1024
+_seconds_ms: Final[dict[bytes, int]] = {}
+"""Seconds that were met of late with such an end: times come in crowds."""
+_second: Final = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}").fullmatch
 
 
 def parse_time_ms(text: bytes) -> int | None:
     """RFC 3339 (section 5.6) to milliseconds since the epoch; ``None`` if it is no such time, or has no zone."""
+    second_ms, end_ms = _seconds_ms.get(text[:19]), _ENDS_MS.get(text[19:])
+    if second_ms is not None and end_ms is not None:
+        return second_ms + end_ms
     try:
         parsed = datetime.fromisoformat(text.decode("ascii"))
     except (ValueError, UnicodeDecodeError):
         return None
     if parsed.tzinfo is None:
         return None
-    return round(parsed.timestamp() * 1000)
+    time_ms = round(parsed.timestamp() * 1000)
+    if end_ms is not None and _second(text[:19]) is not None:
+        if len(_seconds_ms) >= _SECONDS_KEPT:
+            _seconds_ms.clear()
+        _seconds_ms[text[:19]] = time_ms - end_ms
+    return time_ms

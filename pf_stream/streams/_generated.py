@@ -31,7 +31,7 @@ def intent_type(
 
 
 def state_type(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[State]:
-    """A state with *fields*, given as name, type and what makes the first value."""
+    """A state with *fields*, given as name, type and what makes the first value; ``None`` of a map."""
     made: type[State] = types.new_class(
         _class_name(name),
         (State,),
@@ -39,7 +39,7 @@ def state_type(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[State]:
         lambda body: body.update(
             __annotations__={field_name: kind for field_name, (kind, _) in fields.items()},
             __module__=__name__,
-            **{field_name: field(default_factory=make) for field_name, (_, make) in fields.items()},
+            **{name_: field(default_factory=make) for name_, (_, make) in fields.items() if make is not None},
         ),
     )
     return made

@@ -1,14 +1,16 @@
 """Joins: values of two streams, of a stream and a table, of two tables.
 
-What waits for its partner lies in the state of its key: here as a list, in the order of arrival.
+What waits for its partner lies in the state of its key, in maps by the time at which it happened: a value costs what it meets,
+however many wait. The few that wait under most keys lie in a list, which costs less than an entry for each.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import GenericAlias
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from pf_stream.model import Schedule
+from pf_stream.model import MapState, Schedule
 from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
 from pf_stream.streams._timed import LATE
@@ -22,16 +24,36 @@ UNMATCHED = "unmatched"
 
 Waiting: TypeAlias = tuple[int, Any, bool]
 """A value that waits for partners: when it happened, the value, whether it has found one."""
+_FEW: Final = 16
+"""How many values of a side lie in a list; what is more lies in a map."""
+_NUMBERS: Final = 32
+"""Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
+_AT_ONCE: Final = 256
+"""Most values of a key that go in one go; the next follow at once, in a unit of their own if they must."""
 
 
-def _waiting(value: Any) -> Any:
-    return GenericAlias(list, (GenericAlias(tuple, (int, value, bool)),))
+def _from(time_ms: int) -> int:
+    """Where entries begin that happened then."""
+    return time_ms << _NUMBERS
+
+
+def _next_at(time_ms: int, state: Any) -> int:
+    """Where the next entry lies that happened then."""
+    state.number += 1
+    number: int = state.number
+    return _from(time_ms) + number
+
+
+def _first_ms(entries: MapState[int, Any]) -> int | None:
+    """When the first of them happened."""
+    first = entries.first()
+    return None if first is None else first[0] >> _NUMBERS
 
 
 def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
-        flow.effects.append(Schedule(due(key=key), at=instant(due_ms), name="due", clock="event"))
+        flow.effects.append(Schedule(due.model_construct(key=key), at=instant(due_ms), name="due", clock="event"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +92,22 @@ class IntervalOperator:
         def pair(port: str, value: Any, other: Any) -> Any:
             return self.make(value, other) if port == "left" else self.make(other, value)
 
+        def let_go(port: str, gone: list[Waiting], flow: Flow) -> None:
+            for time_ms, value, matched in gone:
+                if matched:
+                    continue
+                if alone[port]:
+                    flow.send([pair(port, value, None)], time_ms)
+                else:
+                    flow.effects.append(Tally(UNMATCHED))
+
+        def let_few_go(port: str, few: list[Waiting], clock_ms: int, flow: Flow) -> None:
+            end = clock_ms - reach[port]
+            gone = [one for one in few if one[0] < end]
+            if gone:
+                few[:] = [one for one in few if one[0] >= end]
+                let_go(port, gone, flow)
+
         def adder(port: str, other: str) -> Add:
             earliest, latest = (-self.before_ms, self.after_ms) if port == "left" else (-self.after_ms, self.before_ms)
 
@@ -78,15 +116,34 @@ class IntervalOperator:
                 if clock_ms > time_ms + bound_ms:
                     flow.effects.append(Tally(LATE))
                 else:
-                    partners: list[Waiting] = getattr(state, other)
                     matched = False
-                    for number, (at_ms, partner, _) in enumerate(partners):
+                    few: list[Waiting] = getattr(state, other)
+                    for number, (at_ms, partner, known) in enumerate(few):
                         if earliest <= at_ms - time_ms <= latest:
                             matched = True
-                            partners[number] = at_ms, partner, True
+                            if not known:
+                                few[number] = at_ms, partner, True
                             flow.send([pair(port, value, partner)], max(time_ms, at_ms))
-                    getattr(state, port).append((time_ms, value, matched))
-                    _wait(due, key, time_ms + reach[port] + 1, state, flow)
+                    if state.more:
+                        rest: MapState[int, Waiting] = getattr(state, f"{other}_more")
+                        partners = rest.items(_from(time_ms + earliest), _from(time_ms + latest + 1))
+                        for at, (at_ms, partner, known) in partners:
+                            matched = True
+                            if not known:
+                                rest[at] = at_ms, partner, True
+                            flow.send([pair(port, value, partner)], max(time_ms, at_ms))
+                    own: list[Waiting] = getattr(state, port)
+                    let_few_go(port, own, clock_ms, flow)
+                    if len(own) < _FEW:
+                        own.append((time_ms, value, matched))
+                    else:
+                        state.more += 1
+                        getattr(state, f"{port}_more")[_next_at(time_ms, state)] = time_ms, value, matched
+                    end_ms = time_ms + reach[port] + 1
+                    if alone[port] or state.due is None:
+                        _wait(due, key, end_ms, state, flow)
+                    # Of the other sides nobody is told the end, so they go with the last of them.
+                    state.until = end_ms if state.until is None else max(end_ms, state.until)
                 if state.due is None:
                     flow.forget()
 
@@ -95,28 +152,39 @@ class IntervalOperator:
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             clock_ms = flow.context.watermark_ms or 0
             state.due = None
-            left_over: list[int] = []
+            ends: list[int] = []
             for port in self.ports:
-                waiting: list[Waiting] = getattr(state, port)
-                gone = [one for one in waiting if clock_ms > one[0] + reach[port]]
-                waiting[:] = [one for one in waiting if clock_ms <= one[0] + reach[port]]
-                for time_ms, value, matched in gone:
-                    if matched:
-                        continue
-                    if alone[port]:
-                        flow.send([pair(port, value, None)], time_ms)
-                    else:
-                        flow.effects.append(Tally(UNMATCHED))
-                left_over += [time_ms + reach[port] + 1 for time_ms, _, _ in waiting]
-            if left_over:
-                _wait(due, intent.key, min(left_over), state, flow)
+                few: list[Waiting] = getattr(state, port)
+                let_few_go(port, few, clock_ms, flow)
+                if alone[port]:
+                    ends += [one[0] + reach[port] + 1 for one in few]
+                if state.more:
+                    rest: MapState[int, Waiting] = getattr(state, f"{port}_more")
+                    gone = [*islice(rest.items(None, _from(clock_ms - reach[port])), _AT_ONCE)]
+                    for at, _ in gone:
+                        del rest[at]
+                    state.more -= len(gone)
+                    let_go(port, [one for _, one in gone], flow)
+                    first = rest.first()
+                    if first is not None:
+                        ends.append(first[1][0] + reach[port] + 1)
+            if state.until is not None and state.until > clock_ms:
+                ends.append(state.until)
+            if ends:
+                _wait(due, intent.key, min(ends), state, flow)
             else:
                 flow.forget()
 
+        waiting: Any = {port: GenericAlias(tuple, (int, stage.value_type(port), bool)) for port in self.ports}
         return Built(
             {
-                "left": (_waiting(stage.value_type("left")), list),
-                "right": (_waiting(stage.value_type("right")), list),
+                "left": (GenericAlias(list, (waiting["left"],)), list),
+                "right": (GenericAlias(list, (waiting["right"],)), list),
+                "left_more": (MapState[int, waiting["left"]], None),
+                "right_more": (MapState[int, waiting["right"]], None),
+                "more": (int, int),
+                "number": (int, int),
+                "until": (int | None, lambda: None),
                 "due": (int | None, lambda: None),
             },
             {"left": adder("left", "right"), "right": adder("right", "left")},
@@ -163,57 +231,78 @@ class AsOfOperator:
         def add_left(key: str, value: Any, state: Any, flow: Flow) -> None:
             time_ms, clock_ms = event_times(flow)
             if not is_late(time_ms, clock_ms, state, flow):
-                state.left.append((time_ms, value))
+                state.left[_next_at(time_ms, state)] = value
                 _wait(due, key, time_ms + bound_ms + 1, state, flow)
 
         def add_right(key: str, value: Any, state: Any, flow: Flow) -> None:
             time_ms, clock_ms = event_times(flow)
             if not is_late(time_ms, clock_ms, state, flow):
-                # Of those of one time the last to arrive counts.
-                state.right = [one for one in state.right if one[0] != time_ms]
-                state.right.append((time_ms, value))
-                _wait(due, key, time_ms + bound_ms + 1, state, flow)
+                state.right[time_ms] = value  # of those of one time the last to arrive counts
+                end_ms = time_ms + bound_ms + 1
+                # Only what is behind it is needed no more, which has time.
+                state.until = end_ms if state.until is None else max(end_ms, state.until)
+                if state.due is None:
+                    _wait(due, key, end_ms, state, flow)
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
-            reached = (flow.context.watermark_ms or 0) - bound_ms
+            clock_ms = flow.context.watermark_ms or 0
+            reached = clock_ms - bound_ms
             state.due = None
-            for time_ms, value in sorted((one for one in state.left if one[0] < reached), key=lambda one: one[0]):
-                partner = self._latest(state.right, time_ms)
-                if partner is not None:
-                    flow.send([self.make(value, partner[1])], time_ms)
+            rights = state.right.items(None, reached)
+            latest: tuple[int, Any] | None = None
+            coming = next(rights, None)
+
+            def go_to(time_ms: int) -> None:
+                nonlocal latest, coming
+                while coming is not None and coming[0] <= time_ms:
+                    if latest is not None:
+                        del state.right[latest[0]]  # what is to come asks for one that is later
+                    latest, coming = coming, next(rights, None)
+
+            for at, value in islice(state.left.items(None, _from(reached)), _AT_ONCE):
+                time_ms = at >> _NUMBERS
+                go_to(time_ms)
+                del state.left[at]
+                if latest is not None and not self._is_old(latest[0], time_ms):
+                    flow.send([self.make(value, latest[1])], time_ms)
                 elif self.how == "left":
                     flow.send([self.make(value, None)], time_ms)
                 else:
                     flow.effects.append(Tally(UNMATCHED))
-            state.left = [one for one in state.left if one[0] >= reached]
-            # What is to come may be as early as this, and asks for the latest before it.
-            newest = self._latest(state.right, reached)
-            state.right = [one for one in state.right if one[0] >= reached or one is newest]
-            state.right.sort(key=lambda one: one[0])
-            times = [one[0] + bound_ms + 1 for one in (*state.left, *state.right) if one[0] >= reached]
-            if not times and newest is not None and self.tolerance_ms is not None:
-                times = [newest[0] + self.tolerance_ms + bound_ms + 1]
-            if times:
-                _wait(due, intent.key, min(times), state, flow)
-            elif not state.right:
+            ends: list[int] = []
+            first_ms = _first_ms(state.left)
+            if first_ms is not None:
+                ends.append(first_ms + bound_ms + 1)
+            if first_ms is None or first_ms >= reached:
+                go_to(reached)
+                if latest is not None and self._is_old(latest[0], reached):
+                    del state.right[latest[0]]
+                    latest = None
+            if state.until is not None and state.until > clock_ms:
+                ends.append(state.until)
+            elif not ends and latest is not None and self.tolerance_ms is not None:
+                ends.append(latest[0] + self.tolerance_ms + bound_ms + 1)
+            if ends:
+                _wait(due, intent.key, min(ends), state, flow)
+            elif latest is None:
                 flow.forget()
 
-        pairs = (GenericAlias(list, (GenericAlias(tuple, (int, stage.value_type(port))),)) for port in self.ports)
-        left, right = pairs
+        left, right = (stage.value_type(port) for port in self.ports)
         return Built(
-            {"left": (left, list), "right": (right, list), "due": (int | None, lambda: None)},
+            {
+                "left": (MapState[int, left], None),
+                "right": (MapState[int, right], None),
+                "number": (int, int),
+                "until": (int | None, lambda: None),
+                "due": (int | None, lambda: None),
+            },
             {"left": add_left, "right": add_right},
             {"due": fire},
         )
 
-    def _latest(self, rows: list[tuple[int, Any]], time_ms: int) -> tuple[int, Any] | None:
-        """Of *rows* the latest at *time_ms* or before, if it is not too old then."""
-        known = [
-            row
-            for row in rows
-            if row[0] <= time_ms and (self.tolerance_ms is None or row[0] + self.tolerance_ms >= time_ms)
-        ]
-        return max(known, key=lambda row: row[0], default=None)
+    def _is_old(self, right_ms: int, time_ms: int) -> bool:
+        """Whether a right value is too old for that time."""
+        return self.tolerance_ms is not None and right_ms + self.tolerance_ms < time_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,9 @@ Fire: TypeAlias = Callable[[Any, Any, Flow], None]
 class Built:
     """An operator, made for its place in a pipeline."""
 
-    state: Mapping[str, tuple[Any, Callable[[], Any]]]
-    """Fields of its state: type, and what makes the first value; without any it has no state."""
+    state: Mapping[str, tuple[Any, Callable[[], Any] | None]]
+    """Fields of its state: type, and what makes the first value, which a :class:`MapState` needs not; without any it has no
+    state."""
     add: Mapping[str, Add]
     """By port, what takes a value."""
     fire: Mapping[str, Fire] = field(default_factory=dict)

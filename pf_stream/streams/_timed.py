@@ -240,14 +240,15 @@ class _HoppingWindows(_Windows):
 
         def quick(value: Any, state: Any, context: Context) -> bool:
             time_ms = context.now_ms
-            if event and context.time_ms < time_ms:
-                time_ms = context.time_ms
+            if event:
+                happened_ms = context.time_ms
+                time_ms = min(time_ms, happened_ms)
             start = time_ms - (time_ms - offset_ms) % size_ms
-            entry = state.open.get(start, _NEW)
-            if entry is _NEW:
+            opened = state.open
+            if start not in opened:
                 return False
             # What is open and closes once is not late: its timer would have come first.
-            state.open[start] = add(entry, value)
+            opened[start] = add(opened[start], value)
             return True
 
         return quick

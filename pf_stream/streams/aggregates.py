@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
+from operator import call
 from types import GenericAlias
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -198,7 +200,7 @@ def together(make: Callable[..., R], named: Mapping[str, Aggregate[V, Any]]) -> 
     merges = tuple(part.merge for part in parts if part.merge is not None)
 
     def add(a: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-        return tuple([one(old, value) for one, old in zip(adds, a, strict=True)])
+        return tuple(map(call, adds, a, repeat(value)))
 
     def result(a: tuple[Any, ...]) -> R:
         return make(**{name: one(old) for name, one, old in zip(names, results, a, strict=True)})

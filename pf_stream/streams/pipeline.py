@@ -456,7 +456,6 @@ def _taking(built: Built, push: Push, input_: _Input) -> Handler:
 
         return taken
     key_of = input_.intent.__intent__.key_of
-
     if way is _nowhere:
 
         def taken_itself(_: Any, intent: Any, state: Any, context: Context) -> Effects:

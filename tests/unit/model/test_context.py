@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pf_stream import Context
@@ -71,6 +71,37 @@ def test_its_repr_holds_no_headers() -> None:
     assert repr(context()) == "Context(subject='', tenant=None, position=('t.intents', 2, 5))"
 
 
+def by_datetime(text: bytes) -> int | None:
+    """A time as Python alone reads it."""
+    try:
+        parsed = datetime.fromisoformat(text.decode("ascii"))
+    except ValueError:
+        return None
+    return None if parsed.tzinfo is None else round(parsed.timestamp() * 1000)
+
+
+def _digits(fewest: int, most: int) -> st.SearchStrategy[str]:
+    return st.text("0123456789", min_size=fewest, max_size=most)
+
+
+WRITTEN = st.builds(
+    lambda *parts: "".join(parts).encode(),
+    st.sampled_from(
+        ["2026-01-01", "2024-02-29", "2026-02-29", "1969-12-31", "0001-01-01", "9999-12-31", "20260101", "2026-W01-1"]
+    ),
+    st.sampled_from("TTTt x"),
+    st.sampled_from(["12:00:", "23:59:", "24:00:", "12:60:", "1200", "12:00"]),
+    st.sampled_from(["00", "05", "59", "60", "61", "5", " 5", ""]),
+    st.one_of(
+        st.just(""), _digits(3, 3).map(".{}".format), _digits(0, 10).map(".{}".format), _digits(3, 3).map(",{}".format)
+    ),
+    st.sampled_from(
+        ["Z", "Z", "+00:00", "+00:00", "z", "", "-00:00", "+02:00", "-23:59", "+24:00", "+00:00:30", "+0000", "Z "]
+    ),
+)
+"""Times, good and bad, in all the ways in which they may be written; few, so that some are met again."""
+
+
 class TestParseTime:
     @pytest.mark.parametrize(
         ("text", "expected"),
@@ -109,6 +140,17 @@ class TestParseTime:
         parsed = parse_time_ms(written)
         assert parsed is None or abs(parsed - time.timestamp() * 1000) <= 0.5
         assert parse_time_ms(time.astimezone(UTC).isoformat().encode()) is not None
+
+    @settings(max_examples=300)
+    @given(st.lists(WRITTEN, min_size=1, max_size=8))
+    @example([b"2026-01-01T12:00:05Z", b"2026-01-01T12:00:05.5Z", b"2026-01-01T12:00:05.123Z", b"2026-01-01T12:00:05"])
+    @example([b"20260101T120000.123Z", b"20260101T120000.123.456Z"])
+    @example([b"2026-W01-1T12:00:00Z", b"2026-W01-1T12:00:00.123+00:00"])
+    @example([b"9999-12-31T23:59:59Z", b"9999-12-31T23:59:59.999Z", b"9999-12-31T23:59:60Z"])
+    @example([b"0001-01-01T00:00:00Z", b"0001-01-01T00:00:00.001+00:00", b"0001-01-01T00:00:00+00:01"])
+    def test_it_does_not_matter_what_was_parsed_before(self, texts: list[bytes]) -> None:
+        for text in texts:
+            assert parse_time_ms(text) == by_datetime(text), text
 
     @settings(max_examples=50)
     @given(st.binary(max_size=40))

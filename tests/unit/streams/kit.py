@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pf_stream import PUBLIC, Capability, Intent, Key, Part, Service, Topology, operation
 from pf_stream.core import Limits
+from pf_stream.core.changelog import state_key_end
 from pf_stream.streams import Windowed
 from pf_stream.testing import Action, Driver, OutputRecord
 
@@ -121,19 +122,25 @@ class Bench:
     @property
     def states(self) -> int:
         """How many states there are, by the changelogs as compaction would leave them."""
-        return self._kept(b"\x01s")
+        return sum(state_key_end(key) == len(key) for key in self._kept(b"\x01s"))
+
+    @property
+    def entries(self) -> int:
+        """How many entries of maps there are, likewise."""
+        return sum(state_key_end(key) < len(key) for key in self._kept(b"\x01s"))
 
     @property
     def timers(self) -> int:
         """How many timers wait, likewise."""
-        return self._kept(b"\x01t")
+        return len(self._kept(b"\x01t"))
 
-    def _kept(self, prefix: bytes) -> int:
-        return sum(
-            value is not None and key.startswith(prefix)
+    def _kept(self, prefix: bytes) -> list[bytes]:
+        return [
+            key
             for changelog in self.driver._changelogs.values()
             for key, value in dict(changelog.records).items()
-        )
+            if value is not None and key.startswith(prefix)
+        ]
 
 
 def once(records: Sequence[OutputRecord]) -> list[OutputRecord]:

@@ -2,13 +2,14 @@
 
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pf_stream import Part
-from pf_stream.streams import Keyed, pipeline, stream
+from pf_stream.streams import Keyed, _joins, pipeline, stream
 from tests.unit.streams.kit import Bench, Event, Point, Told, clocked, events
 
 seeds = st.integers(0, 1 << 16)
@@ -45,12 +46,16 @@ def intervals(before: int, after: int, bound: int, how: Any) -> Part:
     st.sampled_from(HOWS),
     seeds,
     crash_rates,
+    st.sampled_from([0, 1, 16]),
 )
-@example([Event("a", 5, 1), Event("a", 10, 2, left=False), Event("a", 40, 3)], (0, 5), 0, "outer", 0, 0.0)
-def test_intervals(sent: list[Event], shape: tuple[int, int], bound: int, how: str, seed: int, crashes: float) -> None:
+@example([Event("a", 5, 1), Event("a", 10, 2, left=False), Event("a", 40, 3)], (0, 5), 0, "outer", 0, 0.0, 0)
+def test_intervals(
+    sent: list[Event], shape: tuple[int, int], bound: int, how: str, seed: int, crashes: float, few: int
+) -> None:
     before, after = shape
     bench = Bench(intervals(before, after, bound, how), seed, crashes=crashes)
-    bench.send(sent)
+    with patch.object(_joins, "_FEW", few):
+        bench.send(sent)
     taken = []
     clock = 0
     for event, clock in clocked(sent):
@@ -78,6 +83,17 @@ def test_intervals(sent: list[Event], shape: tuple[int, int], bound: int, how: s
     if not crashes:
         assert bench.driver.tallies["p-join", "late"] == len(sent) - len(taken)
     bench.check()
+
+
+def test_many_that_wait_lie_apart_and_go() -> None:
+    bench = Bench(intervals(0, 5, 0, "inner"))
+    bench.send(Event("a", 0, n) for n in range(100))
+    assert bench.entries == 100 - _joins._FEW
+    bench.send([Event("a", 5, 7, left=False)])
+    assert sorted(found(bench)) == [("a", n, 7) for n in range(100)]
+    bench.send([Event("b", 20, 0)])
+    assert bench.entries == 0
+    assert bench.states == 1
 
 
 def found(bench: Bench) -> list[tuple[str, Any, Any]]:
