@@ -164,7 +164,7 @@ WAYS: Final = {
     "hopping": Way(lambda: _windowed("hopping", hopping("1m", every="20s", bound="10s"))),
     "session": Way(lambda: _windowed("session", session("4s", bound="10s"))),
     "join": Way(lambda: _joined("joined", "2s"), sides=2),
-    "join, few keys": Way(lambda: _joined("crowded", "1s"), keys=10, sides=2),
+    "join, few keys": Way(lambda: _joined("crowded", "0s"), keys=2, sides=2),
     "as of": Way(lambda: _as_of("asof"), sides=2),
     "lookup": Way(lambda: _lookup("lookup"), sides=2),
 }

@@ -221,12 +221,6 @@ _ENDS_MS: Final = {
     for fraction, ms in ((b"", 0), *((b".%03d" % ms, ms) for ms in range(1000)))
 }
 """What is mostly written behind the seconds, and what it adds."""
-_ENDS_MS: Final = {
-    fraction + zone: ms
-    for zone in (b"Z", b"+00:00")
-    for fraction, ms in ((b"", 0), *((b".%03d" % ms, ms) for ms in range(1000)))
-}
-"""What is mostly written behind the seconds, and what it adds."""
 _SECONDS_KEPT: Final = 1024
 _seconds_ms: Final[dict[bytes, int]] = {}
 """Seconds that were met of late with such an end: times come in crowds."""

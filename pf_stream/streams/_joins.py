@@ -165,7 +165,7 @@ class IntervalOperator:
                         del rest[at]
                     state.more -= len(gone)
                     let_go(port, [one for _, one in gone], flow)
-                    first = rest.first()
+                    first = rest.first() if alone[port] or len(gone) == _AT_ONCE else None
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
             if state.until is not None and state.until > clock_ms:
@@ -175,13 +175,14 @@ class IntervalOperator:
             else:
                 flow.forget()
 
-        waiting: Any = {port: GenericAlias(tuple, (int, stage.value_type(port), bool)) for port in self.ports}
+        fields: dict[str, tuple[Any, Callable[[], Any] | None]] = {}
+        for port in self.ports:
+            waiting = GenericAlias(tuple, (int, stage.value_type(port), bool))
+            fields[port] = GenericAlias(list, (waiting,)), list
+            fields[f"{port}_more"] = MapState[int, waiting], None  # type: ignore[valid-type]
         return Built(
-            {
-                "left": (GenericAlias(list, (waiting["left"],)), list),
-                "right": (GenericAlias(list, (waiting["right"],)), list),
-                "left_more": (MapState[int, waiting["left"]], None),
-                "right_more": (MapState[int, waiting["right"]], None),
+            fields
+            | {
                 "more": (int, int),
                 "number": (int, int),
                 "until": (int | None, lambda: None),
@@ -287,11 +288,11 @@ class AsOfOperator:
             elif latest is None:
                 flow.forget()
 
-        left, right = (stage.value_type(port) for port in self.ports)
+        maps: Any = {port: MapState[int, stage.value_type(port)] for port in self.ports}  # type: ignore[misc]
         return Built(
             {
-                "left": (MapState[int, left], None),
-                "right": (MapState[int, right], None),
+                "left": (maps["left"], None),
+                "right": (maps["right"], None),
                 "number": (int, int),
                 "until": (int | None, lambda: None),
                 "due": (int | None, lambda: None),
