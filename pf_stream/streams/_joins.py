@@ -44,12 +44,6 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
-def _first_ms(entries: MapState[int, Any]) -> int | None:
-    """When the first of them happened."""
-    first = entries.first()
-    return None if first is None else first[0] >> _NUMBERS
-
-
 def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
@@ -271,10 +265,10 @@ class AsOfOperator:
                 else:
                     flow.effects.append(Tally(UNMATCHED))
             ends: list[int] = []
-            first_ms = _first_ms(state.left)
-            if first_ms is not None:
-                ends.append(first_ms + bound_ms + 1)
-            if first_ms is None or first_ms >= reached:
+            first = state.left.first()
+            if first is not None:
+                ends.append((first[0] >> _NUMBERS) + bound_ms + 1)
+            if first is None or first[0] >= _from(reached):
                 go_to(reached)
                 if latest is not None and self._is_old(latest[0], reached):
                     del state.right[latest[0]]
