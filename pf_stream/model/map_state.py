@@ -35,7 +35,8 @@ class MapState(Generic[K, V]):
         state.left[intent.number] = row
 
     Set an entry again when its value has changed. A value that was changed in place is stored too, as in a field; it is compared
-    with what is stored for that, which a value that cannot be changed (a number, a text, a frozen dataclass of such) saves.
+    with what is stored for that, which a value that cannot be changed (a number, a text, a frozen dataclass or model of such)
+    saves.
 
     A handler may change the map while it walks through it: it sees an entry that is set or deleted meanwhile as it is when it
     comes to it, if it was there when the walk began. A walk ends with its handler.

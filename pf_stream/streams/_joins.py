@@ -44,12 +44,6 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
-def _first_ms(entries: MapState[int, Any]) -> int | None:
-    """When the first of them happened."""
-    first = entries.first()
-    return None if first is None else first[0] >> _NUMBERS
-
-
 def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
@@ -165,7 +159,7 @@ class IntervalOperator:
                         del rest[at]
                     state.more -= len(gone)
                     let_go(port, [one for _, one in gone], flow)
-                    first = rest.first()
+                    first = rest.first() if alone[port] or len(gone) == _AT_ONCE else None
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
             if state.until is not None and state.until > clock_ms:
@@ -175,13 +169,14 @@ class IntervalOperator:
             else:
                 flow.forget()
 
-        waiting: Any = {port: GenericAlias(tuple, (int, stage.value_type(port), bool)) for port in self.ports}
+        fields: dict[str, tuple[Any, Callable[[], Any] | None]] = {}
+        for port in self.ports:
+            waiting = GenericAlias(tuple, (int, stage.value_type(port), bool))
+            fields[port] = GenericAlias(list, (waiting,)), list
+            fields[f"{port}_more"] = MapState[int, waiting], None  # type: ignore[valid-type]
         return Built(
-            {
-                "left": (GenericAlias(list, (waiting["left"],)), list),
-                "right": (GenericAlias(list, (waiting["right"],)), list),
-                "left_more": (MapState[int, waiting["left"]], None),
-                "right_more": (MapState[int, waiting["right"]], None),
+            fields
+            | {
                 "more": (int, int),
                 "number": (int, int),
                 "until": (int | None, lambda: None),
@@ -270,10 +265,10 @@ class AsOfOperator:
                 else:
                     flow.effects.append(Tally(UNMATCHED))
             ends: list[int] = []
-            first_ms = _first_ms(state.left)
-            if first_ms is not None:
-                ends.append(first_ms + bound_ms + 1)
-            if first_ms is None or first_ms >= reached:
+            first = state.left.first()
+            if first is not None:
+                ends.append((first[0] >> _NUMBERS) + bound_ms + 1)
+            if first is None or first[0] >= _from(reached):
                 go_to(reached)
                 if latest is not None and self._is_old(latest[0], reached):
                     del state.right[latest[0]]
@@ -287,11 +282,11 @@ class AsOfOperator:
             elif latest is None:
                 flow.forget()
 
-        left, right = (stage.value_type(port) for port in self.ports)
+        maps: Any = {port: MapState[int, stage.value_type(port)] for port in self.ports}  # type: ignore[misc]
         return Built(
             {
-                "left": (MapState[int, left], None),
-                "right": (MapState[int, right], None),
+                "left": (maps["left"], None),
+                "right": (maps["right"], None),
                 "number": (int, int),
                 "until": (int | None, lambda: None),
                 "due": (int | None, lambda: None),

@@ -199,9 +199,6 @@ def together(make: Callable[..., R], named: Mapping[str, Aggregate[V, Any]]) -> 
     results = tuple(part.result for part in parts)
     merges = tuple(part.merge for part in parts if part.merge is not None)
 
-    def add(a: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
-        return tuple(map(call, adds, a, repeat(value)))
-
     def result(a: tuple[Any, ...]) -> R:
         return make(**{name: one(old) for name, one, old in zip(names, results, a, strict=True)})
 
@@ -210,8 +207,17 @@ def together(make: Callable[..., R], named: Mapping[str, Aggregate[V, Any]]) -> 
 
     return Aggregate(
         lambda: tuple([init() for init in inits]),
-        add,
+        _adding(adds),
         result,
         merge if len(merges) == len(parts) else None,
         GenericAlias(tuple, tuple(part.stored for part in parts)),
     )
+
+
+def _adding(adds: tuple[Callable[[Any, Any], Any], ...]) -> Callable[[tuple[Any, ...], Any], tuple[Any, ...]]:
+    """What adds a value to each part."""
+    match adds:
+        case (one, other):  # as often, and each value would pay for the loop
+            return lambda a, value: (one(a[0], value), other(a[1], value))
+        case _:
+            return lambda a, value: tuple(map(call, adds, a, repeat(value)))

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated, Any, NamedTuple
 
 import pytest
+from pydantic import BaseModel
 
 from pf_stream import DefinitionError, Entries, MapState, State
 from pf_stream.model._codec import CONFIG, is_frozen
@@ -27,6 +28,23 @@ class HalfFixed:
 
 class Pair(NamedTuple):
     left: list[int]
+
+
+class Model(BaseModel):
+    n: int
+
+
+class FixedModel(BaseModel, frozen=True):
+    n: int
+    fixed: Fixed = Fixed(None)
+
+
+class HalfFixedModel(BaseModel, frozen=True):
+    notes: list[str]
+
+
+class OpenModel(BaseModel, frozen=True, extra="allow"):
+    n: int
 
 
 class Window(State, version=3):
@@ -121,6 +139,11 @@ class TestDeclared:
         (tuple[list[int], int], False),
         (Fixed, True),
         (HalfFixed, False),
+        (FixedModel, True),
+        (tuple[int, FixedModel, bool], True),
+        (Model, False),
+        (HalfFixedModel, False),
+        (OpenModel, False),
         (Row, False),
         (Pair, False),
         (list[int], False),
