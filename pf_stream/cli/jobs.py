@@ -266,7 +266,8 @@ def _state(states: "States", reactor: "type[Jobs]", job: str) -> dict[str, Any]:
     from pf_stream.errors import NotFoundError
 
     try:
-        return read_state(states, job).state
+        state: dict[str, Any] = read_state(states, job).state
+        return state
     except StateNotFoundError:
         if job in reactor.declared:
             raise NotFoundError(f"no lane knows the job {job!r} yet: no worker has run since it was declared") from None

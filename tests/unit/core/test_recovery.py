@@ -7,6 +7,7 @@ import pytest
 
 from pf_stream import PUBLIC, Context, Intent, Key, Reactor, State, Topology, on
 from pf_stream.core import Lane, StateUndecodableError, changelog
+from pf_stream.streams import count, pipeline, stream, tumbling
 from pf_stream.testing import Action, Driver
 from tests.unit.core.kit import (
     TOKEN,
@@ -31,6 +32,12 @@ WITHOUT_WATCH = Topology("box", [Boxes, Rooms], internal=["moves"], replies=boxe
 
 class Step(Intent, name="walk.step", requires=PUBLIC):
     """One step."""
+
+    walker: Annotated[str, Key]
+
+
+class StepsCounted(Intent, name="walk.counted", topic="counted", requires=PUBLIC):
+    """What a window counted."""
 
     walker: Annotated[str, Key]
 
@@ -97,6 +104,23 @@ class TestUndecodable:
     def test_garbage(self, value: bytes) -> None:
         key = changelog.state_key(changelog.state_prefix("walks"), b"w")
         self.check(Bench(walk(), changelog=[*walked().changelog, (key, value)]), "cannot be decoded: ")
+
+    @pytest.mark.parametrize("garbage", [b"?", b"\x01\x00\x01[]"])
+    def test_the_state_of_a_window(self, garbage: bytes) -> None:
+        steps = stream(Step).by_key().window(tumbling("1m")).aggregate(count())
+        counted = Topology(
+            "walk", [], parts=[pipeline("counted", steps.emit(lambda one: StepsCounted(walker=one.key), StepsCounted))]
+        )
+        bench = Bench(counted, counted.groups[0].name)
+        bench.commit_all(record(0, Step(walker="w"), None), topic="walk.intents")
+        broken = [(key, garbage if value and key[1:2] == b"s" else value) for key, value in bench.changelog]
+        assert broken != bench.changelog
+        bench = Bench(counted, counted.groups[0].name, changelog=broken)
+        bench.feed(record(1, Step(walker="v"), None), topic="walk.intents")
+        with pytest.raises(StateUndecodableError) as caught:
+            bench.feed(record(2, Step(walker="w"), None), topic="walk.intents")
+        assert caught.value.key == b"w"
+        assert "cannot be decoded" in str(caught.value)
 
     def test_other_keys_do_not_notice_until_it_is_used(self) -> None:
         key = changelog.state_key(changelog.state_prefix("walks"), b"w")

@@ -467,6 +467,25 @@ class TestAtRunTime:
         reactor = driver.topology.reactors[1]
         assert driver.state(reactor, "mine") is None
 
+    def test_changed_while_the_clock_is_back_it_runs_no_time_again(self) -> None:
+        driver = driver_of(job()(count))
+        send(driver, ScheduleJob(job="mine", every="1m", run="count"))
+        driver.advance(2 * MINUTE)
+        driver.clock.advance(-90)
+        send(driver, ScheduleJob(job="mine", every="30s", run="count"))
+        driver.advance(2 * MINUTE)
+        assert state_of(driver, "mine").last_ms == round((START + 2.5 * MINUTE).timestamp() * 1000)
+        assert counted(driver) == ["10:00", "10:01", "10:02", "10:02"]
+
+    def test_changed_after_its_limit_it_has_no_next_time(self) -> None:
+        driver = driver_of(job()(count))
+        send(driver, ScheduleJob(job="mine", every="1m", run="count", limit=2))
+        driver.advance(5 * MINUTE)
+        send(driver, ScheduleJob(job="mine", every="2m", run="count", limit=2))
+        assert state_of(driver, "mine").next_ms is None
+        driver.advance(5 * MINUTE)
+        assert counted(driver) == ["10:00", "10:01"]
+
     def test_names_the_calendars_of_the_topology(self) -> None:
         office = Calendar([When.parse("mon 12:00-13:00 UTC")], "UTC")
         driver = driver_of(job()(count), calendars={"lunch": office})
