@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any, Literal, TypeAlias
 
-from pf_stream.model import Schedule
+from pf_stream.model import Emit, Schedule
 from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
 from pf_stream.streams._timed import LATE
@@ -26,6 +26,33 @@ Waiting: TypeAlias = tuple[int, Any, bool]
 
 def _waiting(value: Any) -> Any:
     return GenericAlias(list, (GenericAlias(tuple, (int, value, bool)),))
+
+
+class _Lates:
+    """Where values go that come too late."""
+
+    def __init__(self, stage: Stage, topic: str | None, ports: tuple[str, ...]) -> None:
+        self._of: dict[str, type[Any]] = {}
+        if topic is not None:
+            for port in ports:
+                fields: dict[str, Any] = {"value": stage.value_type(port), "time_ms": int, "watermark_ms": int}
+                self._of[port] = stage.outlet(f"late_{port}", topic, **fields)
+
+    @property
+    def types(self) -> tuple[type[Any], ...]:
+        """Types of the intents that they become."""
+        return tuple(self._of.values())
+
+    def tell(self, port: str, key: str, value: Any, times: tuple[int, int], flow: Flow) -> None:
+        """Tell of one, or count it; *times* are its own and what the clock says."""
+        kind = self._of.get(port)
+        if kind is None:
+            flow.effects.append(Tally(LATE))
+            return
+        time_ms, watermark_ms = times
+        flow.effects.append(
+            Emit(kind.model_validate({"key": key, "value": value, "time_ms": time_ms, "watermark_ms": watermark_ms}))
+        )
 
 
 def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
@@ -50,6 +77,8 @@ class IntervalOperator:
     """What becomes of a pair; ``None`` stands for what is missing."""
     result: Any
     """Its type."""
+    late: str | None = None
+    """Topic for what comes too late; ``None``: it is counted."""
 
     kind = "join"
     ports = ("left", "right")
@@ -62,6 +91,7 @@ class IntervalOperator:
 
     def build(self, stage: Stage) -> Built:
         due = stage.timer("due")
+        lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
         # How long after it happened a value may still find a partner, by the event clock.
         reach = {"left": self.after_ms + bound_ms, "right": self.before_ms + bound_ms}
@@ -76,7 +106,7 @@ class IntervalOperator:
             def add(key: str, value: Any, state: Any, flow: Flow) -> None:
                 time_ms, clock_ms = event_times(flow)
                 if clock_ms > time_ms + bound_ms:
-                    flow.effects.append(Tally(LATE))
+                    lates.tell(port, key, value, (time_ms, clock_ms), flow)
                 else:
                     partners: list[Waiting] = getattr(state, other)
                     matched = False
@@ -121,6 +151,7 @@ class IntervalOperator:
             },
             {"left": adder("left", "right"), "right": adder("right", "left")},
             {"due": fire},
+            late=lates.types,
         )
 
 
@@ -138,6 +169,8 @@ class AsOfOperator:
     """What becomes of a pair; ``None`` stands for what is missing."""
     result: Any
     """Its type."""
+    late: str | None = None
+    """Topic for what comes too late; ``None``: it is counted."""
 
     kind = "as_of"
     ports = ("left", "right")
@@ -150,25 +183,27 @@ class AsOfOperator:
 
     def build(self, stage: Stage) -> Built:
         due = stage.timer("due")
+        lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
 
-        def is_late(time_ms: int, clock_ms: int, state: Any, flow: Flow) -> bool:
+        def is_late(port: str, key: str, value: Any, state: Any, flow: Flow) -> bool:
+            time_ms, clock_ms = event_times(flow)
             if clock_ms <= time_ms + bound_ms:
                 return False
-            flow.effects.append(Tally(LATE))
+            lates.tell(port, key, value, (time_ms, clock_ms), flow)
             if not state.left and not state.right:
                 flow.forget()
             return True
 
         def add_left(key: str, value: Any, state: Any, flow: Flow) -> None:
-            time_ms, clock_ms = event_times(flow)
-            if not is_late(time_ms, clock_ms, state, flow):
+            time_ms, _ = event_times(flow)
+            if not is_late("left", key, value, state, flow):
                 state.left.append((time_ms, value))
                 _wait(due, key, time_ms + bound_ms + 1, state, flow)
 
         def add_right(key: str, value: Any, state: Any, flow: Flow) -> None:
-            time_ms, clock_ms = event_times(flow)
-            if not is_late(time_ms, clock_ms, state, flow):
+            time_ms, _ = event_times(flow)
+            if not is_late("right", key, value, state, flow):
                 # Of those of one time the last to arrive counts.
                 state.right = [one for one in state.right if one[0] != time_ms]
                 state.right.append((time_ms, value))
@@ -204,6 +239,7 @@ class AsOfOperator:
             {"left": (left, list), "right": (right, list), "due": (int | None, lambda: None)},
             {"left": add_left, "right": add_right},
             {"due": fire},
+            late=lates.types,
         )
 
     def _latest(self, rows: list[tuple[int, Any]], time_ms: int) -> tuple[int, Any] | None:
