@@ -555,8 +555,10 @@ class _Pipeline:
     def part(self) -> Part | None:
         for way in self.form.ways:
             self.way(("ways", way), way)
-        for name, reached in self.reached.items():
-            if reached is not None and name not in self.used:
+        # Where something is wrong, what would have named a way may not have been read.
+        unused = [] if self.broken else [name for name in self.reached if name not in self.used]
+        for name in unused:
+            if self.reached[name] is not None:
                 where = ("ways", self._branches.get(name, name))
                 self.fault(where, f"{name!r} leads nowhere: let it end in emit, or name it in another way")
         for name in self._branches.keys() & self.form.ways.keys():
