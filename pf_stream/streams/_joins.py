@@ -10,7 +10,7 @@ from itertools import islice
 from types import GenericAlias
 from typing import Any, Final, Literal, TypeAlias
 
-from pf_stream.model import MapState, Schedule
+from pf_stream.model import Emit, MapState, Schedule
 from pf_stream.model.effect import Tally
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
 from pf_stream.streams._timed import LATE
@@ -44,6 +44,33 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
+class _Lates:
+    """Where values go that come too late."""
+
+    def __init__(self, stage: Stage, topic: str | None, ports: tuple[str, ...]) -> None:
+        self._of: dict[str, type[Any]] = {}
+        if topic is not None:
+            for port in ports:
+                fields: dict[str, Any] = {"value": stage.value_type(port), "time_ms": int, "watermark_ms": int}
+                self._of[port] = stage.outlet(f"late_{port}", topic, **fields)
+
+    @property
+    def types(self) -> tuple[type[Any], ...]:
+        """Types of the intents that they become."""
+        return tuple(self._of.values())
+
+    def tell(self, port: str, key: str, value: Any, times: tuple[int, int], flow: Flow) -> None:
+        """Tell of one, or count it; *times* are its own and what the clock says."""
+        kind = self._of.get(port)
+        if kind is None:
+            flow.effects.append(Tally(LATE))
+            return
+        time_ms, watermark_ms = times
+        flow.effects.append(
+            Emit(kind.model_validate({"key": key, "value": value, "time_ms": time_ms, "watermark_ms": watermark_ms}))
+        )
+
+
 def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
@@ -66,6 +93,8 @@ class IntervalOperator:
     """What becomes of a pair; ``None`` stands for what is missing."""
     result: Any
     """Its type."""
+    late: str | None = None
+    """Topic for what comes too late; ``None``: it is counted."""
 
     kind = "join"
     ports = ("left", "right")
@@ -78,6 +107,7 @@ class IntervalOperator:
 
     def build(self, stage: Stage) -> Built:
         due = stage.timer("due")
+        lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
         # How long after it happened a value may still find a partner, by the event clock.
         reach = {"left": self.after_ms + bound_ms, "right": self.before_ms + bound_ms}
@@ -108,7 +138,7 @@ class IntervalOperator:
             def add(key: str, value: Any, state: Any, flow: Flow) -> None:
                 time_ms, clock_ms = event_times(flow)
                 if clock_ms > time_ms + bound_ms:
-                    flow.effects.append(Tally(LATE))
+                    lates.tell(port, key, value, (time_ms, clock_ms), flow)
                 else:
                     matched = False
                     few: list[Waiting] = getattr(state, other)
@@ -184,6 +214,7 @@ class IntervalOperator:
             },
             {"left": adder("left", "right"), "right": adder("right", "left")},
             {"due": fire},
+            late=lates.types,
         )
 
 
@@ -201,6 +232,8 @@ class AsOfOperator:
     """What becomes of a pair; ``None`` stands for what is missing."""
     result: Any
     """Its type."""
+    late: str | None = None
+    """Topic for what comes too late; ``None``: it is counted."""
 
     kind = "as_of"
     ports = ("left", "right")
@@ -213,25 +246,27 @@ class AsOfOperator:
 
     def build(self, stage: Stage) -> Built:
         due = stage.timer("due")
+        lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
 
-        def is_late(time_ms: int, clock_ms: int, state: Any, flow: Flow) -> bool:
+        def is_late(port: str, key: str, value: Any, state: Any, flow: Flow) -> bool:
+            time_ms, clock_ms = event_times(flow)
             if clock_ms <= time_ms + bound_ms:
                 return False
-            flow.effects.append(Tally(LATE))
+            lates.tell(port, key, value, (time_ms, clock_ms), flow)
             if not state.left and not state.right:
                 flow.forget()
             return True
 
         def add_left(key: str, value: Any, state: Any, flow: Flow) -> None:
-            time_ms, clock_ms = event_times(flow)
-            if not is_late(time_ms, clock_ms, state, flow):
+            time_ms, _ = event_times(flow)
+            if not is_late("left", key, value, state, flow):
                 state.left[_next_at(time_ms, state)] = value
                 _wait(due, key, time_ms + bound_ms + 1, state, flow)
 
         def add_right(key: str, value: Any, state: Any, flow: Flow) -> None:
-            time_ms, clock_ms = event_times(flow)
-            if not is_late(time_ms, clock_ms, state, flow):
+            time_ms, _ = event_times(flow)
+            if not is_late("right", key, value, state, flow):
                 state.right[time_ms] = value  # of those of one time the last to arrive counts
                 end_ms = time_ms + bound_ms + 1
                 # Only what is behind it is needed no more, which has time.
@@ -293,6 +328,7 @@ class AsOfOperator:
             },
             {"left": add_left, "right": add_right},
             {"due": fire},
+            late=lates.types,
         )
 
     def _is_old(self, right_ms: int, time_ms: int) -> bool:

@@ -291,6 +291,7 @@ class JoinForm(_Form):
     before: str | None = None
     after: str | None = None
     bound: str | None = None
+    late: str | None = None
     how: How = "inner"
     returns: str | None = None
     name: str | None = None
@@ -303,6 +304,7 @@ class AsOfForm(_Form):
     make: str
     tolerance: str | None = None
     bound: str = "0s"
+    late: str | None = None
     how: Literal["inner", "left"] = "inner"
     returns: str | None = None
     name: str = "as_of"
@@ -479,6 +481,7 @@ INNER: Final[Mapping[str, type[BaseModel]]] = {
     "retry_in_place": RetryForm,
     "table": _Rows,
     "global": TriggerForm,
+    "emission": EarlyForm,
     "early": EmissionForm,
     "enrich": TableSourceForm,
 }
@@ -552,8 +555,10 @@ class _Pipeline:
     def part(self) -> Part | None:
         for way in self.form.ways:
             self.way(("ways", way), way)
-        for name, reached in self.reached.items():
-            if reached is not None and name not in self.used:
+        # Where something is wrong, what would have named a way may not have been read.
+        unused = [] if self.broken else [name for name in self.reached if name not in self.used]
+        for name in unused:
+            if self.reached[name] is not None:
                 where = ("ways", self._branches.get(name, name))
                 self.fault(where, f"{name!r} leads nowhere: let it end in emit, or name it in another way")
         for name in self._branches.keys() & self.form.ways.keys():
@@ -806,6 +811,7 @@ class _Way:
                     self.function(("make",), form.make),
                     tolerance=form.tolerance,
                     bound=form.bound,
+                    late=form.late,
                     how=form.how,
                     returns=self.kind(("returns",), form.returns),
                     name=form.name,
@@ -859,7 +865,7 @@ class _Way:
 
     def _join(self, form: JoinForm) -> None:
         if isinstance(self.at, Table):
-            for name in ("before", "after", "bound"):
+            for name in ("before", "after", "bound", "late"):
                 if getattr(form, name) is not None:
                     self.stop((name,), "rows of tables are joined as they are: leave it out, or take table away")
             other = self.other("join", form.join, Table)
@@ -867,7 +873,9 @@ class _Way:
         else:
             self.take(Keyed, "join")
             other = self.other("join", form.join, Keyed)
-            times = {name: said for name in ("before", "after", "bound") if (said := getattr(form, name)) is not None}
+            times = {
+                name: said for name in ("before", "after", "bound", "late") if (said := getattr(form, name)) is not None
+            }
         make, returns = self.function(("make",), form.make), self.kind(("returns",), form.returns)
         named = {} if form.name is None else {"name": form.name}
         self.at = cast("Any", self.at).join(other, make, how=form.how, returns=returns, **times, **named)

@@ -185,6 +185,7 @@ class Keyed(Generic[V]):
         before: str = ...,
         after: str = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["inner"] = ...,
         returns: type[R] | None = ...,
         name: str = ...,
@@ -198,6 +199,7 @@ class Keyed(Generic[V]):
         before: str = ...,
         after: str = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["left"],
         returns: type[R] | None = ...,
         name: str = ...,
@@ -211,6 +213,7 @@ class Keyed(Generic[V]):
         before: str = ...,
         after: str = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["right"],
         returns: type[R] | None = ...,
         name: str = ...,
@@ -224,6 +227,7 @@ class Keyed(Generic[V]):
         before: str = ...,
         after: str = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["outer"],
         returns: type[R] | None = ...,
         name: str = ...,
@@ -236,6 +240,7 @@ class Keyed(Generic[V]):
         before: str = "0s",
         after: str = "0s",
         bound: str = "0s",
+        late: str | None = None,
         how: How = "inner",
         returns: type[R] | None = None,
         name: str = "join",
@@ -244,7 +249,8 @@ class Keyed(Generic[V]):
 
         A pair comes out when its second value arrives; what has found none when none can come any more: alone, with
         ``None`` for the other, if *how* says so, else it is counted as ``unmatched``. What is out of order by more than
-        *bound* is counted as ``late``.
+        *bound* goes to the topic *late*, as intents of the types ``{pipeline}.{name}.late_left`` and ``late_right``; without
+        one it is counted as ``late``.
 
         Raises :class:`DefinitionError`.
         """
@@ -255,6 +261,7 @@ class Keyed(Generic[V]):
             how,
             make,
             returns or returned(make),
+            late,
         )
         return self._operate(name, operator, other.node)
 
@@ -266,6 +273,7 @@ class Keyed(Generic[V]):
         *,
         tolerance: str | None = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["inner"] = ...,
         returns: type[R] | None = ...,
         name: str = ...,
@@ -278,6 +286,7 @@ class Keyed(Generic[V]):
         *,
         tolerance: str | None = ...,
         bound: str = ...,
+        late: str | None = ...,
         how: Literal["left"],
         returns: type[R] | None = ...,
         name: str = ...,
@@ -289,6 +298,7 @@ class Keyed(Generic[V]):
         *,
         tolerance: str | None = None,
         bound: str = "0s",
+        late: str | None = None,
         how: Literal["inner", "left"] = "inner",
         returns: type[R] | None = None,
         name: str = "as_of",
@@ -296,7 +306,7 @@ class Keyed(Generic[V]):
         """Each value here with the latest of *other* that had happened by then, at most *tolerance* before.
 
         It comes out when no earlier one can come any more, *bound* after it happened. Without *tolerance* each key keeps one
-        value of *other* for ever.
+        value of *other* for ever. What is out of order by more than *bound* goes to *late*, as with :meth:`join`.
 
         Raises :class:`DefinitionError`.
         """
@@ -306,6 +316,7 @@ class Keyed(Generic[V]):
             how,
             make,
             returns or returned(make),
+            late,
         )
         return self._operate(name, operator, other.node)
 

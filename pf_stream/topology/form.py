@@ -236,7 +236,7 @@ def _form_at(detail: ErrorDetails) -> type[BaseModel]:
     if len(where) == 1:
         return TopologyFile
     if where[0] == "streams":
-        above = str(detail["loc"][-2])
+        above = next(str(part) for part in reversed(detail["loc"][:-1]) if part not in {TEXT, MAPPING, LIST})
         return PipelineForm if len(where) == 3 else FORMS.get(above) or INNER[above]
     return JobForm if where[:2] == ("jobs", "made") else _INNER[where[0]]
 

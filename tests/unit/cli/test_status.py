@@ -75,7 +75,7 @@ def test_json_has_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     data = json.loads(pf_status(monkeypatch, worker(PAUSED, STOPPED), output="json").stdout)
     assert set(data) == {"healthy", "workers", "unassigned"}
     (one,) = data["workers"]
-    assert set(one) == {"worker", "app", "status", "started", "heartbeat", "lanes", "sinks"}
+    assert set(one) == {"worker", "app", "status", "started", "heartbeat", "lanes", "sinks", "tables"}
     paused, stopped = one["lanes"]
     assert set(paused) == {field.name for field in dataclasses.fields(LaneStatus)} - {"until_ms"} | {"lane", "until"}
     assert paused["until"] == "2026-01-01T00:00:00.000Z"

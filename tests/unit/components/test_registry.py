@@ -71,6 +71,7 @@ def test_one_record_for_the_worker_and_one_for_each_reactor(flights: Topology) -
         "heartbeat_ms": NOW_MS,
         "lanes": [],
         "sinks": [],
+        "tables": [],
         "host": None,
         "port": None,
     }

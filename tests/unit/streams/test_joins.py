@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pf_stream import Part
 from pf_stream.streams import Keyed, _joins, pipeline, stream
-from tests.unit.streams.kit import Bench, Event, Point, Told, clocked, events
+from tests.unit.streams.kit import BASE_MS, Bench, Event, Point, Told, clocked, events
 
 seeds = st.integers(0, 1 << 16)
 crash_rates = st.sampled_from([0.0, 0.0, 0.3])
@@ -175,3 +175,25 @@ def test_tables(how: Any) -> None:
     assert found(bench) == expected
     assert bench.states == 0
     bench.check()
+
+
+@pytest.mark.parametrize("as_of", [False, True])
+def test_what_is_late_goes_to_its_topic(as_of: bool) -> None:
+    left, right = sides()
+    joined = (
+        left.as_of(right, pair, bound="5s", late="too_late", name="join")
+        if as_of
+        else left.join(right, pair, before="5s", bound="5s", late="too_late")
+    )
+    bench = Bench(pipeline("p", joined.emit(Told)))
+    bench.send([Event("a", 50, 1), Event("a", 44, 2), Event("a", 44, 3, left=False), Event("b", 45, 4)])
+    bench.check()
+    told = [(record.header("ce_type"), record.json()) for record in bench.driver.outputs("too_late")]
+    assert [(kind, one["key"], one["value"]["n"]) for kind, one in told] == [
+        (b"p.join.late_left.v1", "a", 2),
+        (b"p.join.late_right.v1", "a", 3),
+    ]
+    for _, one in told:
+        assert (one["time_ms"], one["watermark_ms"]) == (BASE_MS + 44_000, BASE_MS + 50_000)
+    assert bench.driver.tallies["p-join", "late"] == 0
+    assert bench.states == 2, "those that came in time"

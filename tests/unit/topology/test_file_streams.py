@@ -195,7 +195,7 @@ def _joins(m: Any) -> Any:
 
     rows = _by_origin(m, m.Weather).table(remove=m.calm)
     made = (
-        flights().as_of(_by_origin(m, m.Weather), m.maybe_windy, how="left", tolerance="10m"),
+        flights().as_of(_by_origin(m, m.Weather), m.maybe_windy, how="left", tolerance="10m", late="too_late"),
         flights().lookup(rows, m.maybe_windy, how="left"),
         flights().table().join(rows, m.both, how="outer"),
     )
@@ -331,6 +331,7 @@ CASES: dict[str, tuple[str, Any]] = {
           before: 10m
           after: 1m
           bound: 2m
+          late: too_late
         - emit: flights.said
           fields: {key: key, text: text}
 """,
@@ -338,7 +339,7 @@ CASES: dict[str, tuple[str, Any]] = {
             "pairs",
             m.stream(m.Flight)
             .key_by(lambda flight: flight.origin)
-            .join(m.stream(m.Weather).by_key(), m.windy, before="10m", after="1m", bound="2m")
+            .join(m.stream(m.Weather).by_key(), m.windy, before="10m", after="1m", bound="2m", late="too_late")
             .emit(lambda pair: m.Said(key=pair.key, text=pair.text), m.Said),
         ),
     ),
@@ -360,6 +361,7 @@ CASES: dict[str, tuple[str, Any]] = {
           make: MODULE:maybe_windy
           how: left
           tolerance: 10m
+          late: too_late
         - emit: flights.said
           fields: {key: key, text: text}
       looked:
@@ -594,6 +596,9 @@ def test_the_one_with_which_nothing_is_wrong(flights: Folder) -> None:
         ("join: weather", "join: flights", 20, "streams.hourly.ways.pairs[2].join", "ends in emit or branch"),
         ("join: weather", "lookup: weather", 20, "streams.hourly.ways.pairs[2].lookup", "let that way end with table"),
         ("MODULE:windy\n", "MODULE:windy\n          before: x\n", 20, "streams.hourly.ways.pairs[2]", "'x' must be a number"),
+        ("- join: weather", "- table\n        - join: weather\n          late: x", 22, "streams.hourly.ways.pairs[3].late", "are"),
+        ("into: MODULE:Hour", "emission: {earl: {}}", 15, "streams.hourly.ways.flights[3].emission.earl", "did you mean 'early'?"),
+        ("into: MODULE:Hour", "emission: soon", 15, "streams.hourly.ways.flights[3].emission", "found 'soon', a text"),
         ("emit: flights.said", "emit: flights.sad", 22, "streams.hourly.ways.pairs[3].emit", "no intent 'flights.sad'; did you"),
         ("text: text", "txt: text", 23, "streams.hourly.ways.pairs[3].fields", "needs text too"),
         ("text: text", "text: txt", 23, "streams.hourly.ways.pairs[3].fields.text", "Pair has no field 'txt'"),
