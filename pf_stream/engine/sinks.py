@@ -85,7 +85,7 @@ class Sinks:
 
     async def _commit_of(self, runners: Iterable[SinkRunner]) -> bool:
         moved = [(runner, at) for runner in runners if (at := runner.progress) not in {None, runner.committed}]
-        progress = {runner.partition: at for runner, at in moved if at is not None}
+        progress = {runner.partition: at for runner, at in moved}
         if not progress:
             return True
         done = await self._commit(progress)
