@@ -68,6 +68,8 @@ class SinkRunner:
         self._drain = self._begin(Committed(0, ""))
         self._intake: Intake | None = None
         """None until it is known where it goes on."""
+        self.committed: Committed | None = None
+        """What was last committed of its progress."""
         self._state = SinkState.opening
         self._error: BaseException | None = None
         self._task = asyncio.create_task(self._run(), name=repr(self))

@@ -57,12 +57,10 @@ class Sinks:
         self._runners: dict[SinkKey, SinkRunner] = {}
         self._counts: dict[SinkKey, Counts] = {}
         """Of every partition that was ever here."""
-        self._committed: dict[Partition, Committed] = {}
         self._committing = asyncio.create_task(self._keep_committing(), name="commit of sinks")
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Begin with the partitions of an assignment; those of the one before were closed."""
-        self._committed.clear()
         for plan in self._plans:
             seconds = self._metrics.sink_seconds.labels(plan.topology.app_id, plan.sink.name)
             for number in range(plan.partitions):
@@ -86,16 +84,15 @@ class Sinks:
             await asyncio.sleep(COMMIT_S)
 
     async def _commit_of(self, runners: Iterable[SinkRunner]) -> bool:
-        progress = {
-            runner.partition: at
-            for runner in runners
-            if (at := runner.progress) is not None and self._committed.get(runner.partition) != at
-        }
+        moved = [(runner, at) for runner in runners if (at := runner.progress) not in {None, runner.committed}]
+        progress = {runner.partition: at for runner, at in moved}
         if not progress:
             return True
         done = await self._commit(progress)
         if done:
-            self._committed |= progress
+            # Of the runner, not of the partition: an answer may come when another one has begun.
+            for runner, at in moved:
+                runner.committed = at
         return done
 
     @property

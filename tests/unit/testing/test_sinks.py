@@ -111,7 +111,8 @@ def test_nothing_is_handed_over_before_a_test_says_so() -> None:
     ],
     ids=lambda value: value.strategy if isinstance(value, Buffer) else "",
 )
-def test_what_a_full_buffer_means(buffer: Buffer, got: list[int], dropped: dict[str, int]) -> None:
+def test_s24_what_a_full_buffer_means(buffer: Buffer, got: list[int], dropped: dict[str, int]) -> None:
+    """S24: five events into room for three."""
     to = Shop()
     driver = Driver(shop(to, buffer))
     sent(driver, 5)
@@ -128,7 +129,8 @@ def test_what_a_full_buffer_means(buffer: Buffer, got: list[int], dropped: dict[
     assert state.n == 5, "dropping never touches state"
 
 
-def test_a_throttled_one_gets_one_per_interval() -> None:
+def test_s24_a_throttled_one_gets_one_per_interval() -> None:
+    """S24."""
     to = Shop()
     driver = Driver(shop(to, Buffer(strategy="throttle", rate=2)))
     sent(driver, 3)
@@ -141,7 +143,20 @@ def test_a_throttled_one_gets_one_per_interval() -> None:
     assert driver.drain() == 1
 
 
-def test_an_adaptive_one_follows_how_long_the_consumer_takes() -> None:
+def test_s23_ten_into_five_is_backpressure() -> None:
+    """S23: what does not fit waits in the topic, and the rate falls."""
+    to = Shop()
+    driver = Driver(shop(to, Buffer(records=5, strategy="adaptive", min_rate=100)))
+    sent(driver, 10)
+    driver.advance(1)
+    assert driver.sink_counts("shop").slowed > 0
+    assert driver.sink_counts("shop").accepted == 5
+    assert driver.drain() == 10
+    assert to.got == list(range(1, 11))
+
+
+def test_s23_an_adaptive_one_follows_how_long_the_consumer_takes() -> None:
+    """S23: nearly full, the rate falls each second; each batch that takes too long halves the next one."""
     to = Shop()
     driver = Driver(shop(to, Buffer(records=40, strategy="adaptive", rate=100, min_rate=10, slow_s=1), batch=40))
     sent(driver, 60)
