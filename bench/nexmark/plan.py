@@ -8,12 +8,16 @@ from typing import Final
 
 from bench.nexmark.cells import Cell
 from bench.nexmark.engines import ENGINES
+from bench.nexmark.events import Bid
 from bench.nexmark.reference import QUERIES
 from bench.peers.plan import count, some
 
 __all__ = ["Plan", "parse"]
 
 NAMES: Final = tuple(dict.fromkeys(engine.name for engine in ENGINES))
+
+WITHOUT_BIDS: Final = 5
+"""So many times more events are made for queries that read no bids, and so but one event in twelve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Plan:
     rounds: int
     """How often."""
     events: int
-    """In each run; slow engines get a part of them."""
+    """In each run; where no bids are read more are made, and slow engines get a part of them."""
     engines: Sequence[str]
     """Names."""
     queries: Sequence[str]
@@ -34,11 +38,15 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Those of one round, in its order: what is compared comes together."""
         return [
-            Cell(engine, query, max(1, self.events // engine.part))
+            Cell(engine, query, max(1, self.events * _more(query) // engine.part.get(query, 1)))
             for query in self.queries
             for engine in ENGINES
             if engine.name in self.engines and query not in engine.leaves_out
         ]
+
+
+def _more(query: str) -> int:
+    return 1 if Bid in QUERIES[query].sources else WITHOUT_BIDS
 
 
 def parse(arguments: Sequence[str]) -> Plan:

@@ -46,7 +46,7 @@ class Spelling:
                 ("ce_specversion", b"1.0"),
                 ("ce_type", f"nexmark.{type(event).__name__.lower()}.v1".encode()),
                 ("ce_source", b"/nexmark"),
-                ("ce_id", b"%d" % number),
+                ("ce_id", f"{type(event).__name__}-{number}".encode()),
                 ("ce_time", _told(event.time_ms)),
                 ("content-type", b"application/json"),
                 (self.context, self.tokens[getattr(event, caller) % len(self.tokens)]),

@@ -50,6 +50,7 @@ def rows(
                     "engine_version": engine.version,
                     "rounds": len(of_cell),
                     "events": cell.events,
+                    "records": max((outcome.records for outcome in of_cell), default=None),
                     **told,
                     "lacks": engine.lacks,
                     "sets": engine.sets,
@@ -129,7 +130,7 @@ def _conditions(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is the same for all, and of what is not, how far it goes."""
     conditions = [row["conditions"] for row in found]
     told = [f"{name} {', '.join(dict.fromkeys(str(one[name]) for one in conditions))}" for name in _CONDITIONS]
-    for name in ("events", "load_before", "others_share"):
+    for name in ("records", "load_before", "others_share"):
         known = [one[name] for one in conditions if one[name] is not None]
         if known:
             told.append(f"{name} {min(known):,} to {max(known):,}")
@@ -154,8 +155,9 @@ def _words(found: Sequence[Mapping[str, Any]]) -> list[str]:
             lines[f"{engine.name} lacks: {engine.lacks}"] = None
         if engine.sets:
             lines[f"{engine.name} ({engine.guarantee}) is set so: {engine.sets}"] = None
-        if engine.part > 1:
-            lines[f"{engine.name} gets one in {engine.part} events"] = None
+        for part in sorted(set(engine.part.values())):
+            where = ", ".join(query for query, one in engine.part.items() if one == part)
+            lines[f"{engine.name} gets one in {part} events at {where}"] = None
         for query, why in engine.leaves_out.items():
             lines[f"{engine.name} leaves out {query}: {why}"] = None
     return list(lines)

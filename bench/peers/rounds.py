@@ -16,7 +16,7 @@ from bench.peers.meter import cpu_name
 from bench.peers.processes import Cores, StuckError
 from bench.peers.progress import Outcome
 from pf_stream.kafka.dev import DevBroker
-from pf_stream.kafka.errors import KafkaUnavailableError
+from pf_stream.kafka.errors import KafkaError
 
 __all__ = ["Rounds", "Site", "console", "on_a_broker"]
 
@@ -108,7 +108,7 @@ class Rounds(Generic[C]):
                     self.missing[cell.engine.name] = str(error)
                     self.note(f"{cell.engine.name} is not here: {error}")
                     continue
-                except (StuckError, KafkaUnavailableError) as error:
+                except (StuckError, KafkaError) as error:
                     outcome = Outcome(0, os.getloadavg()[0], failed=str(error).partition("\n")[0])
                     self.note(str(error))
                 outcomes.append(outcome)

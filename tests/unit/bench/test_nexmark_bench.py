@@ -35,7 +35,7 @@ class TestPlan:
                 "quix (at-least-once)",
             )
         ]
-        assert [cell.events for cell in cells[:4]] == [1000, 1000, 200, 200]
+        assert [cell.events for cell in cells] == [1000, 1000, 200, 200, 5000, 5000, 1000, 1000]
 
     def test_a_wrong_query_is_told_with_the_right_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
@@ -115,7 +115,7 @@ class TestReport:
         good = Outcome(1000, 0.1, steady_records_per_s=1234.0, cpu_us_per_record=50.5, rss_mb=99.0, others_share=0.02)
         outcomes = [[good], [Outcome(1000, 0.3, "1 of 3")], [Outcome(0, 0.2, failed="it ended")], [good]]
         text = markdown(told(dict(zip(cells, outcomes, strict=True)), {}, conditions))
-        assert "rounds 1, events 1,000 to 1,000, load_before 0.1 to 0.3, others_share 0.02 to 0.02." in text
+        assert "rounds 1, records 0 to 1,000, load_before 0.1 to 0.3, others_share 0.02 to 0.02." in text
         assert "| q0: every bid as it is | 1,234/s, 50.5 µs, 99 MB | **WRONG** |" in text
         assert "| **none** | 1,234/s, 50.5 µs, 99 MB |" in text
         assert "- kafka-streams (exactly_once_v2) is failed at q5: it ended" in text
