@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent.parent / "topologies" / "flights"))
 
 from nyc.contexts import Issuer
-from nyc.data import Totals, flights, read_file, totals
+from nyc.data import Outcomes, Totals, airlines, outcomes, read_file, reports, totals
 from nyc.producer import Intent, Sender, intents
 from nyc.refusals import Refusals
 from nyc.results import Results
@@ -42,12 +42,13 @@ def bootstrap_servers() -> Iterator[str]:
 
 @dataclass(slots=True)
 class Run:
-    """Every tenth flight of the year, and among them what must be refused, on the way into topics of their own."""
+    """Every tenth flight of the year, announced and reported, and what must be refused, on the way into topics of their own."""
 
     namespace: str
     count: int
     """Intents in all."""
     expected: Totals
+    told: Outcomes
     refused: dict[str, str]
     results: Results
     _intents: Iterator[Intent]
@@ -65,14 +66,16 @@ class Run:
         issuer = Issuer.new(namespace)
         issuer.key.save(folder / "issuer.key")
         refusals = Refusals.among(frame, issuer, REFUSED)
-        contexts = issuer.contexts(sorted(frame["carrier"].unique()))
+        contexts = issuer.contexts(airlines())
+        good = 2 * len(frame) + len(contexts)
         return cls(
             namespace,
-            len(frame) + REFUSED,
+            good + REFUSED,
             totals(frame),
+            outcomes(frame),
             refusals.codes,
             Results(connection, topology, topology.partitions),
-            refusals.mixed_into(intents(flights(frame), contexts)),
+            refusals.mixed_into(intents(reports(frame), contexts), good),
             topology.topic_name("intents"),
             servers,
             folder,
@@ -84,6 +87,10 @@ class Run:
         for intent in islice(self._intents, round(self.count * share)):
             sender.send(intent)
         assert sender.flush(60)
+
+    def differences(self) -> list[str]:
+        """What is not as it must be."""
+        return self.results.differences(self.expected, self.refused, self.told)
 
     def worker(self) -> WorkerProcess:
         """A worker; every one of a run has the same name, as after a restart."""

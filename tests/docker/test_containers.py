@@ -27,12 +27,12 @@ def _free_port() -> int:
         return port
 
 
-def test_one_intent_goes_through_a_worker(tmp_path: Path) -> None:
+def test_a_flight_goes_through_a_worker(tmp_path: Path) -> None:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
     from nyc.contexts import Issuer
-    from nyc.data import flights, read_file, totals
+    from nyc.data import airlines, outcomes, read_file, reports, totals
     from nyc.producer import Sender, intents
     from nyc.results import Results
     from nyc.worker import TOPOLOGY, WorkerProcess
@@ -57,14 +57,15 @@ def test_one_intent_goes_through_a_worker(tmp_path: Path) -> None:
         issuer.key.save(tmp_path / "issuer.key")
         frame = read_file().head(1)
         sender = Sender(servers, topology.topic_name("intents"))
-        for intent in intents(flights(frame), issuer.contexts(frame["carrier"])):
+        sent = list(intents(reports(frame), issuer.contexts(airlines())))
+        for intent in sent:
             sender.send(intent)
         assert sender.flush(30)
         results = Results(connection, topology, topology.partitions)
         with WorkerProcess(servers, tmp_path / "issuer.key.pub", tmp_path / "worker.log") as worker:
-            while results.decided() < 1 or not results.complete():
+            while results.decided() < len(sent) or not results.complete():
                 worker.check()
                 results.advance(0.2)
             assert worker.drain() == 0
-        assert results.differences(totals(frame), {}) == []
+        assert results.differences(totals(frame), {}, outcomes(frame)) == []
         results.close()

@@ -1,8 +1,9 @@
 """The demonstration: every flight out of New York in 2013 as an authorised intent, through a real Kafka.
 
-Run it with ``make demo``. It starts a Kafka of its own and a worker, sends 336,776 flights and, among them, 1,000 intents
-that must be refused, waits until all are decided, and compares what the reactors hold, and what was told of hours, days and
-flights that are overdue, with what pandas computes from the same file. The exit code is 0 only if all is equal. Nothing stays but with ``KEEP=1``.
+Run it with ``make demo``. It starts a Kafka of its own and a worker, sends the announcement and the report of 336,776 flights
+and, among them, 1,000 intents that must be refused, and waits until all are decided. What the reactors hold, and what was
+told of hours, days and flights that are overdue, it compares with what pandas computes from the same file. The exit code is
+0 only if all is equal. Nothing stays but with ``KEEP=1``.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def run(screen: "Screen", interrupts: Interrupts, every: int, *, keep: bool) -> 
                 expected, told = totals(frame), outcomes(frame)
                 doing.done(f"{len(frame):,} flights read; pandas has its totals")
             with screen.step("signing contexts") as doing:
-                contexts = issuer.contexts(sorted(airlines()))
+                contexts = issuer.contexts(airlines())
                 refusals = Refusals.among(frame, issuer, REFUSALS)
                 for carrier, token in contexts.items():
                     write_private(folder / f"{carrier}.ctx", token + "\n", overwrite=True)
