@@ -9,10 +9,11 @@ from time import sleep
 
 import orjson
 
+from pf_stream.streams._operator import instant
 from tests.kafka import rooms
 from tests.kafka._support import Client, ProcessWorker, headers_of, in_process, make_topics, token, wait_until
 from tests.simulation.reckoning import Result, Sent
-from tests.simulation.streams import END_MS, KINDS, PlaceCap, Seen, Streams, instant, intent_of
+from tests.simulation.streams import END_MS, KINDS, PlaceCap, Seen, Streams, intent_of
 from tests.simulation.workload import name_in
 
 CHUNKS = 12
@@ -64,6 +65,8 @@ def test_windows_and_joins_survive_kill_9(bootstrap_servers: str, unique: str, t
 
         for name in ("w0", "w1"):
             start(name)
+        for worker in workers.values():
+            worker.wait_for("worker ready", within=90)
         kills = dice.sample(range(CHUNKS), KILLS)
         for chunk in range(CHUNKS):
             for _ in range(40):
@@ -72,7 +75,7 @@ def test_windows_and_joins_survive_kill_9(bootstrap_servers: str, unique: str, t
             sleep(dice.random())
             if chunk in kills:
                 name = dice.choice(sorted(workers))
-                workers[name].wait_for("lane open")
+                workers[name].wait_for("lane open", within=90)
                 sleep(0.3 * dice.random())
                 workers[name].signal(signal.SIGKILL)
                 workers[name].process.wait(10)

@@ -545,8 +545,10 @@ class Streams(Workload):
         self._number = 0
         self._before: list[Sent] = []
         """What may be sent again."""
-        self._results: dict[str, list[Result]] = {}
+        self.results: dict[str, list[Result]] = {}
         """By kind, what was told."""
+        self.late: dict[str, Counter[int]] = {}
+        """By kind, what was late."""
 
     def batch(self, count: int, now_ms: int) -> Batch:
         partition = self._partition = self.dice.choice([0, 0, 1] if self.dice.random() < 0.5 else [0, 1])
@@ -647,7 +649,7 @@ class Streams(Workload):
             stage = (dict(record.headers)["ce_type"] or b"").decode().split(".")[0]
             value = orjson.loads(record.value or b"")["value"]
             late.setdefault(stage, Counter()).update(value if isinstance(value, list) else [value["number"]])
-        self._results = results
+        self.results, self.late = results, late
         for name in self.kinds:
             seen = Seen(self._sent, results.get(name, ()), late.get(name, Counter()), self.strict)
             KINDS[name].check(seen)
@@ -669,7 +671,7 @@ class Streams(Workload):
         same("wrong state", f"guests {when}", by_reactor.get("guests", {}), guests)
         saws = [one for one in reports if one.kind == "saw"]
         for name in self.kinds:
-            results = self._results.get(name, [])
+            results = self.results.get(name, [])
             match name:
                 case "counted":
                     rest = {room: state["made"] for room, state in by_reactor.get("counted-window", {}).items()}
