@@ -85,4 +85,4 @@ def test_the_seeds_reach_what_streams_are_for() -> None:
         kinds.update(simulation.workload.kinds)
     assert kinds.keys() == KINDS.keys()
     assert told.keys() >= {"final", "early"}
-    assert late > 10
+    assert late > 0
