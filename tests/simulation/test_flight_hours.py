@@ -16,8 +16,8 @@ from pf_stream.testing import Driver
 from pf_stream.topology import read_topology_file
 
 TOPOLOGY = read_topology_file(Path(__file__).parents[2] / "topologies/flights/topology.yaml")
-EVERY = int(os.environ.get("PF_EVERY", "200"))
-"""Every so many-th flight; PF_EVERY=1 takes all 336,776, which takes a quarter of an hour for each test."""
+EVERY = int(os.environ.get("PF_EVERY", "500"))
+"""Every so many-th flight; PF_EVERY=1 and pytest --timeout 0 take all 336,776, which takes many minutes."""
 
 
 def made(seed: int = 0, **more: Any) -> Driver:
@@ -64,7 +64,7 @@ def test_all_as_pandas_has_it() -> None:
     driver = made()
     send(driver, reports(frame))
     expected = outcomes(frame)
-    assert min(len(expected.hours), len(expected.days), len(expected.overdue)) > 100
+    assert min(len(expected.hours), len(expected.days), len(expected.overdue)) > 40
     assert told(driver) == expected
 
 
@@ -84,12 +84,12 @@ def test_what_is_reported_within_a_day_is_counted_all_the_same() -> None:
 
 
 def test_over_crashes_all_is_told_once() -> None:
-    frame = read_file(4000)
+    frame = read_file(8000)
     frame.loc[frame.index[::3], "dep_delay"] = 90.0
     frame["time"] = (frame["due"] + pd.to_timedelta(frame["dep_delay"], unit="min")).fillna(frame["due"])
     expected = outcomes(frame)
-    assert len(expected.overdue) > 20
-    for seed in range(10):
+    assert len(expected.overdue) > 10
+    for seed in range(4):
         dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         driver = made(seed, limits=Limits(poison_attempts=1 << 30))  # these crashes come by chance
         driver.after_action = lambda _, driver=driver, dice=dice: driver.crash() if dice.random() < 0.05 else None
