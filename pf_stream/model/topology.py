@@ -47,7 +47,8 @@ class Group:
     """Reactors that share source topics, and with them one changelog and one state store per partition."""
 
     name: str
-    """Stable name: its alphabetically first source topic, without the namespace."""
+    """Its alphabetically first source topic, without the namespace, of those that others may write if there are such: internal
+    ones come and go with the stages of pipelines."""
     reactors: tuple[type[Reactor], ...]  # type: ignore[type-arg]
     """In the order of their declaration."""
     topics: tuple[str, ...]
@@ -406,7 +407,7 @@ class Topology:
             members = [*apart, joined]
         groups = (
             Group(
-                name=min(topics),
+                name=min(topics - self.internal or topics),
                 reactors=tuple(sorted(reactors, key=self.reactors.index)),
                 topics=tuple(sorted(self.topic_name(topic) for topic in topics)),
             )

@@ -40,6 +40,8 @@ def unless(item: str) -> Rule:
     return rule(f"refusals.unless_{item}")(lambda intent, _: intent.item != item)
 
 
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+
 GUARDS: dict[str, Requirement] = {
     "wrong_caller": caller(tenant="acme"),
     "authentication_too_old": caller(authenticated_within="1h"),
@@ -49,15 +51,15 @@ GUARDS: dict[str, Requirement] = {
 
 
 class Outside(
-    Intent, name="box.outside", requires=PUBLIC, constraints=only("../2020-01-01T00:00:00Z", otherwise="refuse")
+    Intent, name="box.outside", requires=PUBLIC, constraints=only("2030-01-01T00:00:00Z/..", otherwise="refuse")
 ):
-    """What could be done until 2020."""
+    """What can be done from 2030 on."""
 
     box: Annotated[str, Key]
 
 
-class Maintenance(Intent, name="box.maintain", requires=PUBLIC, constraints=never("2020-01-01T00:00:00Z/..")):
-    """What waits for a maintenance that has no end."""
+class Maintenance(Intent, name="box.maintain", requires=PUBLIC, constraints=never("../2100-01-01T00:00:00Z")):
+    """What waits for a maintenance that takes too long."""
 
     box: Annotated[str, Key]
 
@@ -68,7 +70,7 @@ class Early(Intent, name="box.early", requires=PUBLIC, constraints=after(datetim
     box: Annotated[str, Key]
 
 
-class Late(Intent, name="box.late", requires=PUBLIC, constraints=before(datetime(2020, 1, 1, tzinfo=UTC))):
+class Late(Intent, name="box.late", requires=PUBLIC, constraints=before(datetime(2026, 6, 1, tzinfo=UTC))):
     """What comes too late."""
 
     box: Annotated[str, Key]
@@ -331,7 +333,7 @@ def test_every_code_has_its_causes() -> None:
     ids=lambda value: str(value)[:20],
 )
 def test_the_record_is_a_dead_letter_with_that_code(code: str, cause: Cause) -> None:
-    driver = Driver(guarded, limits=LIMITS)
+    driver = Driver(guarded, limits=LIMITS, now=NOW)
     before = driver.state(Boxes, "b")
     cause(driver)
     (letter,) = driver.dead_letters()
@@ -349,7 +351,7 @@ def test_the_record_is_a_dead_letter_with_that_code(code: str, cause: Cause) -> 
 
 def test_the_lane_goes_on_after_all_of_them_together() -> None:
     """In units that a seed chooses, with a crash at the end."""
-    driver = Driver(guarded, seed=11, limits=LIMITS)
+    driver = Driver(guarded, seed=11, limits=LIMITS, now=NOW)
     causes = [(code, cause) for code, causes in CAUSES.items() for cause in causes]
     skipped = {"token_expired", "wrong_partition", "too_many_hops", "poison"}
     chosen = [(code, cause) for code, cause in causes if code not in skipped]

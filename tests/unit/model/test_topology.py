@@ -69,6 +69,13 @@ class TestGroups:
         (group,) = Topology("t", declared).groups
         assert group == Group("bs", tuple(declared), ("t.bs", "t.intents"))
 
+    def test_what_others_may_write_names_the_group(self) -> None:
+        """A stage that comes or goes must not rename the changelog of the reactors beside it."""
+        first = reactor("first", A, B)
+        assert [group.name for group in Topology("t", [first], internal=["bs"]).groups] == ["intents"]
+        inner = reactor("second", B)
+        assert [group.name for group in Topology("t", [inner], internal=["bs"]).groups] == ["bs"]
+
     def test_two_types_on_one_topic_are_one_topic(self) -> None:
         first, second = reactor("first", intent("t.x")), reactor("second", intent("t.y"))
         assert len(Topology("t", [first, second]).groups) == 1

@@ -21,7 +21,7 @@ def faults(folder: Folder, text: str) -> tuple[Fault, ...]:
 
 class TestMeaning:
     def test_the_file_of_the_flights_is_the_topology_of_the_module(self) -> None:
-        read = read_topology_file(FLIGHTS / "topology.yaml")
+        read = read_topology_file(FLIGHTS / "reactors.yaml")
         assert read == sys.modules["flights"].flights
 
     def test_every_field(self, folder: Folder) -> None:
