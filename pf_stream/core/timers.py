@@ -80,7 +80,7 @@ def encode_timer(timer: Timer) -> bytes:
     own = [_blob(record.key), _blob(record.value)]
     for header in record.headers:
         name = header[0]
-        if flags and name in _COMMON:
+        if timer.scheduled and name in _COMMON:
             common.append(header)
         else:
             own.append(_header(header))
