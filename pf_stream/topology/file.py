@@ -69,7 +69,7 @@ from pf_stream.model.capability import HeldGrant
 from pf_stream.model.constraint import Constraint, parse_constraint, within
 from pf_stream.model.requirement import parse_requirement
 from pf_stream.model.when import calendar
-from pf_stream.streams.form import pipeline_of
+from pf_stream.streams.declared import pipeline_of
 from pf_stream.temporal import Job, jobs
 from pf_stream.temporal.form import job_of
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
