@@ -22,7 +22,7 @@ SEED ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(INSTALLED) ## See 336,776 flights go through Kafka; KEEP=1 leaves Kafka and the worker running
+demo: $(INSTALLED) ## See 84,194 flights go through Kafka; EVERY=1 sends all 336,776, KEEP=1 leaves Kafka and the worker running
 	@$(BIN)/python topologies/flights/demo.py
 
 demo-stop: $(INSTALLED) ## Stop what KEEP=1 left running

@@ -24,7 +24,7 @@ UNEXPECTED = Report(
 
 def _start(folder: Path, *options: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, str(DEMO), "--every", "10", *options],
+        [sys.executable, str(DEMO), "--every", "20", *options],
         # Temporary files go where the test can see what remains of them.
         env={**os.environ, "TMPDIR": str(folder), "KEEP": "0"},
         stdout=subprocess.PIPE,
