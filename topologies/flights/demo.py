@@ -1,9 +1,9 @@
 """The demonstration: flights out of New York in 2013 as authorised intents, through a real Kafka.
 
 Run it with ``make demo``. It starts a Kafka of its own and a worker, sends the announcement and the report of every fourth of
-336,776 flights (``EVERY=1``: of all) and, among them, 1,000 intents that must be refused, and waits until all are decided. What the reactors hold, and what was
-told of hours, days and flights that are overdue, it compares with what pandas computes from the same file. The exit code is
-0 only if all is equal. Nothing stays but with ``KEEP=1``.
+336,776 flights (``EVERY=1``: of all) and, among them, 1,000 intents that must be refused, and waits until all are decided.
+What the reactors hold, and what was told of hours, days and flights that are overdue, it compares with what pandas computes
+from the same file. The exit code is 0 only if all is equal. Nothing stays but with ``KEEP=1``.
 """
 
 import argparse
