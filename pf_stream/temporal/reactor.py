@@ -302,10 +302,16 @@ def _hold_back(job: Job, state: JobState, intent: RunJob) -> None:
 def _failed(job: Job, state: JobState, nominal_ms: int, attempt: int, reason: str) -> list[Effect]:
     if job.retry is not None and attempt < job.retry.attempts:
         state.running[nominal_ms] = attempt
-        cause: Cause = "backfill" if nominal_ms == state.backfill_ms else "time"
-        return [_begin(job, nominal_ms, cause, attempt + 1, job.retry.delay_ms(attempt))]
+        return [_begin(job, nominal_ms, _cause(job, state, nominal_ms), attempt + 1, job.retry.delay_ms(attempt))]
     state.failed += 1
     return [_violation(job, nominal_ms, "run_failed", reason), *_over(job, state, nominal_ms)]
+
+
+def _cause(job: Job, state: JobState, nominal_ms: int) -> Cause:
+    """Why a run began."""
+    if nominal_ms == state.backfill_ms:
+        return "backfill"
+    return "time" if job.next_ms(nominal_ms - 1) == nominal_ms else "trigger"
 
 
 def _over(job: Job, state: JobState, nominal_ms: int) -> list[Effect]:

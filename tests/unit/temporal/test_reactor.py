@@ -291,6 +291,21 @@ class TestFailures:
         assert counted(driver) == ["10:00"]
         assert (state_of(driver).running, violations(driver)) == ({}, [])
 
+    def test_each_attempt_is_told_why_it_runs(self) -> None:
+        causes: list[str] = []
+
+        @job(name="count", every="1h", retry=RetryLater(attempts=2, backoff_s=10))
+        def fails(run: JobRun) -> Effects:
+            causes.append(run.cause)
+            raise ValueError
+
+        driver = driver_of(fails)
+        driver.advance(10)
+        driver.advance(MINUTE)
+        send(driver, TriggerJob(job="count"))
+        driver.advance(10)
+        assert causes == ["time", "time", "trigger", "trigger"]
+
     def test_up_to_a_number(self) -> None:
         driver = driver_of(self.fails(9, every="1h", retry=RetryLater(attempts=3, backoff_s=10)))
         driver.advance(timedelta(minutes=59))
