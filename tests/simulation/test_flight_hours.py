@@ -2,8 +2,9 @@
 
 import os
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from flights import FlightCap
 from nyc.data import Outcomes, Report, airlines, outcomes, read_file, reports
 from pf_stream.core import Limits
-from pf_stream.testing import Driver
+from pf_stream.testing import Action, Driver
 from pf_stream.topology import read_topology_file
 
 TOPOLOGY = read_topology_file(Path(__file__).parents[2] / "topologies/flights/topology.yaml")
@@ -92,7 +93,17 @@ def test_over_crashes_all_is_told_once() -> None:
     for seed in range(4):
         dice = random.Random(seed)  # noqa: S311 - to be repeated is what these dice are for
         driver = made(seed, limits=Limits(poison_attempts=1 << 30))  # these crashes come by chance
-        driver.after_action = lambda _, driver=driver, dice=dice: driver.crash() if dice.random() < 0.05 else None
+        crashes = dice.sample(range(400), 20)  # with as many as there may be, a run might never end
+
+        actions = count()
+
+        def after(
+            _: Action, driver: Driver = driver, crashes: list[int] = crashes, actions: Iterator[int] = actions
+        ) -> None:
+            if next(actions) in crashes:
+                driver.crash()
+
+        driver.after_action = after
         send(driver, reports(frame))
         assert told(driver) == expected, seed
         assert driver.dead_letters() == []
