@@ -178,6 +178,8 @@ class Lane(Generic[O]):
             case b"f":
                 self.suspects.opened()
             case b"t":
+                if value is not None and not changelog.FORMAT <= value[0] <= changelog.TIMER_FORMAT:
+                    raise ChangelogFormatError(self.plan.changelog, value[:1])
                 self.timers.restore(key, value)
             case b"e":
                 self.timers.restore_clock(None if value is None else changelog.EVENT_CLOCK_VALUE.unpack(value)[0])

@@ -336,5 +336,4 @@ def test_each_of_several_processes_has_a_port_of_its_own(client: Client, tmp_pat
         send(client, 60, 0, 0)
         for number, samples in enumerate(wait_until(partial(both, 60))):
             assert total(samples, "pf_worker_info", worker=f"w0-{number}") == 1
-            assert total(samples, "pf_intents_handled_total") > 0
         assert worker.end() == 0

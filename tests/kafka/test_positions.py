@@ -322,6 +322,6 @@ def test_a_sink_hands_over_again_from_where_it_is_told(bootstrap_servers: str, u
         assert worker.count("n0") == 1, "and nothing is counted again"
     assert handed == [*names, *names[2:]]
     assert "has no sink 'note'; did you mean 'notes'" in pf(
-        client, "offsets", "reset", *to[:3], "note", *to[4:], code=1
+        client, "offsets", "reset", *to[:3], "note", *to[4:], code=3
     )
     assert "it stands alone" in pf(client, "offsets", "reset", *to, "--topic", "intents", code=2)

@@ -8,6 +8,8 @@ import pytest
 from pf_stream.components import state
 from pf_stream.core import changelog
 from pf_stream.core.changelog import pack_state, state_key, state_prefix, watermark_key
+from pf_stream.core.records import SourceRecord
+from pf_stream.core.timers import WALL, Timer, encode_timer
 from tests.kafka._support import Client, counts, durable, make_topics, name_in, read_topic, wait_until
 from tests.kafka.test_positions import counted, forgotten, pf, short_session
 
@@ -33,7 +35,8 @@ def ghost(client: Client, states: int) -> None:
     prefix = state_prefix("ghost")
     for number in range(states):
         client.send(state_key(prefix, b"%d" % number), pack_state(1, b"{}"), [], partition=0, topic=log(client))
-    client.send(changelog.timer_key("ghost", b"1", b"tea"), b"never decoded", [], partition=0, topic=log(client))
+    tea = Timer(1 << 41, WALL, client.topic, SourceRecord(0, 0, b"1", b"{}", ()), 0, scheduled=True, failed=0)
+    client.send(changelog.timer_key("ghost", b"1", b"tea"), encode_timer(tea), [], partition=0, topic=log(client))
     position = changelog.WATERMARK_VALUE.pack(3, bytes(16))
     client.send(watermark_key("ghost", client.topic), position, [], partition=0, topic=log(client))
     client.flush()

@@ -175,7 +175,7 @@ class TestShow:
             file.write(
                 "constraints: {tally.added: [only calendar office, never daily 12:00-12:30 UTC otherwise refuse]}\n"
             )
-        shown = pf("show", str(guarded))
+        shown = CliRunner().invoke(topology.app, ["show", str(guarded)], env={"COLUMNS": "200"})
         assert shown.exit_code == 0, shown.output
         rows = [
             line.split() for line in shown.stdout.splitlines() if line.rstrip().endswith(("waits", "in_maintenance"))

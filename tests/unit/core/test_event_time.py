@@ -232,10 +232,10 @@ class TestDeclared:
         """``Echo`` answers ``Rooms``, which read both: whoever comes first from a public topic waits for no answer."""
         plans = {group.name: group for group in plan(echo, 1)}
         assert plans["calls"].feedback == {"calls"}
-        assert plans["answers"].feedback == {"answers", "calls"}
+        assert plans["intents"].feedback == {"intents", "calls"}
         driver = Driver(echo, partitions=1)
         driver.send(Saw(who="a", room="r"), time=at(10))
-        assert clock_of(driver, "answers") == clock_of(driver, "calls") == 10
+        assert clock_of(driver, "intents") == clock_of(driver, "calls") == 10
 
 
 class TestIdle:

@@ -109,8 +109,14 @@ def test_another_topology() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [(changelog.HEADER, b'{"format": 2}'), (b"\x02s" + b"later", b""), (b"", b""), (b"{}", None)],
-    ids=["header", "key", "no key", "json"],
+    [
+        (changelog.HEADER, b'{"format": 2}'),
+        (b"\x02s" + b"later", b""),
+        (b"", b""),
+        (b"{}", None),
+        (changelog.timer_key("walks", b"k", b"t"), b"\x03"),
+    ],
+    ids=["header", "key", "no key", "json", "timer"],
 )
 def test_another_format(more: tuple[bytes, bytes | None]) -> None:
     error = refused(WALK, [*written(), more])

@@ -532,7 +532,7 @@ GOOD = (
     HEAD
     + """\
   hourly:
-    service: {key: 7, grants: ["FileCap.read:/**"]}
+    service: {key: 7, grants: ["WindCap.read:/**"]}
     ways:
       weather:
         - from: MODULE:Weather
@@ -552,7 +552,7 @@ GOOD = (
         - emit: flights.said
           fields: {key: key, text: text}
 capabilities:
-  FileCap: {read: []}
+  WindCap: {read: []}
 """
 )
 
@@ -568,7 +568,7 @@ def test_the_one_with_which_nothing_is_wrong(flights: Folder) -> None:
         ("    ways:", "    way:", 4, "streams.hourly.ways", "is missing; allowed: names such as flights"),
         ("key: 7", "key: x", 5, "streams.hourly.service.key", "the kid of the key that signs for it"),
         ("key: 7", "kid: 7, key: 7", 5, "streams.hourly.service.kid", "no field 'kid'; known: grants, key"),
-        ("FileCap.read:", "FileCap.reed:", 5, "streams.hourly.service.grants[0]", "reed"),
+        ("WindCap.read:", "WindCap.reed:", 5, "streams.hourly.service.grants[0]", "reed"),
         ("    ways:", "    on_error: {}\n    ways:", 6, "streams.hourly.on_error", "one of retry_later and"),
         ("        - from: MODULE:Weather\n", "", 8, "streams.hourly.ways.weather[0]", "a way begins with from"),
         ("MODULE:Weather", "weather", 8, "streams.hourly.ways.weather[0].from", "goes round: weather > weather"),
