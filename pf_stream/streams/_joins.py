@@ -157,7 +157,9 @@ class IntervalOperator:
                                 rest[at] = at_ms, partner, True
                             flow.send([pair(port, value, partner)], max(time_ms, at_ms))
                     own: list[Waiting] = getattr(state, port)
-                    let_few_go(port, own, clock_ms, flow)
+                    # While somebody has not said what time it is, partners of any time may come from there.
+                    if flow.context.watermark_ms is not None:
+                        let_few_go(port, own, clock_ms, flow)
                     if len(own) < _FEW:
                         own.append((time_ms, value, matched))
                     else:

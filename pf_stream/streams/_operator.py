@@ -126,7 +126,8 @@ class Operator(Protocol):
 
 
 def event_times(flow: Flow) -> tuple[int, int]:
-    """When the intent at hand happened, and what the event clock says; milliseconds since the epoch."""
+    """When the intent at hand happened, and what the event clock says, or that time as long as the clock says nothing, so that
+    the intent is not late; milliseconds since the epoch."""
     context = flow.context
     # Nobody is from the future: what waits for that time would wait for ever.
     time_ms = min(context.time_ms, context.now_ms)

@@ -8,6 +8,7 @@ from pathlib import Path
 from time import sleep
 
 import orjson
+import pytest
 
 from pf_stream.streams._operator import instant
 from tests.kafka import rooms
@@ -20,6 +21,7 @@ CHUNKS = 12
 KILLS = 4
 
 
+@pytest.mark.timeout(300)  # a worker that is started again on a machine that is busy is ready late
 def test_windows_and_joins_survive_kill_9(bootstrap_servers: str, unique: str, tmp_path: Path) -> None:
     """Two workers, of which one is killed at a moment that the test's name decides, four times, and starts again."""
     dice = random.Random(unique)  # noqa: S311 - to be repeated is what these dice are for
@@ -54,7 +56,12 @@ def test_windows_and_joins_survive_kill_9(bootstrap_servers: str, unique: str, t
         for name in rooms.KINDS:
             KINDS[name].check(Seen(good, results.get(name, ()), Counter(), strict=True))
         assert client.read(f"{unique}.late") == []
-        assert len(client.dead_letters()) == sum(one.act == "raise" for one in sent)
+        # Dead letters are outputs too: after a crash the last of them may be there twice.
+        refused = {
+            tuple(headers_of(message)[f"__streams.errors.{name}"] for name in ("topic", "partition", "offset"))
+            for message in client.dead_letters()
+        }
+        assert len(refused) == sum(one.act == "raise" for one in sent)
 
     workers: dict[str, ProcessWorker] = {}
     with ExitStack() as stack:

@@ -31,6 +31,7 @@ from pf_stream.engine.runner import LaneRunner
 from pf_stream.engine.sender import OutputSender
 from pf_stream.kafka.appender import Appender
 from pf_stream.streams import _timed
+from pf_stream.streams._joins import IntervalOperator
 from tests.simulation import streams
 from tests.simulation.boxes import Boxes
 from tests.simulation.broker import Header
@@ -283,6 +284,11 @@ def sessions_do_not_merge(patch: pytest.MonkeyPatch) -> None:
     rewrite(patch, _timed._Sessions, "add_one", ("made = self.merge(made, other)", "made = other"))
 
 
+def gone_before_there_is_a_clock(patch: pytest.MonkeyPatch) -> None:
+    """While the clock says nothing a value's own time stands in for it, by which nobody may be let go."""
+    rewrite(patch, IntervalOperator, "build", ("if flow.context.watermark_ms is not None:", "if True:"))
+
+
 @dataclass
 class _Running:
     """The simulation that runs, for mutants that must look into the model."""
@@ -353,6 +359,7 @@ MUTANTS: Final = [
     Mutant(closed_windows_stay, frozenset({"wrong state"}), kinds=("sliding",)),
     Mutant(window_gone_before_its_grace, frozenset({"wrong outputs"}), kinds=("graced",)),
     Mutant(sessions_do_not_merge, frozenset({"wrong outputs"}), kinds=("session",)),
+    Mutant(gone_before_there_is_a_clock, frozenset({"wrong outputs"}), kinds=("joined",)),
 ]
 
 

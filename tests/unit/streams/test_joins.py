@@ -98,6 +98,20 @@ def test_many_that_wait_lie_apart_and_go() -> None:
     assert bench.states == 1
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_nobody_goes_before_the_clock_does(left: bool) -> None:
+    """Of two partitions one has not said what time it is: what comes from there may be of any time."""
+    bench = Bench(intervals(5, 5, 0, "outer"), partitions=2)
+    bench.send([Event("a", 0, 1, left=left), Event("a", 60, 2, left=left)])
+    assert found(bench) == []
+    bench.send([Event("a", 5, 3, left=not left)])
+    assert found(bench) == [("a", 1, 3) if left else ("a", 3, 1)]
+    bench.send([Event("d", 66, 4, left=left), Event("a", 66, 5, left=left)])  # "d" is in the other one
+    bench.driver.advance(1)
+    assert found(bench)[1:] == [("a", 2, None) if left else ("a", None, 2)]
+    bench.check()
+
+
 def found(bench: Bench) -> list[tuple[str, Any, Any]]:
     return [(key, *value) for key, _, _, _, value in bench.told()]
 
