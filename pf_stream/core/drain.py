@@ -143,30 +143,32 @@ class Drain:
         yield from self._give(run)
 
     def _give(self, run: Sequence[_Opened]) -> Generator[Step, BaseException | None, None]:
-        """Give records to the consumer as often as it may have them, and then half of them at a time."""
+        """Give records to the consumer as often as it may have them, and then half of them; one alone is a dead letter."""
         if not run:
             return
         policy = self.plan.sink.on_error
         attempts = 1
         while (error := (yield from self._call(run))) is not None:
             if policy is None or attempts >= policy.attempts:
-                yield from self._halve(run, error)
+                if len(run) == 1:
+                    reason = f"{self.plan.sink.name}: {text_of(error)}"[:LONGEST_REASON]
+                    name = f"{type(error).__module__}.{type(error).__qualname__}"
+                    yield from self._bury(run[0].taken, Refusal("sink_failed", reason), name)
+                else:
+                    yield from self._halve(run)
                 return
             yield Pause(policy.delay_ms(attempts) / 1000, error)
             attempts += 1
 
-    def _halve(self, run: Sequence[_Opened], error: BaseException) -> Generator[Step, BaseException | None, None]:
-        """What was refused together may be taken apart; what is refused alone is a dead letter."""
-        if len(run) == 1:
-            reason = f"{self.plan.sink.name}: {text_of(error)}"[:LONGEST_REASON]
-            name = f"{type(error).__module__}.{type(error).__qualname__}"
-            yield from self._bury(run[0].taken, Refusal("sink_failed", reason), name)
-            return
+    def _halve(self, run: Sequence[_Opened]) -> Generator[Step, BaseException | None, None]:
+        """What was refused together may be taken apart."""
         middle = len(run) // 2
         for half in (run[:middle], run[middle:]):
-            failure = yield from self._call(half)
-            if failure is not None:
-                yield from self._halve(half, failure)
+            if len(half) == 1:
+                # That others were refused with it says nothing of it: the consumer may be away just now.
+                yield from self._give(half)
+            elif (yield from self._call(half)) is not None:
+                yield from self._halve(half)
 
     def _call(self, run: Sequence[_Opened]) -> Generator[Step, BaseException | None, BaseException | None]:
         error = yield Call([one.delivered for one in run])

@@ -243,11 +243,11 @@ class Lanes:
             lambda: self.all_run,
             verifier,
         )
-        running: list[Reader | Tables] = [shared.reader]
+        running: list[Reader | Sinks | Tables] = [shared.reader]
         if shared.follower is not None:
             running.append(shared.follower)
         if sinks is not None:
-            running.append(sinks.reader)
+            running += [sinks.reader, sinks]
         if tables is not None:
             running += [tables.reader, tables]
         for one in running:
@@ -541,7 +541,7 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*following, *self._reading, return_exceptions=True)
         if self.sinks is not None:
-            await self.sinks.stop()
+            await self.sinks.revoke(0)
         await self._shared.changelog.close()
         await self._shared.outputs.close()
         for link in self._links:

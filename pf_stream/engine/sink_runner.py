@@ -88,20 +88,24 @@ class SinkRunner:
     async def _run(self) -> None:
         bind_contextvars(sink=repr(self))
         pause, reached = RETRY_S, self.progress
-        while True:
-            try:
-                await self._work()
-            except ClosingError:
-                return
-            except (PFError, AnyKafkaError) as error:
-                self._fail(error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, only this sink waits
-                log.error("sink crashed", sink=repr(self), exception="".join(traceback.format_exception(error)))
-                self._fail(error)
-            if self.progress != reached:
-                pause, reached = RETRY_S, self.progress
-            await asyncio.sleep(pause)
-            pause = min(MAX_RETRY_S, 2 * pause)
+        try:
+            while True:
+                try:
+                    await self._work()
+                except ClosingError:
+                    return
+                except (PFError, AnyKafkaError) as error:
+                    self._fail(error)
+                except Exception as error:  # noqa: BLE001 - whatever it is, only this sink waits
+                    log.error("sink crashed", sink=repr(self), exception="".join(traceback.format_exception(error)))
+                    self._fail(error)
+                if self.progress != reached:
+                    pause, reached = RETRY_S, self.progress
+                await asyncio.sleep(pause)
+                pause = min(MAX_RETRY_S, 2 * pause)
+        finally:
+            if self._spill is not None:
+                self._spill.close()  # here, since whoever closes this may be cancelled
 
     def _fail(self, error: Exception) -> None:
         code = error.code if isinstance(error, PFError) else type(error).__name__
@@ -167,8 +171,6 @@ class SinkRunner:
             await asyncio.wait({self._task}, timeout=seconds)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        if self._spill is not None:
-            self._spill.close()
 
     # -- to the consumer ------------------------------------------------------------------------------------------------
 

@@ -46,7 +46,10 @@ class Sinks:
         commit: Callable[[Progress], Awaitable[bool]],
         folder: Path | None,
     ) -> None:
-        """*commit* commits offsets to the group, and says whether it did; *folder* is for what waits on disk."""
+        """*commit* commits offsets to the group, and says whether it did; *folder* is for what waits on disk.
+
+        Whoever makes this runs it, and its reader.
+        """
         self._plans = plans
         self.reader = reader
         """Reads their topics."""
@@ -57,7 +60,6 @@ class Sinks:
         self._runners: dict[SinkKey, SinkRunner] = {}
         self._counts: dict[SinkKey, Counts] = {}
         """Of every partition that was ever here."""
-        self._committing = asyncio.create_task(self._keep_committing(), name="commit of sinks")
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Begin with the partitions of an assignment; those of the one before were closed."""
@@ -75,7 +77,8 @@ class Sinks:
         await asyncio.gather(*(runner.close(REVOKE_S if seconds is None else seconds) for runner in runners.values()))
         await self._commit_of(runners.values())
 
-    async def _keep_committing(self) -> None:
+    async def run(self) -> None:
+        """Commit how far they are, until cancelled; raises what *commit* raises."""
         while True:
             await self._moved.wait()
             self._moved.clear()
@@ -99,9 +102,3 @@ class Sinks:
     def statuses(self) -> list[SinkStatus]:
         """Every sink and partition that the group has assigned, by sink and partition."""
         return [self._runners[key].status for key in sorted(self._runners)]
-
-    async def stop(self) -> None:
-        """Close what is left."""
-        await self.revoke(0)
-        self._committing.cancel()
-        await asyncio.gather(self._committing, return_exceptions=True)

@@ -97,8 +97,8 @@ class Sink(Generic[I]):
 
     The consumer runs in the worker's event loop: what would block it belongs into a thread. It is called for one batch of a
     partition at a time, and for several partitions at once. A batch is taken once it returns; if it raises, it gets the batch
-    again, as *on_error* says. After that the batch is halved until what it does not take stands alone, which becomes a dead
-    letter, ``sink_failed``.
+    again, as *on_error* says. After that the batch is halved until what it does not take stands alone, which it gets as often
+    again, and becomes a dead letter, ``sink_failed``.
 
     Raises :class:`DefinitionError` with every fault found.
     """
@@ -114,7 +114,7 @@ class Sink(Generic[I]):
     batch: int = 500
     """Most records that it gets at once."""
     on_error: RetryInPlace | None = field(default_factory=RetryInPlace)
-    """How often it gets a batch at which it raises, and after which pauses; ``None``: once."""
+    """How often it gets a batch at which it raises, and one record of it alone, and after which pauses; ``None``: once."""
 
     def __post_init__(self) -> None:
         faults = []

@@ -34,6 +34,8 @@ from pf_stream import (
 from pf_stream.clock import WallClock
 from pf_stream.components.replay import Caller, Replayer, select_letters
 from pf_stream.core.status import SinkState, SinkStatus
+from pf_stream.engine.app import LaneConsumer
+from pf_stream.engine.sinks import Progress
 from pf_stream.model.topology import Guarantee
 from tests.kafka import draining as draining_module
 from tests.kafka._support import (
@@ -610,6 +612,27 @@ def test_kills_lose_nothing_and_what_comes_twice_is_known(
     # A batch in hand at each kill, and what was handed over since the last commit.
     repeated = len(lines(file)) - count
     assert repeated <= kills * 3 * 20, repeated
+
+
+def test_a_worker_that_cannot_commit_for_a_reason_that_nobody_knows_ends(
+    bootstrap_servers: str, unique: str, consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hand over for ever, and all of it again after the next start."""
+    commit, failures = LaneConsumer.commit_progress, [ValueError("out of luck")]
+
+    async def failing(self: LaneConsumer, progress: Progress) -> bool:
+        if failures:
+            raise failures.pop()
+        return await commit(self, progress)
+
+    monkeypatch.setattr(LaneConsumer, "commit_progress", failing)
+    topology = drained(unique, consumer)
+    client = started(bootstrap_servers, topology)
+    with in_thread(bootstrap_servers, topology) as worker:
+        client.add("a")
+        client.flush()
+        wait_until(worker.worker.crashed.done)
+        assert str(worker.worker.crashed.exception()) == "out of luck"
 
 
 def rss(worker_pid: int) -> int:

@@ -177,15 +177,26 @@ def test_it_gets_a_batch_again_after_a_pause_and_then_half_of_it() -> None:
     driver.drain("shop")
     assert (driver.now - began).total_seconds() == 2 + 4
     assert to.batches == [[1, 2, 3, 4]]
-    to.bad = {2}
+    to.bad, began = {2}, driver.now
     sent(driver, 4)
     assert driver.drain("shop") == 3
+    assert (driver.now - began).total_seconds() == 2 * (2 + 4)
     assert to.batches[1:] == [[1], [3, 4]]
     (letter,) = driver.dead_letters()
     assert (letter.code, letter.message) == ("sink_failed", "shop: ValueError: a bad one")
     assert driver.outputs("kept.dlq") == [letter.record]
     counts = driver.sink_counts("shop")
-    assert (counts.handed, counts.dead_letters, counts.failures) == (7, 1, 2 + 3 + 2)
+    assert (counts.handed, counts.dead_letters, counts.failures) == (7, 1, 2 + 3 + 1 + 3)
+
+
+def test_a_consumer_that_is_away_for_a_moment_while_a_batch_is_halved_loses_nothing() -> None:
+    to = Shop()
+    driver = Driver(shop(to, batch=2))
+    sent(driver, 2)
+    to.fails = 4
+    assert driver.drain("shop") == 2
+    assert to.batches == [[1], [2]]
+    assert driver.dead_letters() == []
 
 
 @pytest.mark.parametrize("seed", range(20))
