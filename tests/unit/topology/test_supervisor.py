@@ -45,9 +45,9 @@ def run(*children: Child, meanwhile: Callable[[], Coroutine[Any, Any, None]] | N
             return await running
 
     before = set(psutil.Process().children())  # a broker of other tests, say
-    with capture_logs() as logs:
+    global LOGS  # what is said is looked at meanwhile too
+    with capture_logs() as LOGS:
         code = asyncio.run(both())
-    LOGS[:] = logs
     assert set(psutil.Process().children()) <= before
     return code
 
@@ -150,7 +150,7 @@ def test_the_others_go_on_without_one_that_was_given_up(tmp_path: Path) -> None:
     file = tmp_path / "ready"
 
     async def drain() -> None:
-        await until(lambda: lives(file) == 1)
+        await until(lambda: lives(file) == 1 and bool(said("worker given up")))
         ask()
 
     code = run(
