@@ -51,6 +51,15 @@ def intervals(before: int, after: int, bound: int, how: Any) -> Part:
 @example([Event("a", 5, 1), Event("a", 10, 2, left=False), Event("a", 40, 3)], (0, 5), 0, "outer", 0, 0.0, 0)
 @example([Event("a", 5, 1), Event("a", 5, 2, left=False), Event("a", 5, 3)], (0, 0), 0, "left", 0, 0.0, 0)
 @example([Event("a", 5, 1), Event("a", 13, 2, left=False), Event("a", 18, 3)], (5, 8), 7, "inner", 0, 0.0, 0)
+@example(  # what waits longest came before another
+    [Event("a", 5, 1), Event("a", 10, 2), Event("a", 6, 3), Event("b", 29, 4), Event("a", 20, 5, left=False)],
+    (0, 10),
+    10,
+    "inner",
+    0,
+    0.0,
+    16,
+)
 def test_intervals(
     sent: list[Event], shape: tuple[int, int], bound: int, how: str, seed: int, crashes: float, few: int
 ) -> None:
