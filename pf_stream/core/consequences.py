@@ -1,8 +1,8 @@
 """From what handlers return to what a unit writes: records to be sent, timers to be set and cancelled."""
 
 import re
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -13,24 +13,28 @@ from pf_stream.core.delivery import Delivery
 from pf_stream.core.limits import Limits
 from pf_stream.core.outputs import (
     BadEffectError,
+    cause_of,
     emitted,
     emitted_size,
+    envelope,
     given_time,
     hops_header,
+    inherited_time,
     origin_of,
     output_size,
     reply,
     reply_data,
     service_header,
+    trace_headers,
 )
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
-from pf_stream.core.records import SourceRecord
-from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_timer
+from pf_stream.core.records import Header, SourceRecord
+from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_bell, encode_timer, timer_end
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Cancel, Emit, Forget, Reply, Schedule, Tally
+from pf_stream.model.effect import Bell, Cancel, Emit, Forget, Reply, Ring, Schedule, Tally
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -49,6 +53,15 @@ class EffectRefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         self.refusal = refusal
         super().__init__(refusal.reason)
+
+
+class _Shape(NamedTuple):
+    """What all times have in common at which a bell is set."""
+
+    clock: int
+    """By which clock it is due."""
+    end: bytes
+    """What its timer ends with."""
 
 
 class Consequences:
@@ -93,6 +106,8 @@ class Performer:
         self._admission = admission
         self._watermarks = watermarks
         self._listeners = plan.listeners
+        self._shapes: dict[tuple[Bell, int], _Shape] = {}
+        """By bell, and how often its intent was emitted onward."""
         self._routes: dict[tuple[str, str], Route] = {
             (source.topic, route.intent.type): route
             for source in plan.sources
@@ -138,6 +153,8 @@ class Performer:
                         into.size += output_size(output)
             elif isinstance(effect, Schedule):
                 self._schedule(delivery, reactor, effect, into)
+            elif isinstance(effect, Ring):
+                self._ring(delivery, reactor, effect, into)
             elif isinstance(effect, Cancel):
                 into.timers.append((_timer_key(reactor, delivery.key, effect.name), None))
                 into.size += 64
@@ -165,9 +182,7 @@ class Performer:
         # What a timer causes when it fires was judged when that timer was set, and may be long ago. It is judged anew
         # for each further timer, or a token that is good for minutes would do for a chain of them that never ends.
         judged_ms = delivery.at_ms if delivery.timer is None else delivery.now_ms
-        horizon_ms = self._limits.timer_ms
-        if due_ms - (judged_ms if clock == WALL else now_ms) > horizon_ms:
-            raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
+        self._check_horizon(due_ms, judged_ms if clock == WALL else now_ms)
         index = len(into.outputs) + len(into.timers)
         output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
         origin = origin_of(delivery, reactor)
@@ -204,6 +219,51 @@ class Performer:
         raw = encode_timer(timer)
         into.timers.append((timer_key, raw))
         into.size += 128 + len(raw)
+
+    def _ring(self, delivery: Delivery, reactor: ReactorPlan, effect: Ring, into: Consequences) -> None:
+        """Do what :meth:`_schedule` does, of which nearly all is the same each time."""
+        bell, due_ms, key = effect.bell, effect.due_ms, delivery.key
+        if isinstance(origin_of(delivery, reactor), bytes):  # each caller's timers are of their own
+            intent = bell.intent(key=effect.key)
+            at = datetime.fromtimestamp(due_ms / 1000, UTC)
+            self._schedule(delivery, reactor, Schedule(intent, at=at, name=bell.name, clock=bell.clock), into)
+            return
+        timer, record = delivery.timer, delivery.record
+        hops = delivery.hops + (not delivery.is_scheduled)
+        shape = self._shapes.get((bell, hops))
+        if shape is None:
+            shape = self._shapes[bell, hops] = self._shape(reactor, bell, hops)
+        judged_ms = delivery.at_ms if timer is None else delivery.now_ms
+        if shape.clock == WALL:
+            from_ms = judged_ms
+        else:
+            from_ms = (
+                event_time_ms(delivery.headers, record.timestamp) if delivery.time_ms is None else delivery.time_ms
+            )
+        self._check_horizon(due_ms, from_ms)
+        cause = cause_of(delivery, self._partition)
+        own: list[Header] = [
+            ("ce_id", b"%b%d" % (cause, len(into.outputs) + len(into.timers))),
+            ("ce_time", inherited_time(delivery)),
+        ]
+        if hops > 1 or "traceparent" in delivery.headers or delivery.is_scheduled:
+            own += trace_headers(delivery, cause, told_by_id=True)
+        value = b'{"key":%b}' % orjson.dumps(effect.key)
+        raw = encode_bell(shape.clock, due_ms, judged_ms, record.offset, key, value, own, shape.end)
+        into.timers.append((_timer_key(reactor, key, bell.name), raw))
+        into.size += 128 + len(raw)
+
+    def _shape(self, reactor: ReactorPlan, bell: Bell, hops: int) -> _Shape:
+        plan = self._plan.emits[bell.intent]
+        headers = [*envelope(plan.type, reactor.source), hops_header(hops)]
+        if reactor.service is not None:
+            headers.append(service_header(reactor.service.on_behalf_of(None)))
+        return _Shape(EVENT if bell.clock == "event" else WALL, timer_end(plan.topic, tuple(headers)))
+
+    def _check_horizon(self, due_ms: int, from_ms: int) -> None:
+        horizon_ms = self._limits.timer_ms
+        if due_ms - from_ms > horizon_ms:
+            raise BadEffectError(f"scheduled more than {horizon_ms // 86_400_000} days ahead, which is the limit")
 
     def _judge(self, origin: bytes | Identity | None, route: Route, intent: Intent, at_ms: int) -> Refusal | None:
         if origin is None:

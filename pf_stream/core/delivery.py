@@ -75,6 +75,11 @@ class Delivery:
         """The timer's changelog key."""
 
     @property
+    def is_scheduled(self) -> bool:
+        """Whether a handler made it, for later: it has no record of its own."""
+        return self.timer is not None and self.timer.scheduled
+
+    @property
     def failed(self) -> int:
         """Attempts at which its handler raised."""
         if self.timer is not None:

@@ -15,7 +15,7 @@ from pf_stream.core.plan import EmitPlan, GroupPlan, ReactorPlan
 from pf_stream.core.records import Header, Record
 from pf_stream.core.timers import Timer
 from pf_stream.core.unit import Copy, Narrowing, Output
-from pf_stream.model.context import event_time_ms, is_traceparent, request_id_of, trace_of
+from pf_stream.model.context import EARLIEST_MS, LATEST_MS, event_time_ms, is_traceparent, request_id_of, trace_of
 from pf_stream.model.effect import Emit, Reply, Schedule
 from pf_stream.model.intent import Intent
 from pf_stream.model.topology import Topology
@@ -26,12 +26,14 @@ __all__ = [
     "DROPPED",
     "SERVICE",
     "BadEffectError",
+    "cause_of",
     "dead_letter",
     "emitted",
     "emitted_size",
     "envelope",
     "given_time",
     "hops_header",
+    "inherited_time",
     "origin_of",
     "output_size",
     "overdue",
@@ -42,6 +44,7 @@ __all__ = [
     "rerouted",
     "service_header",
     "told_time",
+    "trace_headers",
     "why_dead",
 ]
 
@@ -95,26 +98,14 @@ def emitted(
     Unless the *effect* gives them, its id is made of the position of that record, so that a second run of it gives an equal
     one, and its time is that record's time, so that event time survives a hop.
     """
-    record, headers, timer = delivery.record, delivery.headers, delivery.timer
-    caused = timer is not None and timer.scheduled
-    if caused:
-        cause = headers["ce_id"]  # it has no record of its own
-        if len(cause) > _LONGEST_CAUSE:
-            cause = hashlib.blake2b(cause, digest_size=16).hexdigest().encode()
-        id_ = b"%s:%d" % (cause, index)
-    else:
-        id_ = b"%s:%d:%d:%d" % (delivery.source.plan.topic.encode(), partition, record.offset, index)
-    time = headers.get("ce_time") if effect.time is None else given_time(effect.time)
-    if time is None:
-        time = told_time(record.timestamp)
-    elif not time or len(time) > _LONGEST_TIME:
-        time = _rfc3339(event_time_ms(headers, record.timestamp))
+    cause = cause_of(delivery, partition)
+    time = inherited_time(delivery) if effect.time is None else given_time(effect.time)
     if plan.intent.time_of is not None and (own_ms := plan.intent.time_of(intent)) is not None:
         time = told_time(own_ms)
-    ce_id = id_ if effect.id is None else _given_id(effect.id)
+    ce_id = b"%b%d" % (cause, index) if effect.id is None else _given_id(effect.id)
     out = [_SPEC, plan.type, reactor.source, ("ce_id", ce_id), ("ce_time", time), _JSON, hops_header(delivery.hops + 1)]
-    if caused or delivery.hops or "traceparent" in headers or effect.id is not None:
-        out += _trace(delivery, id_.rpartition(b":")[0] + b":", told_by_id=effect.id is None)
+    if delivery.hops or delivery.is_scheduled or "traceparent" in delivery.headers or effect.id is not None:
+        out += trace_headers(delivery, cause, told_by_id=effect.id is None)
     origin = origin_of(delivery, reactor)
     spec = plan.intent
     return Output(
@@ -128,6 +119,26 @@ def emitted(
     )
 
 
+def cause_of(delivery: Delivery, partition: int) -> bytes:
+    """What the ids of all that a *delivery* causes begin with; a number follows."""
+    if not delivery.is_scheduled:
+        return b"%b:%d:%d:" % (delivery.source.plan.topic.encode(), partition, delivery.record.offset)
+    cause: bytes = delivery.headers["ce_id"]  # it has no record of its own
+    if len(cause) > _LONGEST_CAUSE:
+        cause = hashlib.blake2b(cause, digest_size=16).hexdigest().encode()
+    return cause + b":"
+
+
+def inherited_time(delivery: Delivery) -> bytes:
+    """The event time of what a *delivery* causes, unless that says another."""
+    time: bytes | None = delivery.headers.get("ce_time")
+    if time is None:
+        return told_time(delivery.record.timestamp)
+    if not time or len(time) > _LONGEST_TIME:
+        return told_time(event_time_ms(delivery.headers, delivery.record.timestamp))
+    return time
+
+
 def emitted_size(output: Output) -> int:
     """Bytes that an emitted intent adds to a unit, by estimate."""
     _, _, key, value, _, headers, context = output
@@ -139,8 +150,8 @@ def emitted_size(output: Output) -> int:
     return size
 
 
-def _trace(delivery: Delivery, caused: bytes, *, told_by_id: bool) -> tuple[Header, ...]:
-    """What is told of a request to the records that it causes, whose own ids begin with *caused*.
+def trace_headers(delivery: Delivery, cause: bytes, *, told_by_id: bool) -> tuple[Header, ...]:
+    """What is told of a request to the records that it causes, whose own ids begin with *cause*.
 
     *told_by_id* says whether they have those ids, which tell it as well.
     """
@@ -151,20 +162,20 @@ def _trace(delivery: Delivery, caused: bytes, *, told_by_id: bool) -> tuple[Head
         if sum(len(value or b"") for _, value in told) > _LONGEST_TRACE:
             told = told[:1]
     # What a client's intent causes needs no more: its id and its source say it.
-    engines = delivery.hops > 0 or (delivery.timer is not None and delivery.timer.scheduled)
+    engines = delivery.hops > 0 or delivery.is_scheduled
     if not told and (engines or not told_by_id):
-        # A client's intent is the beginning of its request, which is called by its position, as *caused* is.
-        request = request_id_of(headers if engines else {"ce_id": caused}, None)
-        span = hashlib.blake2b(caused, digest_size=8).hexdigest()
+        # A client's intent is the beginning of its request, which is called by its position, as *cause* is.
+        request = request_id_of(headers if engines else {"ce_id": cause}, None)
+        span = hashlib.blake2b(cause, digest_size=8).hexdigest()
         told = (("traceparent", f"00-{request}-{span}-00".encode()),)
     if engines:
         told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
     return told
 
 
-def envelope(kind: Header, source: Header, id_: bytes) -> list[Header]:
-    """The headers of an event that nothing has caused."""
-    return [_SPEC, kind, source, ("ce_id", id_), _JSON]
+def envelope(kind: Header, source: Header) -> list[Header]:
+    """The headers that all events of a kind and a source have."""
+    return [_SPEC, kind, source, _JSON]
 
 
 def origin_of(delivery: Delivery, reactor: ReactorPlan) -> bytes | Identity | None:
@@ -201,7 +212,7 @@ def reply(delivery: Delivery, data: bytes, kind: str, topology: Topology, topic:
         ("ce_type", kind.encode()),
         ("ce_source", f"/{topology.app_id}".encode()),
         ("ce_id", b"re:" + (headers.get("ce_id") or b"")),
-        ("ce_time", _rfc3339(delivery.now_ms)),
+        ("ce_time", told_time(delivery.now_ms)),
         _JSON,
     ]
     correlation = headers.get("pf-correlation-id")
@@ -319,11 +330,13 @@ def _size(record: Record) -> int:
 
 def given_time(given: object) -> bytes:
     """A time that a handler gives, in RFC 3339; raises :class:`BadEffectError`."""
+    if type(given) is int and EARLIEST_MS <= given <= LATEST_MS:
+        return told_time(given)
     if isinstance(given, datetime) and given.tzinfo is not None:
-        if given.tzinfo is UTC and not given.microsecond % 1000:
-            return given.isoformat(timespec="milliseconds").encode()
-        return _rfc3339(round(given.timestamp() * 1000))
-    raise BadEffectError(f"gave the time {given!r:.200}; a time is a datetime with a zone")
+        return told_time(round(given.timestamp() * 1000))
+    raise BadEffectError(
+        f"gave the time {given!r:.200}; a time is a datetime with a zone, or milliseconds since the epoch, of the years 1 to 9999"
+    )
 
 
 def _given_id(given: object) -> bytes:
@@ -341,12 +354,17 @@ def hops_header(count: int) -> Header:
     return "pf-hops", b"%d" % count
 
 
-# All records of a batch have the time at which the broker appended it.
-@lru_cache(maxsize=1024)
-def told_time(timestamp_ms: int) -> bytes:
-    """A time as ``ce_time`` says it; what no datetime holds is taken for the nearest that one does."""
-    return _rfc3339(event_time_ms({}, timestamp_ms))
+_SECONDS_KEPT: Final = 1024
+_seconds_told: Final[dict[int, bytes]] = {}
+"""Seconds that were told of late: times come in crowds."""
 
 
-def _rfc3339(time_ms: int) -> bytes:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").encode()
+def told_time(time_ms: int) -> bytes:
+    """A time as ``ce_time`` says it, RFC 3339; what no datetime holds is taken for the nearest that one does."""
+    second, ms = divmod(min(max(time_ms, EARLIEST_MS), LATEST_MS), 1000)
+    told = _seconds_told.get(second)
+    if told is None:
+        if len(_seconds_told) >= _SECONDS_KEPT:
+            _seconds_told.clear()
+        told = _seconds_told[second] = datetime.fromtimestamp(second, UTC).isoformat()[:19].encode()
+    return b"%b.%03d+00:00" % (told, ms)

@@ -29,7 +29,7 @@ def starts_of(plan: GroupPlan, partition: int) -> Iterator[tuple[bytes, bytes]]:
             continue
         reactor = start.reactor
         id_ = f"{reactor.spec.id}:{spec.type}:".encode() + key
-        headers = envelope(("ce_type", spec.type.encode()), reactor.source, id_)
+        headers = [*envelope(("ce_type", spec.type.encode()), reactor.source), ("ce_id", id_)]
         if reactor.service is not None:
             headers.append(service_header(reactor.service))
         record = SourceRecord(NOT_YET, NOT_YET, key, spec.encode(start.intent), tuple(headers))

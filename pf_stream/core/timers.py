@@ -1,17 +1,18 @@
 """Timers of a lane: intents that wait, in the changelog like everything else that must survive."""
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pf_stream.core import changelog
 from pf_stream.core.due import DueKeys
 from pf_stream.core.endings import Endings
-from pf_stream.core.records import Header, Record, SourceRecord
+from pf_stream.core.records import APPEND_TIME, Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
 
-__all__ = ["EVENT", "WALL", "Timer", "Timers", "held_key"]
+__all__ = ["EVENT", "WALL", "Timer", "Timers", "encode_bell", "held_key", "timer_end"]
 
 WALL: Final = 0
 """A timer of this clock is due when the worker's clock says so."""
@@ -99,11 +100,24 @@ def encode_timer(timer: Timer) -> bytes:
         timer.failed,
         _HEAD.size + len(middle),
     )
-    return head + middle + _end(timer.topic, tuple(common))
+    return head + middle + timer_end(timer.topic, tuple(common))
+
+
+def encode_bell(
+    clock: int, due_ms: int, judged_ms: int, offset: int, key: bytes, value: bytes, own: Iterable[Header], end: bytes
+) -> bytes:
+    """As :func:`encode_timer`, of one that a handler made, without a deadline; *end* is the :func:`timer_end` of its headers that
+    many have in common, *own* are the others."""
+    middle = b"".join((_blob(key), _blob(value), *map(_header, own)))
+    size = _HEAD.size + len(middle)
+    form = changelog.TIMER_FORMAT
+    head = _HEAD.pack(form, clock, due_ms, judged_ms, offset, judged_ms, APPEND_TIME, _SCHEDULED, 0, size)
+    return b"%b%b%b" % (head, middle, end)
 
 
 @lru_cache(maxsize=4_096)
-def _end(topic: str, headers: tuple[Header, ...]) -> bytes:
+def timer_end(topic: str, headers: tuple[Header, ...]) -> bytes:
+    """What a timer's value ends with, which many have in common."""
     return changelog.pack_name(topic) + b"".join(map(_header, headers))
 
 

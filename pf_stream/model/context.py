@@ -11,7 +11,16 @@ from typing import Any, Final, Protocol, TypeVar
 from pf_stream.model.callers import MAX_TRACE, Caller
 from pf_stream.model.table import GlobalTable
 
-__all__ = ["Context", "event_time_ms", "is_traceparent", "parse_time_ms", "request_id_of", "trace_of"]
+__all__ = [
+    "EARLIEST_MS",
+    "LATEST_MS",
+    "Context",
+    "event_time_ms",
+    "is_traceparent",
+    "parse_time_ms",
+    "request_id_of",
+    "trace_of",
+]
 
 _traceparent: Final = re.compile(
     rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,400})?"
@@ -195,8 +204,8 @@ class Context:
         return f"Context(subject={self.subject!r}, tenant={self.tenant!r}, position={self.position!r})"
 
 
-_EARLIEST_MS: Final = -62_135_596_800_000
-_LATEST_MS: Final = 253_402_300_799_000
+EARLIEST_MS: Final = -62_135_596_800_000
+LATEST_MS: Final = 253_402_300_799_000
 """The first and the last second that a datetime holds, years 1 to 9999."""
 
 
@@ -230,12 +239,22 @@ def event_time_ms(headers: Mapping[str, bytes], timestamp_ms: int) -> int:
     A producer may write any 64 bits as the timestamp. What no datetime holds is taken for the nearest that one does.
     """
     raw = headers.get("ce_time")
-    time_ms = None if raw is None else parse_time_ms(raw)
+    time_ms = None
+    if raw is not None:
+        second, end_ms = raw[:19], _ENDS_MS.get(raw[19:])
+        second_ms = _seconds_ms.get(second)
+        if second_ms is not None and end_ms is not None:
+            return second_ms + end_ms
+        time_ms = parse_time_ms(raw)
+        if time_ms is not None and end_ms is not None and _second(second) and time_ms - end_ms < LATEST_MS:
+            if len(_seconds_ms) >= _SECONDS_KEPT:
+                _seconds_ms.clear()
+            _seconds_ms[second] = time_ms - end_ms
     if time_ms is None:
         time_ms = timestamp_ms
-    if _EARLIEST_MS <= time_ms <= _LATEST_MS:
+    if EARLIEST_MS <= time_ms <= LATEST_MS:
         return time_ms
-    return _EARLIEST_MS if time_ms < 0 else _LATEST_MS
+    return EARLIEST_MS if time_ms < 0 else LATEST_MS
 
 
 _ENDS_MS: Final = {
@@ -252,18 +271,10 @@ _second: Final = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[
 
 def parse_time_ms(text: bytes) -> int | None:
     """RFC 3339 (section 5.6) to milliseconds since the epoch; ``None`` if it is no such time, or has no zone."""
-    second_ms, end_ms = _seconds_ms.get(text[:19]), _ENDS_MS.get(text[19:])
-    if second_ms is not None and end_ms is not None:
-        return second_ms + end_ms
     try:
         parsed = datetime.fromisoformat(text.decode("ascii"))
     except (ValueError, UnicodeDecodeError):
         return None
     if parsed.tzinfo is None:
         return None
-    time_ms = round(parsed.timestamp() * 1000)
-    if end_ms is not None and _second(text[:19]) is not None:
-        if len(_seconds_ms) >= _SECONDS_KEPT:
-            _seconds_ms.clear()
-        _seconds_ms[text[:19]] = time_ms - end_ms
-    return time_ms
+    return round(parsed.timestamp() * 1000)

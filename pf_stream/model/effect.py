@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Schedule", "Tally", "forgets"]
+__all__ = ["Bell", "Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Ring", "Schedule", "Tally", "forgets"]
 
 
 @dataclass(slots=True)
@@ -20,8 +20,8 @@ class Emit:
     """What to send; its type must be handled or listed in ``emits`` by the topology."""
     id: str | None = None
     """Its ``ce_id``; made of the position of the record that causes it if not given. It must be the same on every run."""
-    time: datetime | None = None
-    """Its event time, aware; that of the record that causes it if not given."""
+    time: datetime | int | None = None
+    """Its event time, aware, or in milliseconds since the epoch; that of the record that causes it if not given."""
 
 
 @dataclass(slots=True)
@@ -58,8 +58,32 @@ class Schedule:
     later than that it is refused (``deadline_passed``)."""
     id: str | None = None
     """As of :class:`Emit`."""
-    time: datetime | None = None
+    time: datetime | int | None = None
     """As of :class:`Emit`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bell:
+    """A timer that a reactor keeps for each of its keys. Its intent type is made for it: it tells the key, and nothing else."""
+
+    intent: type[Any]
+    """The type, which the reactor handles, requires nothing and has one field, ``key``."""
+    name: str
+    """Of the timer."""
+    clock: Literal["wall", "event"]
+    """By which clock it is due."""
+
+
+@dataclass(slots=True)
+class Ring:
+    """Set a bell for a key, which is that of the intent at hand: as :class:`Schedule`, with less ado."""
+
+    bell: Bell
+    """Which one."""
+    key: str
+    """The key."""
+    due_ms: int
+    """When it is due, milliseconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -92,7 +116,7 @@ class Tally:
     """How many, 0 or more."""
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Cancel | Forget | Tally
+Effect: TypeAlias = Emit | Reply | Schedule | Ring | Cancel | Forget | Tally
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
 

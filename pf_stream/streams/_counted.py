@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pf_stream.model import Schedule
+from pf_stream.model.effect import Ring
 from pf_stream.streams._operator import Built, Flow, Stage
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import CountWindow, Global, Kind, Windowed
@@ -63,7 +63,7 @@ class CountedOperator:
             return Built(fields, {"values": add})
 
         fields |= {"untold": (int, int), "waits": (bool, bool)}
-        soon = None if window.every_ms is None else stage.timer("early")
+        soon = None if window.every_ms is None else stage.bell("early", "wall")
 
         def add_global(key: str, value: Any, state: Any, flow: Flow) -> None:
             take(value, state, flow)
@@ -75,7 +75,7 @@ class CountedOperator:
             elif soon is not None and not state.waits:
                 state.waits = True
                 assert window.every_ms is not None
-                flow.effects.append(Schedule(soon.model_construct(key=key), after=window.every_ms / 1000, name="early"))
+                flow.effects.append(Ring(soon, key, flow.context.now_ms + window.every_ms))
 
         def said(key: str, state: Any, flow: Flow) -> None:
             tell(key, state, flow, "early")

@@ -4,15 +4,18 @@ What waits for its partner lies in the state of its key, in maps by the time at 
 however many wait. The few that wait under most keys lie in a list, which costs less than an entry for each.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
+from operator import attrgetter
 from types import GenericAlias
 from typing import Any, Final, Literal, TypeAlias
 
-from pf_stream.model import Emit, MapState, Schedule
-from pf_stream.model.effect import Tally
-from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times, instant
+from pf_stream.model import Emit, MapState
+from pf_stream.model.effect import Bell, Ring, Tally
+from pf_stream.model.map_state import MapSpec
+from pf_stream.model.state import StateSpec
+from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times
 from pf_stream.streams._timed import LATE
 
 __all__ = ["UNMATCHED", "AsOfOperator", "How", "IntervalOperator", "LookupOperator", "TablesOperator"]
@@ -23,7 +26,7 @@ UNMATCHED = "unmatched"
 """What values are counted as that found no partner, and are not told."""
 
 Waiting: TypeAlias = tuple[int, Any, bool]
-"""A value that waits for partners: when it happened, the value, whether it has found one."""
+"""A value that waits for partners, as it is stored: when it happened, the value, whether it has found one."""
 _FEW: Final = 16
 """How many values of a side lie in a list; what is more lies in a map."""
 _NUMBERS: Final = 32
@@ -42,6 +45,56 @@ def _next_at(time_ms: int, state: Any) -> int:
     state.number += 1
     number: int = state.number
     return _from(time_ms) + number
+
+
+class _Held:
+    """A value that waits in a list; its JSON is made once, since the list is written whenever one comes or goes."""
+
+    __slots__ = ("json", "matched", "time_ms", "value")
+
+    def __init__(self, time_ms: int, value: Any, matched: bool) -> None:
+        self.time_ms = time_ms
+        self.value = value
+        self.matched = matched
+        self.json: bytes | None = None
+        """Of all three; ``None`` until it is made, and always where the value could be changed in place."""
+
+
+def _holding(spec: StateSpec) -> StateSpec:
+    """*spec* of the state of a join, for lists of :class:`_Held`; what is written is the same."""
+    stored: dict[str, MapSpec] = {one.name: one for one in spec.maps}
+    left, right = (stored[f"{port}_more"] for port in ("left", "right"))
+
+    def json_of(held: list[_Held], of: MapSpec) -> bytes:
+        encode, keep = of.encode, of.frozen
+        made = []
+        for one in held:
+            json = one.json
+            if json is None:
+                json = encode((one.time_ms, one.value, one.matched))
+                if keep:
+                    one.json = json
+            made.append(json)
+        return b",".join(made)
+
+    def encode(state: Any) -> bytes:
+        until, due = state.until, state.due
+        return b'{"left":[%b],"right":[%b],"more":%d,"number":%d,"until":%b,"due":%b}' % (
+            json_of(state.left, left),
+            json_of(state.right, right),
+            state.more,
+            state.number,
+            b"null" if until is None else b"%d" % until,
+            b"null" if due is None else b"%d" % due,
+        )
+
+    def decode(raw: bytes) -> Any:
+        state = spec.decode(raw)
+        state.left = [_Held(*one) for one in state.left]
+        state.right = [_Held(*one) for one in state.right]
+        return state
+
+    return replace(spec, encode=encode, decode=decode)
 
 
 class _Lates:
@@ -71,10 +124,10 @@ class _Lates:
         )
 
 
-def _wait(due: type[Any], key: str, due_ms: int, state: Any, flow: Flow) -> None:
+def _wait(due: Bell, key: str, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
-        flow.effects.append(Schedule(due.model_construct(key=key), at=instant(due_ms), name="due", clock="event"))
+        flow.effects.append(Ring(due, key, due_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +159,7 @@ class IntervalOperator:
         return self.bound_ms + max(self.before_ms, self.after_ms)
 
     def build(self, stage: Stage) -> Built:
-        due = stage.timer("due")
+        due = stage.bell("due", "event")
         lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
         # How long after it happened a value may still find a partner, by the event clock.
@@ -116,7 +169,10 @@ class IntervalOperator:
         def pair(port: str, value: Any, other: Any) -> Any:
             return self.make(value, other) if port == "left" else self.make(other, value)
 
-        def let_go(port: str, gone: list[Waiting], flow: Flow) -> None:
+        # Where nobody is told the end of a value, a key looks for what is over half as often as it might.
+        slack_ms = 0 if True in alone.values() else max(reach.values())
+
+        def let_go(port: str, gone: Iterable[Waiting], flow: Flow) -> None:
             for time_ms, value, matched in gone:
                 if matched:
                     continue
@@ -125,53 +181,59 @@ class IntervalOperator:
                 else:
                     flow.effects.append(Tally(UNMATCHED))
 
-        def let_few_go(port: str, few: list[Waiting], clock_ms: int, flow: Flow) -> None:
+        def let_few_go(port: str, few: list[_Held], clock_ms: int, flow: Flow) -> None:
             end = clock_ms - reach[port]
-            gone = [one for one in few if one[0] < end]
+            gone = [(one.time_ms, one.value, one.matched) for one in few if one.time_ms < end]
             if gone:
-                few[:] = [one for one in few if one[0] >= end]
+                few[:] = [one for one in few if one.time_ms >= end]
                 let_go(port, gone, flow)
 
         def adder(port: str, other: str) -> Add:
             earliest, latest = (-self.before_ms, self.after_ms) if port == "left" else (-self.after_ms, self.before_ms)
+            own_of, few_of, make, is_left = attrgetter(port), attrgetter(other), self.make, port == "left"
+            reach_ms, is_told = reach[port], alone[port]
 
             def add(key: str, value: Any, state: Any, flow: Flow) -> None:
                 time_ms, clock_ms = event_times(flow)
                 if clock_ms > time_ms + bound_ms:
                     lates.tell(port, key, value, (time_ms, clock_ms), flow)
+                    if state.due is None:
+                        flow.forget()
+                    return
+                matched = False
+                first_ms, last_ms = time_ms + earliest, time_ms + latest
+                for one in few_of(state):
+                    at_ms = one.time_ms
+                    if first_ms <= at_ms <= last_ms:
+                        matched = True
+                        if not one.matched:
+                            one.matched, one.json = True, None
+                        partner = one.value
+                        made = make(value, partner) if is_left else make(partner, value)
+                        flow.send([made], max(at_ms, time_ms))
+                if state.more:
+                    rest: MapState[int, Waiting] = getattr(state, f"{other}_more")
+                    for at, (at_ms, partner, known) in rest.items(_from(first_ms), _from(last_ms + 1)):
+                        matched = True
+                        if not known:
+                            rest[at] = at_ms, partner, True
+                        flow.send([pair(port, value, partner)], max(time_ms, at_ms))
+                own: list[_Held] = own_of(state)
+                # While somebody has not said what time it is, partners of any time may come from there.
+                is_over = own and (own[0].time_ms < clock_ms - reach_ms or len(own) == _FEW)
+                if is_over and flow.context.watermark_ms is not None:
+                    let_few_go(port, own, clock_ms, flow)
+                if len(own) < _FEW:
+                    own.append(_Held(time_ms, value, matched))
                 else:
-                    matched = False
-                    few: list[Waiting] = getattr(state, other)
-                    for number, (at_ms, partner, known) in enumerate(few):
-                        if earliest <= at_ms - time_ms <= latest:
-                            matched = True
-                            if not known:
-                                few[number] = at_ms, partner, True
-                            flow.send([pair(port, value, partner)], max(time_ms, at_ms))
-                    if state.more:
-                        rest: MapState[int, Waiting] = getattr(state, f"{other}_more")
-                        partners = rest.items(_from(time_ms + earliest), _from(time_ms + latest + 1))
-                        for at, (at_ms, partner, known) in partners:
-                            matched = True
-                            if not known:
-                                rest[at] = at_ms, partner, True
-                            flow.send([pair(port, value, partner)], max(time_ms, at_ms))
-                    own: list[Waiting] = getattr(state, port)
-                    # While somebody has not said what time it is, partners of any time may come from there.
-                    if flow.context.watermark_ms is not None:
-                        let_few_go(port, own, clock_ms, flow)
-                    if len(own) < _FEW:
-                        own.append((time_ms, value, matched))
-                    else:
-                        state.more += 1
-                        getattr(state, f"{port}_more")[_next_at(time_ms, state)] = time_ms, value, matched
-                    end_ms = time_ms + reach[port] + 1
-                    if alone[port] or state.due is None:
-                        _wait(due, key, end_ms, state, flow)
-                    # Of the other sides nobody is told the end, so they go with the last of them.
-                    state.until = end_ms if state.until is None else max(end_ms, state.until)
-                if state.due is None:
-                    flow.forget()
+                    state.more += 1
+                    getattr(state, f"{port}_more")[_next_at(time_ms, state)] = time_ms, value, matched
+                end_ms = time_ms + reach_ms + 1
+                # Of the other sides nobody is told the end, so they go with the last of them.
+                if state.until is None or end_ms > state.until:
+                    state.until = end_ms
+                if is_told or state.due is None:
+                    _wait(due, key, end_ms + slack_ms, state, flow)
 
             return add
 
@@ -180,10 +242,10 @@ class IntervalOperator:
             state.due = None
             ends: list[int] = []
             for port in self.ports:
-                few: list[Waiting] = getattr(state, port)
+                few: list[_Held] = getattr(state, port)
                 let_few_go(port, few, clock_ms, flow)
                 if alone[port]:
-                    ends += [one[0] + reach[port] + 1 for one in few]
+                    ends += [one.time_ms + reach[port] + 1 for one in few]
                 if state.more:
                     rest: MapState[int, Waiting] = getattr(state, f"{port}_more")
                     gone = [*islice(rest.items(None, _from(clock_ms - reach[port])), _AT_ONCE)]
@@ -195,7 +257,7 @@ class IntervalOperator:
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
             if state.until is not None and state.until > clock_ms:
-                ends.append(state.until)
+                ends.append(state.until + slack_ms)
             if ends:
                 _wait(due, intent.key, min(ends), state, flow)
             else:
@@ -217,6 +279,7 @@ class IntervalOperator:
             {"left": adder("left", "right"), "right": adder("right", "left")},
             {"due": fire},
             late=lates.types,
+            storing=_holding,
         )
 
 
@@ -247,7 +310,7 @@ class AsOfOperator:
         return self.bound_ms
 
     def build(self, stage: Stage) -> Built:
-        due = stage.timer("due")
+        due = stage.bell("due", "event")
         lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from pf_stream.model import Context, Effect, Forget, Intent
+from pf_stream.model.effect import Bell
+from pf_stream.model.state import StateSpec
 
 __all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Quick", "Stage", "event_times", "instant"]
 
@@ -64,6 +66,8 @@ class Built:
     """By port, what may take a value without more ado; nearly all values, if there is such a way for them."""
     late: tuple[type[Intent], ...] = ()
     """Types, among those that it emits, that nobody here handles."""
+    storing: Callable[[StateSpec], StateSpec] | None = None
+    """Makes of what is known of the state's class how it is stored; ``None``: as it is."""
 
 
 class Stage(Protocol):
@@ -80,6 +84,10 @@ class Stage(Protocol):
 
     def timer(self, name: str, **fields: Any) -> type[Any]:
         """Makes the intent type of a timer: a key, and *fields*."""
+        ...
+
+    def bell(self, name: str, clock: Literal["wall", "event"]) -> Bell:
+        """Makes a timer whose intent tells a key, and nothing else."""
         ...
 
     def outlet(self, name: str, topic: str, **fields: Any) -> type[Any]:

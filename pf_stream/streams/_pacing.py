@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pf_stream.model import Schedule
-from pf_stream.model.effect import Tally
+from pf_stream.model.effect import Ring, Tally
 from pf_stream.streams._operator import Built, Flow, Stage, event_times, instant
 
 __all__ = ["DedupeOperator", "HoldOperator", "ThrottleOperator"]
@@ -29,7 +29,7 @@ class DedupeOperator:
     hold_ms = 0
 
     def build(self, stage: Stage) -> Built:
-        due = stage.timer("due")
+        due = stage.bell("due", "event")
         within_ms = self.within_ms + stage.lag_ms
 
         def add(key: str, value: Any, state: Any, flow: Flow) -> None:
@@ -48,7 +48,7 @@ class DedupeOperator:
         def wait(key: str, due_ms: int, state: Any, flow: Flow) -> None:
             if state.due is None or due_ms < state.due:
                 state.due = due_ms
-                flow.effects.append(Schedule(due(key=key), at=instant(due_ms), name="due", clock="event"))
+                flow.effects.append(Ring(due, key, due_ms))
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             reached = (flow.context.watermark_ms or 0) - within_ms
@@ -82,11 +82,11 @@ class ThrottleOperator:
     hold_ms = 0
 
     def build(self, stage: Stage) -> Built:
-        due = stage.timer("due")
+        due = stage.bell("due", "wall")
 
         def add(key: str, value: Any, state: Any, flow: Flow) -> None:
             if not state.count:
-                flow.effects.append(Schedule(due(key=key), after=self.per_ms / 1000, name="due"))
+                flow.effects.append(Ring(due, key, flow.context.now_ms + self.per_ms))
             if state.count < self.most:
                 state.count += 1
                 flow.send([value])

@@ -8,11 +8,11 @@ open windows has no state.
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from pf_stream.model import Context, Emit, Schedule
-from pf_stream.model.effect import Tally
-from pf_stream.streams._operator import Built, Flow, Quick, Stage, event_times, instant
+from pf_stream.model import Context, Emit
+from pf_stream.model.effect import Ring, Tally
+from pf_stream.streams._operator import Built, Flow, Quick, Stage, event_times
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import Emission, Hopping, Kind, Session, Sliding, Windowed
 
@@ -77,8 +77,8 @@ class _Windows:
         """For how long a window is kept when it has closed."""
         self.emission = operator.emission
         self.aggregate = operator.aggregate
-        self.due = stage.timer("due")
-        self.soon = stage.timer("early") if operator.emission.every_ms else None
+        self.due = stage.bell("due", "event" if self.event else "wall")
+        self.soon = stage.bell("early", "wall") if operator.emission.every_ms else None
         self.late: type[Any] | None = None
         if operator.late is not None:
             self.late = stage.outlet(
@@ -142,10 +142,7 @@ class _Windows:
         """See that there is a timer for *due_ms* or before."""
         if state.due is None or due_ms < state.due:
             state.due = due_ms
-            clock: Literal["wall", "event"] = "event" if self.event else "wall"
-            flow.effects.append(
-                Schedule(self.due.model_construct(key=key), at=instant(due_ms), name="due", clock=clock)
-            )
+            flow.effects.append(Ring(self.due, key, due_ms))
 
     def close(self, intent: Any, state: Any, flow: Flow) -> None:
         """The timer: close what has ended, remove what is not needed any more, and wait for the next."""
@@ -191,9 +188,7 @@ class _Windows:
         elif self.soon is not None and not state.soon:
             state.soon = True
             assert emission.every_ms is not None
-            flow.effects.append(
-                Schedule(self.soon.model_construct(key=key), after=emission.every_ms / 1000, name="early")
-            )
+            flow.effects.append(Ring(self.soon, key, flow.context.now_ms + emission.every_ms))
 
     def tell_early(self, intent: Any, state: Any, flow: Flow) -> None:
         """The timer of early results."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model import (
@@ -19,7 +19,7 @@ from pf_stream.model import (
     State,
     Stateless,
 )
-from pf_stream.model.effect import Tally
+from pf_stream.model.effect import Bell, Tally
 from pf_stream.model.failure import OnError
 from pf_stream.model.requirement import Computed, fields_of, leaves
 from pf_stream.model.rules import Rule
@@ -27,7 +27,7 @@ from pf_stream.streams import _nodes as nodes
 from pf_stream.streams._generated import Handler, intent_type, reactor_type, state_type
 from pf_stream.streams._joins import UNMATCHED
 from pf_stream.streams._nodes import Node, ancestors, before, type_of
-from pf_stream.streams._operator import Built, Fire, Flow, Push, instant
+from pf_stream.streams._operator import Built, Fire, Flow, Push
 from pf_stream.streams.stream import End
 
 __all__ = ["pipeline"]
@@ -127,6 +127,9 @@ class _Stage:
     def timer(self, name: str, **fields: Any) -> type[Any]:
         made = self.timers[name] = intent_type(f"{self._compiler.name}.{self.name}.{name}", self.id, fields)
         return made
+
+    def bell(self, name: str, clock: Literal["wall", "event"]) -> Bell:
+        return Bell(self.timer(name), name, clock)
 
     def outlet(self, name: str, topic: str, **fields: Any) -> type[Any]:
         return intent_type(f"{self._compiler.name}.{self.name}.{name}", topic, fields)
@@ -260,7 +263,11 @@ class _Compiler:
         stage = self._stages[node]
         root = _Root(node.name)
         push = self._onward(node, root) or _nowhere
-        state = state_type(f"{self.name}.{node.name}", built.state) if built.state else Stateless
+        state: type[State] = Stateless
+        if built.state:
+            state = state_type(f"{self.name}.{node.name}", built.state)
+            if built.storing is not None:
+                state.__state__ = built.storing(state.__state__)
         handlers: dict[str, tuple[type[Intent], Handler]] = {}
         for number, one in enumerate(stage.inputs):
             handlers[f"{one.port}_{number}"] = one.intent, _taking(built, push, one)
@@ -420,8 +427,8 @@ def _branch_of(value: Any, conditions: Sequence[Callable[[Any], object]]) -> int
 
 def _sink(make: Callable[[Any], Intent] | None) -> Push:
     def push(values: list[Any], flow: Flow) -> None:
-        at = None if flow.time_ms is None else instant(flow.time_ms)
-        flow.effects.extend([Emit(value if make is None else make(value), time=at) for value in values])
+        at_ms = flow.time_ms
+        flow.effects.extend([Emit(value if make is None else make(value), None, at_ms) for value in values])
 
     return push
 
@@ -430,11 +437,11 @@ def _sending(intent: type[Any], key: Callable[[Any], str], carried: Sequence[str
     """What sends values to the topic of an operator."""
 
     def push(values: list[Any], flow: Flow) -> None:
-        at = None if flow.time_ms is None else instant(flow.time_ms)
+        at_ms = flow.time_ms
         origin = flow.origin
         told = {field: getattr(origin, field) for field in carried}
         flow.effects.extend(
-            [Emit(intent(stage_key=key(value), stage_value=value, **told), time=at) for value in values]
+            [Emit(intent(stage_key=key(value), stage_value=value, **told), None, at_ms) for value in values]
         )
 
     return push

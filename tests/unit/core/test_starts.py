@@ -2,7 +2,7 @@
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 
@@ -252,7 +252,14 @@ def test_what_is_emitted_may_have_a_time_of_its_own(later: bool) -> None:
 
         @on
         def ask(self, intent: Ask, state: Timed, ctx: Context) -> Effects:
-            told, time = Told(key=intent.key), at if intent.id == "aware" else at.replace(tzinfo=None)
+            given: dict[str, Any] = {
+                "aware": at,
+                "number": round(at.timestamp() * 1000) + 7,
+                "naive": at.replace(tzinfo=None),
+                "flag": True,
+                "never": 1 << 60,
+            }
+            told, time = Told(key=intent.key), given[intent.id]
             return Schedule(told, after=1, time=time) if later else Emit(told, time=time)
 
         @on
@@ -261,8 +268,9 @@ def test_what_is_emitted_may_have_a_time_of_its_own(later: bool) -> None:
             return None
 
     driver = Driver(Topology("times", [Times]))
-    driver.send(Ask(key="k", id="aware"))
-    driver.send(Ask(key="k", id="naive"))
+    for id_ in ("aware", "number", "naive", "flag", "never"):
+        driver.send(Ask(key="k", id=id_))
     driver.advance(2)
-    assert driver.state(Times, "k") == Timed([round(at.timestamp() * 1000)])
-    assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]
+    at_ms = round(at.timestamp() * 1000)
+    assert driver.state(Times, "k") == Timed([at_ms, at_ms + 7])
+    assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"] * 3
