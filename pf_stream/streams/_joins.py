@@ -57,31 +57,25 @@ class _Held:
         self.value = value
         self.matched = matched
         self.json: bytes | None = None
-        """Of all three; ``None`` until it is made, and always where the value could be changed in place."""
+        """Of all three as they are stored; ``None`` until it is made, and always where the value could be changed in place."""
+
+    def match(self) -> None:
+        """Note that it has found a partner."""
+        if not self.matched:
+            self.matched = True
+            if self.json is not None:
+                self.json = self.json[: -len("false]")] + b"true]"
 
 
 def _holding(spec: StateSpec) -> StateSpec:
     """*spec* of the state of a join, for lists of :class:`_Held`; what is written is the same."""
-    stored: dict[str, MapSpec] = {one.name: one for one in spec.maps}
-    left, right = (stored[f"{port}_more"] for port in ("left", "right"))
-
-    def json_of(held: list[_Held], of: MapSpec) -> bytes:
-        encode, keep = of.encode, of.frozen
-        made = []
-        for one in held:
-            json = one.json
-            if json is None:
-                json = encode((one.time_ms, one.value, one.matched))
-                if keep:
-                    one.json = json
-            made.append(json)
-        return b",".join(made)
+    left, right = ({one.name: one for one in spec.maps}[f"{port}_more"] for port in ("left", "right"))
 
     def encode(state: Any) -> bytes:
         until, due = state.until, state.due
         return b'{"left":[%b],"right":[%b],"more":%d,"number":%d,"until":%b,"due":%b}' % (
-            json_of(state.left, left),
-            json_of(state.right, right),
+            _json_of(state.left, left),
+            _json_of(state.right, right),
             state.more,
             state.number,
             b"null" if until is None else b"%d" % until,
@@ -95,6 +89,18 @@ def _holding(spec: StateSpec) -> StateSpec:
         return state
 
     return replace(spec, encode=encode, decode=decode)
+
+
+def _json_of(held: list[_Held], spec: MapSpec) -> bytes:
+    made = []
+    for one in held:
+        json = one.json
+        if json is None:
+            json = spec.encode((one.time_ms, one.value, one.matched))
+            if spec.frozen:
+                one.json = json
+        made.append(json)
+    return b",".join(made)
 
 
 class _Lates:
@@ -172,18 +178,18 @@ class IntervalOperator:
         # Where nobody is told the end of a value, a key looks for what is over half as often as it might.
         slack_ms = 0 if True in alone.values() else max(reach.values())
 
-        def let_go(port: str, gone: Iterable[Waiting], flow: Flow) -> None:
-            for time_ms, value, matched in gone:
-                if matched:
+        def let_go(port: str, gone: Iterable[_Held], flow: Flow) -> None:
+            for one in gone:
+                if one.matched:
                     continue
                 if alone[port]:
-                    flow.send([pair(port, value, None)], time_ms)
+                    flow.send([pair(port, one.value, None)], one.time_ms)
                 else:
                     flow.effects.append(Tally(UNMATCHED))
 
         def let_few_go(port: str, few: list[_Held], clock_ms: int, flow: Flow) -> None:
             end = clock_ms - reach[port]
-            gone = [(one.time_ms, one.value, one.matched) for one in few if one.time_ms < end]
+            gone = [one for one in few if one.time_ms < end]
             if gone:
                 few[:] = [one for one in few if one.time_ms >= end]
                 let_go(port, gone, flow)
@@ -206,8 +212,7 @@ class IntervalOperator:
                     at_ms = one.time_ms
                     if first_ms <= at_ms <= last_ms:
                         matched = True
-                        if not one.matched:
-                            one.matched, one.json = True, None
+                        one.match()
                         partner = one.value
                         made = make(value, partner) if is_left else make(partner, value)
                         flow.send([made], max(at_ms, time_ms))
@@ -252,7 +257,7 @@ class IntervalOperator:
                     for at, _ in gone:
                         del rest[at]
                     state.more -= len(gone)
-                    let_go(port, [one for _, one in gone], flow)
+                    let_go(port, [_Held(*one) for _, one in gone], flow)
                     first = rest.first() if alone[port] or len(gone) == _AT_ONCE else None
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
