@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 from pf_stream.core import changelog
 from pf_stream.core.due import DueKeys
 from pf_stream.core.endings import Endings
-from pf_stream.core.records import Header, Record, SourceRecord
+from pf_stream.core.records import APPEND_TIME, Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
 
-__all__ = ["EVENT", "WALL", "Timer", "Timers", "held_key"]
+__all__ = ["EVENT", "WALL", "Mould", "Timer", "Timers", "held_key"]
 
 WALL: Final = 0
 """A timer of this clock is due when the worker's clock says so."""
@@ -100,6 +100,40 @@ def encode_timer(timer: Timer) -> bytes:
         _HEAD.size + len(middle),
     )
     return head + middle + _end(timer.topic, tuple(common))
+
+
+class Mould:
+    """What timers have in common that a handler sets because of one intent, and that differ in nothing but when they are due, their
+    clock, key, value and id."""
+
+    __slots__ = ("_between", "_flags", "_judged_ms", "_offset", "_rest")
+
+    def __init__(self, timer: Timer, raw: bytes) -> None:
+        """*raw* is what :func:`encode_timer` made of *timer*, whose first header that is not common is its id."""
+        record = timer.record
+        own = len(_blob(record.key)) + len(_blob(record.value)) + len(_header(("ce_id", dict(record.headers)["ce_id"])))
+        self._offset, self._judged_ms, self._flags = record.offset, timer.judged_ms, raw[_FLAGS_AT]
+        self._rest = raw[_HEAD.size + own :]
+        """What follows the id."""
+        self._between = _END.unpack_from(raw, _END_AT)[0] - own
+        """Where the end begins, but for the key, the value and the id."""
+
+    def cast(self, due_ms: int, clock: int, key: bytes, value: bytes, id_: bytes) -> bytes:
+        """A timer as :func:`encode_timer` would make it."""
+        own = b"%b%b\x03%b" % (_blob(key), _blob(value), _blob(id_))
+        head = _HEAD.pack(
+            changelog.TIMER_FORMAT,
+            clock,
+            due_ms,
+            self._judged_ms,
+            self._offset,
+            self._judged_ms,
+            APPEND_TIME,
+            self._flags,
+            0,
+            self._between + len(own),
+        )
+        return head + own + self._rest
 
 
 @lru_cache(maxsize=4_096)
@@ -338,12 +372,12 @@ class Timers:
         self.event_ms = self._sealed_event_ms
 
     def _queue(self, key: bytes, raw: bytes) -> None:
-        if not self._is_urgent(key, raw):
+        if not (_has_deadline(raw) and self._is_urgent(key, raw)):
             self._queues[raw[1]].add(_due(raw), key)
 
     def _is_urgent(self, key: bytes, raw: bytes) -> bool:
-        """Whether a timer has a deadline; if so, it waits among those that have one."""
-        if not _has_deadline(raw) or raw[1] == EVENT:
+        """Whether a timer that has a deadline waits among those that have one; if so, it does from now on."""
+        if raw[1] == EVENT:
             return False
         said = dict(decode_timer(raw).record.headers).get(DEADLINE)
         deadline_ms = None if said is None else parse_time_ms(said)
