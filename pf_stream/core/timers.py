@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from pf_stream.core import changelog
 from pf_stream.core.due import DueKeys
-from pf_stream.core.endings import Endings
+from pf_stream.core.endings import NUMBER_BYTES, Endings
 from pf_stream.core.records import APPEND_TIME, Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
@@ -27,6 +27,7 @@ _END = struct.Struct(">I")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct(">i")
 _DUE_AT: Final = 2
+_JUDGED_AT: Final = 10
 _FLAGS_AT: Final = 35
 _END_AT: Final = 38
 _SCHEDULED: Final = 1
@@ -37,6 +38,12 @@ _FIRST_WHOLE: Final = 0x80
 _WHOLE: Final[dict[Header, bytes]] = {
     header: bytes((_FIRST_WHOLE + index,)) for index, header in enumerate(changelog.TIMER_HEADERS)
 }
+_ID: Final = changelog.TIMER_HEADER_NAMES.index("ce_id") + 1
+_RUN: Final = 8
+"""How many timers that one intent causes follow each other before what they have in common is kept for itself. That takes as
+much as it saves in two or three of them."""
+_OF_A_RUN: Final = 0
+"""First byte of a timer in memory whose common part is kept for itself; else it is the format."""
 _COMMON: Final = frozenset(
     {"ce_specversion", "ce_type", "ce_source", "content-type", "pf-hops", "pf-context", "pf-service"}
 )
@@ -225,7 +232,19 @@ class Timers:
     by the time at which they were due.
     """
 
-    __slots__ = ("_changed", "_endings", "_queues", "_sealed", "_sealed_event_ms", "_urgent", "event_ms", "poisoned")
+    __slots__ = (
+        "_alike",
+        "_causes",
+        "_changed",
+        "_endings",
+        "_queues",
+        "_run",
+        "_sealed",
+        "_sealed_event_ms",
+        "_urgent",
+        "event_ms",
+        "poisoned",
+    )
 
     def __init__(self) -> None:
         self.event_ms: int | None = None
@@ -233,8 +252,14 @@ class Timers:
         self.poisoned: dict[bytes, str] = {}
         """Timers that alone made a unit that could not be sealed: key to code."""
         self._sealed: dict[bytes, bytes] = {}
-        """Without their ends, but for those that have a deadline."""
+        """Without their ends, but for those that have a deadline; of long runs that one intent caused, what each alone has."""
         self._endings = Endings()
+        self._causes = Endings()
+        """What the timers of such a run have in common, without the end."""
+        self._alike: bytes | None = None
+        """The same of the timer that was sealed last."""
+        self._run = 0
+        """How many before that one had the same."""
         self._sealed_event_ms: int | None = None
         self._changed: dict[bytes, bytes | None] = {}
         # By clock. An entry is good if the timer of that key is due at that time; it is not searched for when one changes.
@@ -254,16 +279,38 @@ class Timers:
         """Take what is sealed; returns whether that changes anything."""
         before = self._sealed.get(key)
         if raw is not None:
-            self._sealed[key] = (
-                raw if _has_deadline(raw) else self._endings.shorten(raw, _END.unpack_from(raw, _END_AT)[0])
-            )
+            self._sealed[key] = raw if _has_deadline(raw) else self._shorten(raw)
         elif before is not None:
             del self._sealed[key]
         else:
             return False
-        if before is not None and not _has_deadline(before):
-            self._endings.release(before)
+        if before is not None:
+            self._release(before)
         return True
+
+    def _shorten(self, raw: bytes) -> bytes:
+        end = _END.unpack_from(raw, _END_AT)[0]
+        short = self._endings.shorten(raw[:end], raw[end:])
+        own, alike = _part(short)
+        if alike is None or alike != self._alike:
+            self._alike, self._run = alike, 0
+            return short
+        self._run += 1
+        if self._run < _RUN:
+            return short
+        known = len(self._causes)
+        shorter = self._causes.shorten(own, alike)
+        if len(self._causes) == known:
+            self._endings.release(short)  # what they have in common has the end, once
+        return shorter
+
+    def _release(self, kept: bytes) -> None:
+        if kept[0] == _OF_A_RUN:
+            alike = self._causes.release(kept)
+            if alike is not None:
+                self._endings.release(alike)
+        elif not _has_deadline(kept):
+            self._endings.release(kept)
 
     def restore_clock(self, event_ms: int | None) -> None:
         """Take the event clock from the changelog; None if it was deleted."""
@@ -393,8 +440,12 @@ class Timers:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
-        raw = self._sealed[key]
-        return raw if _has_deadline(raw) else self._endings.whole(raw)
+        kept = self._sealed[key]
+        if kept[0] == _OF_A_RUN:
+            kept = _join(kept, self._causes.end(kept))
+        elif _has_deadline(kept):
+            return kept
+        return self._endings.whole(kept)
 
     def _current(self, key: bytes) -> bytes | None:
         return self._changed[key] if key in self._changed else self._sealed.get(key)
@@ -411,8 +462,43 @@ def size_of(record: Record) -> int:
     return size
 
 
+def _part(short: bytes) -> tuple[bytes, bytes | None]:
+    """Of a timer without its end: what it alone has, and what it has in common with others that the same intent caused: when that was
+    judged and the like, the beginning of the id, and what follows it. ``None`` if it looks as if there were no others."""
+    id_at = _HEAD.size
+    for _ in range(2):  # key and value
+        if short[id_at] >= _LONG:
+            return short, None
+        id_at += 1 + short[id_at]
+    id_end = id_at + 2 + short[id_at + 1]
+    number_at = short.rfind(b":", id_at, id_end) + 1
+    if short[id_at] != _ID or not number_at or id_end > len(short) - NUMBER_BYTES:
+        return short, None
+    own = b"%c%b%b%b" % (_OF_A_RUN, short[1:_JUDGED_AT], short[_HEAD.size : id_at], short[number_at:id_end])
+    cause = short[id_at + 2 : number_at]
+    return own, b"%b%c%b%b" % (short[_JUDGED_AT:_END_AT], len(cause), cause, short[id_end:])
+
+
+def _join(own: bytes, alike: bytes) -> bytes:
+    """A timer without its end; *own* ends with a number for *alike*."""
+    at = _JUDGED_AT
+    for _ in range(2):
+        at += 1 + own[at]
+    cause_at = _END_AT - _JUDGED_AT + 1
+    cause_end = cause_at + alike[cause_at - 1]
+    id_ = alike[cause_at:cause_end] + own[at:-NUMBER_BYTES]
+    middle = b"%b%c%c%b%b" % (own[_JUDGED_AT:at], _ID, len(id_), id_, alike[cause_end:])
+    return b"%c%b%b%b%b" % (
+        changelog.TIMER_FORMAT,
+        own[1:_JUDGED_AT],
+        alike[: cause_at - 1],
+        _END.pack(_HEAD.size + len(middle) - NUMBER_BYTES),
+        middle,
+    )
+
+
 def _has_deadline(raw: bytes) -> bool:
-    return bool(raw[_FLAGS_AT] & _HAS_DEADLINE)
+    return raw[0] != _OF_A_RUN and bool(raw[_FLAGS_AT] & _HAS_DEADLINE)
 
 
 def _due(raw: bytes) -> int:
