@@ -161,11 +161,17 @@ def decode_timer(raw: bytes) -> Timer:
     _, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, flags, failed, end = _HEAD.unpack_from(raw)
     key, at = _take(raw, _HEAD.size)
     value, at = _take(raw, at)
-    headers = _headers(raw, at, end)
-    topic, at = changelog.parse_name(raw, end)
-    headers += _headers(raw, at, len(raw))
-    record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
+    topic, common = _common(raw[end:])
+    headers = (*_headers(raw, at, end), *common)
+    record = SourceRecord(offset, timestamp, key, value, headers, timestamp_type)
     return Timer(due_ms, clock, topic, record, judged_ms, bool(flags & _SCHEDULED), failed)
+
+
+@lru_cache(maxsize=1_024)
+def _common(end: bytes) -> tuple[str, tuple[Header, ...]]:
+    """What :func:`_end` made: many timers that fire together have the same."""
+    topic, at = changelog.parse_name(end, 0)
+    return topic, tuple(_headers(end, at, len(end)))
 
 
 def _headers(raw: bytes, at: int, end: int) -> list[Header]:
@@ -340,10 +346,7 @@ class Timers:
             return None
         key = self._urgent.take(now_ms) if self._urgent is not None and clock == WALL else None
         if key is None:
-            first = self._queues[clock].first()
-            assert first is not None
-            key = first[1]
-            self._queues[clock].pop()
+            key = self._queues[clock].pop()
         timer = decode_timer(self._whole(key))
         self._changed[key] = None
         return key, timer
@@ -358,11 +361,12 @@ class Timers:
         return self._due_clock(now_ms) is not None
 
     def _due_clock(self, now_ms: int) -> int | None:
-        for clock, reached in ((EVENT, self.event_ms), (WALL, now_ms)):
-            due_ms = self.next_due_ms(clock)
-            if due_ms is not None and reached is not None and due_ms <= reached:
-                return clock
-        return None
+        if self.may_be_due():
+            due_ms = self.next_due_ms(EVENT)
+            if due_ms is not None and self.event_ms is not None and due_ms <= self.event_ms:
+                return EVENT
+        due_ms = self.next_due_ms(WALL)
+        return None if due_ms is None or due_ms > now_ms else WALL
 
     def next_due_ms(self, clock: int) -> int | None:
         """When the next timer of a clock is due; ``None`` if there is none."""
@@ -373,10 +377,10 @@ class Timers:
         return due_ms if urgent_ms is None else urgent_ms if due_ms is None else min(due_ms, urgent_ms)
 
     def _next_queued_ms(self, clock: int) -> int | None:
-        queue = self._queues[clock]
+        queue, changed, sealed = self._queues[clock], self._changed, self._sealed
         while (first := queue.first()) is not None:
             due_ms, key = first
-            raw = self._current(key)
+            raw = changed[key] if key in changed else sealed.get(key)
             if raw is not None and raw[1] == clock and _due(raw) == due_ms:
                 return due_ms
             queue.pop()
