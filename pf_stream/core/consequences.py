@@ -30,7 +30,7 @@ from pf_stream.core.outputs import (
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, ReactorPlan, Route
 from pf_stream.core.records import Header, SourceRecord
-from pf_stream.core.timers import DEADLINE, EVENT, WALL, Timer, encode_bell, encode_timer, timer_end
+from pf_stream.core.timers import DEADLINE, EVENT, WALL, Mould, Timer, encode_bell, encode_timer, timer_end
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
@@ -42,6 +42,7 @@ from pf_stream.security.refusal import Refusal
 __all__ = ["Consequences", "EffectRefusedError", "Performer"]
 
 _MANY: Final = (list, tuple)  # a union would be made anew each time
+_NUMBER: Final = (float, int)
 _tally_name: Final = re.compile(r"[a-z][a-z0-9_]{0,31}").fullmatch
 _LONGEST_COPIED: Final = 64 << 10
 """Most bytes of what a reply repeats of its request. A unit that does not fit into one commit would stop its lane."""
@@ -64,10 +65,23 @@ class _Shape(NamedTuple):
     """What its timer ends with."""
 
 
+class _Alike(NamedTuple):
+    """What timers of one type have in common that one handler sets because of one delivery."""
+
+    origin: bytes | Identity | None
+    """Under whose context they are set."""
+    route: Route | None
+    """Their type on its topic, if the group reads that."""
+    cause: bytes
+    """What their ids are made of, but for the number at the end."""
+    mould: Mould
+    """What their bytes are made by."""
+
+
 class Consequences:
     """What the handlers of one delivery cause, until it is known that all of them succeed."""
 
-    __slots__ = ("outputs", "size", "tallies", "timers")
+    __slots__ = ("alike", "outputs", "size", "tallies", "timers")
 
     def __init__(self) -> None:
         self.outputs: list[Output | Copy] = []
@@ -76,6 +90,8 @@ class Consequences:
         """Timers by key, encoded; ``None`` cancels."""
         self.tallies: list[tuple[tuple[str, str], int]] = []
         """What is counted, by reactor and name."""
+        self.alike: dict[tuple[int, type[Intent]], _Alike | None] = {}
+        """By reactor and type, what is the same in each further timer; ``None`` after the first one."""
         self.size = 0
         """Bytes that this adds to a unit, by estimate."""
 
@@ -84,6 +100,7 @@ class Consequences:
         self.outputs.clear()
         self.timers.clear()
         self.tallies.clear()
+        self.alike.clear()
         self.size = 0
 
 
@@ -184,39 +201,45 @@ class Performer:
         judged_ms = delivery.at_ms if delivery.timer is None else delivery.now_ms
         self._check_horizon(due_ms, judged_ms if clock == WALL else now_ms)
         index = len(into.outputs) + len(into.timers)
-        output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
-        origin = origin_of(delivery, reactor)
-        key = output.key
+        kind = reactor.index, type(intent)
+        # Nothing is said of it that its headers tell.
+        plain = effect.id is None and effect.time is None and effect.deadline is None and plan.intent.time_of is None
+        alike = into.alike.get(kind) if plain else None
+        if alike is None:
+            output = emitted(delivery, self._partition, reactor, intent, plan, index, effect)
+            origin, route = origin_of(delivery, reactor), self._routes.get((plan.topic, plan.intent.type))
+            key, value = output.key, output.value
+        else:
+            origin, route = alike.origin, alike.route
+            key, value = plan.intent.key_of(intent), plan.intent.encode(intent)
         assert key is not None
-        length = len(output.value or b"")
-        if length > self._limits.output_bytes:
-            raise BadEffectError(f"scheduled {length} bytes; the limit is {self._limits.output_bytes}")
-        route = self._routes.get((output.topic, plan.intent.type))
-        lives_here = key == delivery.key or partition_of(key, self._plan.partitions) == self._partition
-        if route is not None and lives_here:
+        assert value is not None
+        if len(value) > self._limits.output_bytes:
+            raise BadEffectError(f"scheduled {len(value)} bytes; the limit is {self._limits.output_bytes}")
+        # Elsewhere it is judged where it arrives.
+        if route is not None and (key == delivery.key or partition_of(key, self._plan.partitions) == self._partition):
             refusal = self._judge(origin, route, intent, judged_ms)
             if refusal is not None:
                 raise EffectRefusedError(Refusal(refusal.code, f"scheduled {plan.intent.type}: {refusal.reason}"))
-        headers = output.headers
-        if effect.deadline is not None:
-            headers.append((DEADLINE, given_time(effect.deadline)))
-        if delivery.timer is not None and delivery.timer.scheduled:
-            # A timer that sets the next one is no way onward: it may do so for ever.
-            headers = [hops_header(delivery.hops) if name == "pf-hops" else (name, told) for name, told in headers]
-        if isinstance(origin, bytes):
-            headers.append(("pf-context", origin))
-        elif origin is not None:
-            headers.append(service_header(origin))
-        record = SourceRecord(delivery.record.offset, judged_ms, key, output.value, tuple(headers))
-        timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
+        if alike is None:
+            headers = _waiting(delivery, effect, output.headers, origin)
+            record = SourceRecord(delivery.record.offset, judged_ms, key, value, tuple(headers))
+            timer = Timer(due_ms, clock, output.topic, record, judged_ms, scheduled=True, failed=0)
+            raw = encode_timer(timer)
+            ce_id = next(told for name, told in headers if name == "ce_id")
+            assert ce_id is not None
+            if plain and kind in into.alike:
+                into.alike[kind] = _Alike(origin, route, ce_id.rpartition(b":")[0], Mould(timer, raw))
+            elif plain:
+                into.alike[kind] = None  # for one timer, which is what most handlers set, it does not pay
+        else:
+            ce_id = b"%s:%d" % (alike.cause, index)
+            raw = alike.mould.cast(due_ms, clock, key, value, ce_id)
         if effect.name is not None:
             timer_key = _timer_key(reactor, delivery.key, effect.name)
         else:
             # Beside all names that users give: those are text.
-            ce_id = dict(headers)["ce_id"]
-            assert ce_id is not None
             timer_key = changelog.timer_key(reactor.spec.id, delivery.key, b"\xff" + ce_id)
-        raw = encode_timer(timer)
         into.timers.append((timer_key, raw))
         into.size += 128 + len(raw)
 
@@ -269,10 +292,13 @@ class Performer:
         if origin is None:
             return None if route.public else Refusal("missing_context", "the caller came without a context")
         values = route.values(intent)
-        decided = self._authority.decide(origin, route, values, intent, at_ms)
-        if isinstance(decided, Refusal):
-            return decided
-        return self._authority.judge(decided, route, values, intent, at_ms)
+        claims = self._authority.recent.get(origin) if isinstance(origin, bytes) else None
+        if claims is None or (route, values) not in claims.notes:
+            decided = self._authority.decide(origin, route, values, intent, at_ms)
+            if isinstance(decided, Refusal):
+                return decided
+            claims = decided
+        return self._authority.judge(claims, route, values, intent, at_ms)
 
     def refusal(self, delivery: Delivery, refusal: Refusal) -> list[Output]:
         """The reply that tells the sender of a refusal, if there is somewhere to tell it."""
@@ -307,22 +333,38 @@ def _counted(effect: Tally) -> int:
     return by
 
 
+def _waiting(
+    delivery: Delivery, effect: Schedule, headers: list[Header], origin: bytes | Identity | None
+) -> list[Header]:
+    """The headers of a timer, from those of what is emitted."""
+    if effect.deadline is not None:
+        headers.append((DEADLINE, given_time(effect.deadline)))
+    if delivery.timer is not None and delivery.timer.scheduled:
+        # A timer that sets the next one is no way onward: it may do so for ever.
+        headers = [hops_header(delivery.hops) if name == "pf-hops" else (name, told) for name, told in headers]
+    if isinstance(origin, bytes):
+        headers.append(("pf-context", origin))
+    elif origin is not None:
+        headers.append(service_header(origin))
+    return headers
+
+
 def _due_ms(effect: Schedule, now_ms: int) -> int:
-    match effect.at, effect.after:
-        case None, timedelta() as after:
-            due_ms = now_ms + round(after.total_seconds() * 1000)
-        case None, (int() | float()) as seconds:
-            try:
-                due_ms = now_ms + round(seconds * 1000)
-            except (ValueError, OverflowError) as error:
-                raise BadEffectError(f"scheduled after={seconds!r}, which is no time") from error
-        case datetime() as at, None if at.tzinfo is not None:
-            due_ms = round(at.timestamp() * 1000)
-        case _:
-            raise BadEffectError(
-                f"scheduled at={effect.at!r}, after={effect.after!r}: give one of them, after as seconds or a timedelta, at "
-                f"as a datetime with a zone"
-            )
+    at, after = effect.at, effect.after
+    if at is None and isinstance(after, _NUMBER):
+        try:
+            due_ms = now_ms + round(after * 1000)
+        except (ValueError, OverflowError) as error:
+            raise BadEffectError(f"scheduled after={after!r}, which is no time") from error
+    elif at is None and isinstance(after, timedelta):
+        due_ms = now_ms + round(after.total_seconds() * 1000)
+    elif isinstance(at, datetime) and at.tzinfo is not None and after is None:
+        due_ms = round(at.timestamp() * 1000)
+    else:
+        raise BadEffectError(
+            f"scheduled at={at!r}, after={after!r}: give one of them, after as seconds or a timedelta, at "
+            f"as a datetime with a zone"
+        )
     if due_ms < 0:
         raise BadEffectError(f"scheduled for a time before 1970: at={effect.at!r}, after={effect.after!r}")
     return due_ms

@@ -49,13 +49,12 @@ class DueKeys:
             return runs[0][:2]
         return recent[0] if recent else None
 
-    def pop(self) -> None:
-        """Remove the first one, which there is."""
+    def pop(self) -> bytes:
+        """Remove the first one, which there is; returns its key."""
         recent, runs = self._recent, self._runs
         if not runs or (recent and recent[0] < runs[0]):
-            heappop(recent)
-            return
-        _, _, number, times, keys = runs[0]
+            return heappop(recent)[1]
+        _, key, number, times, keys = runs[0]
         if keys:
             due_ms, left = times.pop(), len(times)
             if not left & (left - 1):
@@ -63,3 +62,4 @@ class DueKeys:
             heapreplace(runs, (due_ms, keys.pop(), number, times, keys))
         else:
             heappop(runs)
+        return key

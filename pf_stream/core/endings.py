@@ -1,14 +1,16 @@
 """Byte strings of which many end alike, each kept without its end, and each end once."""
 
-__all__ = ["Endings"]
+from typing import Final
 
-_NUMBER_BYTES = 4
+__all__ = ["NUMBER_BYTES", "Endings"]
+
+NUMBER_BYTES: Final = 4
 
 
 class Endings:
     """The ends, by the numbers that stand for them."""
 
-    __slots__ = ("_ends", "_free", "_numbers", "_uses")
+    __slots__ = ("_ends", "_free", "_last", "_last_number", "_numbers", "_uses")
 
     def __init__(self) -> None:
         self._numbers: dict[bytes, int] = {}
@@ -16,33 +18,46 @@ class Endings:
         self._uses: list[int] = []
         self._free: list[int] = []
         """Numbers that nothing has any more."""
+        self._last: bytes | None = None
+        """The end that was asked for last, if it is still there: mostly it is asked for again."""
+        self._last_number = 0
 
-    def shorten(self, raw: bytes, at: int) -> bytes:
-        """*raw* with a number for what it has from *at* on; :meth:`release` is to be told when it is not needed any more."""
-        end = raw[at:]
-        number = self._numbers.get(end)
-        if number is None:
-            number = self._numbers[end] = self._free.pop() if self._free else len(self._ends)
-            if number == len(self._ends):
-                self._ends.append(end)
-                self._uses.append(0)
-            else:
-                self._ends[number] = end
+    def shorten(self, begin: bytes, end: bytes) -> bytes:
+        """*begin* with a number for *end*; :meth:`release` is to be told when it is not needed any more."""
+        if end != self._last:
+            number = self._numbers.get(end)
+            if number is None:
+                number = self._numbers[end] = self._free.pop() if self._free else len(self._ends)
+                if number == len(self._ends):
+                    self._ends.append(end)
+                    self._uses.append(0)
+                else:
+                    self._ends[number] = end
+            self._last, self._last_number = end, number
+        number = self._last_number
         self._uses[number] += 1
-        return raw[:at] + number.to_bytes(_NUMBER_BYTES)
+        return begin + number.to_bytes(NUMBER_BYTES)
 
     def whole(self, short: bytes) -> bytes:
         """What was shortened, as it was."""
-        return short[:-_NUMBER_BYTES] + self._ends[_number_of(short)]
+        return short[:-NUMBER_BYTES] + self.end(short)
 
-    def release(self, short: bytes) -> None:
-        """Forget something that was shortened, and its end with the last that has it."""
+    def end(self, short: bytes) -> bytes:
+        """The end of what was shortened."""
+        return self._ends[_number_of(short)]
+
+    def release(self, short: bytes) -> bytes | None:
+        """Forget something that was shortened, and its end with the last that has it; returns the end then."""
         number = _number_of(short)
         self._uses[number] -= 1
-        if not self._uses[number]:
-            del self._numbers[self._ends[number]]
-            self._ends[number] = b""
-            self._free.append(number)
+        if self._uses[number]:
+            return None
+        end, self._ends[number] = self._ends[number], b""
+        del self._numbers[end]
+        self._free.append(number)
+        if end == self._last:
+            self._last = None
+        return end
 
     def __len__(self) -> int:
         """How many ends are kept."""
@@ -50,4 +65,4 @@ class Endings:
 
 
 def _number_of(short: bytes) -> int:
-    return int.from_bytes(short[-_NUMBER_BYTES:])
+    return int.from_bytes(short[-NUMBER_BYTES:])

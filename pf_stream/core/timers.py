@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from pf_stream.core import changelog
 from pf_stream.core.due import DueKeys
-from pf_stream.core.endings import Endings
+from pf_stream.core.endings import NUMBER_BYTES, Endings
 from pf_stream.core.records import APPEND_TIME, Header, Record, SourceRecord
 from pf_stream.core.urgency import Urgency
 from pf_stream.model.context import parse_time_ms
 
-__all__ = ["EVENT", "WALL", "Timer", "Timers", "encode_bell", "held_key", "timer_end"]
+__all__ = ["EVENT", "WALL", "Mould", "Timer", "Timers", "encode_bell", "held_key", "timer_end"]
 
 WALL: Final = 0
 """A timer of this clock is due when the worker's clock says so."""
@@ -28,6 +28,7 @@ _END = struct.Struct(">I")
 _DUE = struct.Struct(">q")
 _LENGTH = struct.Struct(">i")
 _DUE_AT: Final = 2
+_JUDGED_AT: Final = 10
 _FLAGS_AT: Final = 35
 _END_AT: Final = 38
 _SCHEDULED: Final = 1
@@ -38,6 +39,12 @@ _FIRST_WHOLE: Final = 0x80
 _WHOLE: Final[dict[Header, bytes]] = {
     header: bytes((_FIRST_WHOLE + index,)) for index, header in enumerate(changelog.TIMER_HEADERS)
 }
+_ID: Final = changelog.TIMER_HEADER_NAMES.index("ce_id") + 1
+_RUN: Final = 8
+"""How many timers that one intent causes follow each other before what they have in common is kept for itself. That takes as
+much as it saves in two or three of them."""
+_OF_A_RUN: Final = 0
+"""First byte of a timer in memory whose common part is kept for itself; else it is the format."""
 _COMMON: Final = frozenset(
     {"ce_specversion", "ce_type", "ce_source", "content-type", "pf-hops", "pf-context", "pf-service"}
 )
@@ -115,6 +122,40 @@ def encode_bell(
     return b"%b%b%b" % (head, middle, end)
 
 
+class Mould:
+    """What timers have in common that a handler sets because of one intent, and that differ in nothing but when they are due, their
+    clock, key, value and id."""
+
+    __slots__ = ("_between", "_flags", "_judged_ms", "_offset", "_rest")
+
+    def __init__(self, timer: Timer, raw: bytes) -> None:
+        """*raw* is what :func:`encode_timer` made of *timer*, whose first header that is not common is its id."""
+        record = timer.record
+        own = len(_blob(record.key)) + len(_blob(record.value)) + len(_header(("ce_id", dict(record.headers)["ce_id"])))
+        self._offset, self._judged_ms, self._flags = record.offset, timer.judged_ms, raw[_FLAGS_AT]
+        self._rest = raw[_HEAD.size + own :]
+        """What follows the id."""
+        self._between = _END.unpack_from(raw, _END_AT)[0] - own
+        """Where the end begins, but for the key, the value and the id."""
+
+    def cast(self, due_ms: int, clock: int, key: bytes, value: bytes, id_: bytes) -> bytes:
+        """A timer as :func:`encode_timer` would make it."""
+        own = b"%b%b\x03%b" % (_blob(key), _blob(value), _blob(id_))
+        head = _HEAD.pack(
+            changelog.TIMER_FORMAT,
+            clock,
+            due_ms,
+            self._judged_ms,
+            self._offset,
+            self._judged_ms,
+            APPEND_TIME,
+            self._flags,
+            0,
+            self._between + len(own),
+        )
+        return head + own + self._rest
+
+
 @lru_cache(maxsize=4_096)
 def timer_end(topic: str, headers: tuple[Header, ...]) -> bytes:
     """What a timer's value ends with, which many have in common."""
@@ -134,11 +175,17 @@ def decode_timer(raw: bytes) -> Timer:
     _, clock, due_ms, judged_ms, offset, timestamp, timestamp_type, flags, failed, end = _HEAD.unpack_from(raw)
     key, at = _take(raw, _HEAD.size)
     value, at = _take(raw, at)
-    headers = _headers(raw, at, end)
-    topic, at = changelog.parse_name(raw, end)
-    headers += _headers(raw, at, len(raw))
-    record = SourceRecord(offset, timestamp, key, value, tuple(headers), timestamp_type)
+    topic, common = _common(raw[end:])
+    headers = (*_headers(raw, at, end), *common)
+    record = SourceRecord(offset, timestamp, key, value, headers, timestamp_type)
     return Timer(due_ms, clock, topic, record, judged_ms, bool(flags & _SCHEDULED), failed)
+
+
+@lru_cache(maxsize=1_024)
+def _common(end: bytes) -> tuple[str, tuple[Header, ...]]:
+    """What :func:`_end` made: many timers that fire together have the same."""
+    topic, at = changelog.parse_name(end, 0)
+    return topic, tuple(_headers(end, at, len(end)))
 
 
 def _headers(raw: bytes, at: int, end: int) -> list[Header]:
@@ -205,7 +252,19 @@ class Timers:
     by the time at which they were due.
     """
 
-    __slots__ = ("_changed", "_endings", "_queues", "_sealed", "_sealed_event_ms", "_urgent", "event_ms", "poisoned")
+    __slots__ = (
+        "_alike",
+        "_causes",
+        "_changed",
+        "_endings",
+        "_queues",
+        "_run",
+        "_sealed",
+        "_sealed_event_ms",
+        "_urgent",
+        "event_ms",
+        "poisoned",
+    )
 
     def __init__(self) -> None:
         self.event_ms: int | None = None
@@ -213,8 +272,14 @@ class Timers:
         self.poisoned: dict[bytes, str] = {}
         """Timers that alone made a unit that could not be sealed: key to code."""
         self._sealed: dict[bytes, bytes] = {}
-        """Without their ends, but for those that have a deadline."""
+        """Without their ends, but for those that have a deadline; of long runs that one intent caused, what each alone has."""
         self._endings = Endings()
+        self._causes = Endings()
+        """What the timers of such a run have in common, without the end."""
+        self._alike: bytes | None = None
+        """The same of the timer that was sealed last."""
+        self._run = 0
+        """How many before that one had the same."""
         self._sealed_event_ms: int | None = None
         self._changed: dict[bytes, bytes | None] = {}
         # By clock. An entry is good if the timer of that key is due at that time; it is not searched for when one changes.
@@ -234,16 +299,38 @@ class Timers:
         """Take what is sealed; returns whether that changes anything."""
         before = self._sealed.get(key)
         if raw is not None:
-            self._sealed[key] = (
-                raw if _has_deadline(raw) else self._endings.shorten(raw, _END.unpack_from(raw, _END_AT)[0])
-            )
+            self._sealed[key] = raw if _has_deadline(raw) else self._shorten(raw)
         elif before is not None:
             del self._sealed[key]
         else:
             return False
-        if before is not None and not _has_deadline(before):
-            self._endings.release(before)
+        if before is not None:
+            self._release(before)
         return True
+
+    def _shorten(self, raw: bytes) -> bytes:
+        end = _END.unpack_from(raw, _END_AT)[0]
+        short = self._endings.shorten(raw[:end], raw[end:])
+        own, alike = _part(short)
+        if alike is None or alike != self._alike:
+            self._alike, self._run = alike, 0
+            return short
+        self._run += 1
+        if self._run < _RUN:
+            return short
+        known = len(self._causes)
+        shorter = self._causes.shorten(own, alike)
+        if len(self._causes) == known:
+            self._endings.release(short)  # what they have in common has the end, once
+        return shorter
+
+    def _release(self, kept: bytes) -> None:
+        if kept[0] == _OF_A_RUN:
+            alike = self._causes.release(kept)
+            if alike is not None:
+                self._endings.release(alike)
+        elif not _has_deadline(kept):
+            self._endings.release(kept)
 
     def restore_clock(self, event_ms: int | None) -> None:
         """Take the event clock from the changelog; None if it was deleted."""
@@ -273,10 +360,7 @@ class Timers:
             return None
         key = self._urgent.take(now_ms) if self._urgent is not None and clock == WALL else None
         if key is None:
-            first = self._queues[clock].first()
-            assert first is not None
-            key = first[1]
-            self._queues[clock].pop()
+            key = self._queues[clock].pop()
         timer = decode_timer(self._whole(key))
         self._changed[key] = None
         return key, timer
@@ -291,11 +375,12 @@ class Timers:
         return self._due_clock(now_ms) is not None
 
     def _due_clock(self, now_ms: int) -> int | None:
-        for clock, reached in ((EVENT, self.event_ms), (WALL, now_ms)):
-            due_ms = self.next_due_ms(clock)
-            if due_ms is not None and reached is not None and due_ms <= reached:
-                return clock
-        return None
+        if self.may_be_due():
+            due_ms = self.next_due_ms(EVENT)
+            if due_ms is not None and self.event_ms is not None and due_ms <= self.event_ms:
+                return EVENT
+        due_ms = self.next_due_ms(WALL)
+        return None if due_ms is None or due_ms > now_ms else WALL
 
     def next_due_ms(self, clock: int) -> int | None:
         """When the next timer of a clock is due; ``None`` if there is none."""
@@ -306,10 +391,10 @@ class Timers:
         return due_ms if urgent_ms is None else urgent_ms if due_ms is None else min(due_ms, urgent_ms)
 
     def _next_queued_ms(self, clock: int) -> int | None:
-        queue = self._queues[clock]
+        queue, changed, sealed = self._queues[clock], self._changed, self._sealed
         while (first := queue.first()) is not None:
             due_ms, key = first
-            raw = self._current(key)
+            raw = changed[key] if key in changed else sealed.get(key)
             if raw is not None and raw[1] == clock and _due(raw) == due_ms:
                 return due_ms
             queue.pop()
@@ -352,12 +437,12 @@ class Timers:
         self.event_ms = self._sealed_event_ms
 
     def _queue(self, key: bytes, raw: bytes) -> None:
-        if not self._is_urgent(key, raw):
+        if not (_has_deadline(raw) and self._is_urgent(key, raw)):
             self._queues[raw[1]].add(_due(raw), key)
 
     def _is_urgent(self, key: bytes, raw: bytes) -> bool:
-        """Whether a timer has a deadline; if so, it waits among those that have one."""
-        if not _has_deadline(raw) or raw[1] == EVENT:
+        """Whether a timer that has a deadline waits among those that have one; if so, it does from now on."""
+        if raw[1] == EVENT:
             return False
         said = dict(decode_timer(raw).record.headers).get(DEADLINE)
         deadline_ms = None if said is None else parse_time_ms(said)
@@ -373,8 +458,12 @@ class Timers:
         changed = self._changed.get(key)
         if changed is not None:
             return changed
-        raw = self._sealed[key]
-        return raw if _has_deadline(raw) else self._endings.whole(raw)
+        kept = self._sealed[key]
+        if kept[0] == _OF_A_RUN:
+            kept = _join(kept, self._causes.end(kept))
+        elif _has_deadline(kept):
+            return kept
+        return self._endings.whole(kept)
 
     def _current(self, key: bytes) -> bytes | None:
         return self._changed[key] if key in self._changed else self._sealed.get(key)
@@ -391,8 +480,43 @@ def size_of(record: Record) -> int:
     return size
 
 
+def _part(short: bytes) -> tuple[bytes, bytes | None]:
+    """Of a timer without its end: what it alone has, and what it has in common with others that the same intent caused: when that was
+    judged and the like, the beginning of the id, and what follows it. ``None`` if it looks as if there were no others."""
+    id_at = _HEAD.size
+    for _ in range(2):  # key and value
+        if short[id_at] >= _LONG:
+            return short, None
+        id_at += 1 + short[id_at]
+    id_end = id_at + 2 + short[id_at + 1]
+    number_at = short.rfind(b":", id_at, id_end) + 1
+    if short[id_at] != _ID or not number_at or id_end > len(short) - NUMBER_BYTES:
+        return short, None
+    own = b"%c%b%b%b" % (_OF_A_RUN, short[1:_JUDGED_AT], short[_HEAD.size : id_at], short[number_at:id_end])
+    cause = short[id_at + 2 : number_at]
+    return own, b"%b%c%b%b" % (short[_JUDGED_AT:_END_AT], len(cause), cause, short[id_end:])
+
+
+def _join(own: bytes, alike: bytes) -> bytes:
+    """A timer without its end; *own* ends with a number for *alike*."""
+    at = _JUDGED_AT
+    for _ in range(2):
+        at += 1 + own[at]
+    cause_at = _END_AT - _JUDGED_AT + 1
+    cause_end = cause_at + alike[cause_at - 1]
+    id_ = alike[cause_at:cause_end] + own[at:-NUMBER_BYTES]
+    middle = b"%b%c%c%b%b" % (own[_JUDGED_AT:at], _ID, len(id_), id_, alike[cause_end:])
+    return b"%c%b%b%b%b" % (
+        changelog.TIMER_FORMAT,
+        own[1:_JUDGED_AT],
+        alike[: cause_at - 1],
+        _END.pack(_HEAD.size + len(middle) - NUMBER_BYTES),
+        middle,
+    )
+
+
 def _has_deadline(raw: bytes) -> bool:
-    return bool(raw[_FLAGS_AT] & _HAS_DEADLINE)
+    return raw[0] != _OF_A_RUN and bool(raw[_FLAGS_AT] & _HAS_DEADLINE)
 
 
 def _due(raw: bytes) -> int:

@@ -24,8 +24,9 @@ def test_the_first_is_the_smallest_that_is_there(taken: list[tuple[int, bytes] |
                 queue.add(*step)
                 insort(model, step)
             elif model:
-                assert queue.first() == model.pop(0)
-                queue.pop()
+                first = model.pop(0)
+                assert queue.first() == first
+                assert queue.pop() == first[1]
             assert queue.first() == (model[0] if model else None)
 
 

@@ -16,8 +16,10 @@ def test_what_is_shortened_is_whole_again_and_no_end_is_kept_in_vain(steps: list
     for step in steps:
         if isinstance(step, tuple):
             begin, end = step
-            kept.append((endings.shorten(begin + end, len(begin)), begin, end))
+            kept.append((endings.shorten(begin, end), begin, end))
         elif kept:
-            endings.release(kept.pop(step % len(kept))[0])
+            short, _, end = kept.pop(step % len(kept))
+            assert endings.end(short) == end
+            assert endings.release(short) == (None if end in {end for _, _, end in kept} else end)
         assert [endings.whole(short) for short, _, _ in kept] == [begin + end for _, begin, end in kept]
         assert len(endings) == len({end for _, _, end in kept})

@@ -454,6 +454,67 @@ def test_what_many_timers_have_in_common_is_kept_once_and_let_go() -> None:
     assert len(timers._endings) == 0
 
 
+def of_a_run(cause: int, number: int, *, long: bool = False) -> bytes:
+    """One of the timers that an intent at offset *cause* sets."""
+    headers = (
+        ("ce_id", b"in:0:%d:%d" % (cause, number)),
+        ("ce_time", b"2026-01-01T00:00:%02d.000+00:00" % cause),
+        ("ce_type", b"a.v1"),
+        ("pf-context", b"t" * 500),
+    )
+    record = SourceRecord(cause, 7, b"k%d" % number, b"v" * (300 if long else number), headers)
+    return encode_timer(Timer(number, WALL, "t", record, 7, scheduled=True, failed=0))
+
+
+def test_what_the_timers_of_one_intent_have_in_common_is_kept_once() -> None:
+    timers = Timers()
+    whole = {b"%d %d" % (cause, number): of_a_run(cause, number) for cause in range(3) for number in range(50)}
+    for key, raw in whole.items():
+        timers.restore(key, raw)
+    assert sorted(map(len, timers._sealed.values()))[3 * 42 - 1] <= 70
+    assert len(timers._causes) == 3
+    assert len(timers._endings) == 1
+    assert {key: timers._whole(key) for key in whole} == whole
+    timers.begin()
+    found = {}
+    while (due := timers.take_due(50)) is not None:
+        found[due[0]] = encode_timer(due[1])
+    assert found == whole
+    timers.rewind()
+    assert timers.next_due_ms(WALL) == 0
+    for key in whole:
+        timers.cancel(key)
+    assert len(timers.seal()) == 150
+    assert len(timers._causes) == len(timers._endings) == 0
+
+
+short_of_a_run = st.builds(of_a_run, st.integers(0, 2), st.integers(0, 30), long=st.booleans())
+odd = st.builds(lambda timer: encode_timer(timer._replace(clock=WALL)), timers)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.one_of(short_of_a_run, odd, st.none()), st.integers(1, 20)),
+        max_size=8,
+    )
+)
+def test_timers_in_memory_are_whole_again_whatever_came_before(steps: list[tuple[int, bytes | None, int]]) -> None:
+    """So many keys get that timer, or none."""
+    lane, model = Timers(), dict[bytes, bytes]()
+    for first, raw, count in steps:
+        for number in range(first, first + count):
+            key = b"%d" % number
+            lane.restore(key, raw)
+            if raw is None:
+                model.pop(key, None)
+            else:
+                model[key] = raw
+        assert {key: lane._whole(key) for key in model} == model
+    for key in model:
+        lane.restore(key, None)
+    assert len(lane._causes) == len(lane._endings) == 0
+
+
 def test_a_header_name_that_is_no_utf8_is_kept() -> None:
     name = b"bad\xff".decode(errors="surrogateescape")
     timer = Timer(1, WALL, "t", SourceRecord(0, 0, b"k", b"v", ((name, b"\xff"),)), 1, scheduled=False, failed=0)
