@@ -3,7 +3,7 @@
 from typing import Any
 
 from pf_stream.core.plan import Route
-from pf_stream.core.records import Record
+from pf_stream.core.records import Header, Record
 from pf_stream.core.source import Source
 from pf_stream.core.timers import Timer
 from pf_stream.model.intent import Intent
@@ -33,6 +33,7 @@ class Delivery:
         "time_ms",
         "timer",
         "timer_key",
+        "trace",
         "value",
     )
 
@@ -73,6 +74,8 @@ class Delivery:
         """The timer that brought it; ``None`` if it was read just now."""
         self.timer_key = timer_key
         """The timer's changelog key."""
+        self.trace: tuple[Header, ...] | None = None
+        """What all that it causes is told of its request, once that has been found out and is the same for all."""
 
     @property
     def is_scheduled(self) -> bool:

@@ -155,6 +155,8 @@ def trace_headers(delivery: Delivery, cause: bytes, *, told_by_id: bool) -> tupl
 
     *told_by_id* says whether they have those ids, which tell it as well.
     """
+    if delivery.trace is not None:
+        return delivery.trace
     headers = delivery.headers
     told: tuple[Header, ...] = ()
     if "traceparent" in headers and is_traceparent(headers["traceparent"]):
@@ -170,6 +172,7 @@ def trace_headers(delivery: Delivery, cause: bytes, *, told_by_id: bool) -> tupl
         told = (("traceparent", f"00-{request}-{span}-00".encode()),)
     if engines:
         told += (("pf-trace", ">".join(trace_of(headers, delivery.hops or 1)).encode()),)
+        delivery.trace = told
     return told
 
 

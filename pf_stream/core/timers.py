@@ -408,9 +408,8 @@ class Timers:
 
     def may_be_due(self) -> bool:
         """Whether a timer may be due on the event clock; soon told."""
-        first = self._queues[EVENT].first()
         # What was set first of all may be gone, but nothing is due before it was.
-        return first is not None and self.event_ms is not None and first[0] <= self.event_ms
+        return self.event_ms is not None and self._queues[EVENT].first_ms <= self.event_ms
 
     def seal(self) -> list[tuple[bytes, bytes | None]]:
         """Make the open unit's changes the sealed ones; returns the changelog records."""

@@ -235,9 +235,8 @@ class _HoppingWindows(_Windows):
 
         def quick(value: Any, state: Any, context: Context) -> bool:
             time_ms = context.now_ms
-            if event:
-                happened_ms = context.time_ms
-                time_ms = min(time_ms, happened_ms)
+            if event and (happened_ms := context.time_ms) < time_ms:
+                time_ms = happened_ms
             start = time_ms - (time_ms - offset_ms) % size_ms
             opened = state.open
             if start not in opened:

@@ -28,6 +28,7 @@ def test_the_first_is_the_smallest_that_is_there(taken: list[tuple[int, bytes] |
                 assert queue.first() == first
                 assert queue.pop() == first[1]
             assert queue.first() == (model[0] if model else None)
+            assert queue.first_ms == (model[0][0] if model else due._NEVER)
 
 
 def test_a_hundred_thousand_take_little_and_are_let_go() -> None:

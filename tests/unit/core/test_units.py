@@ -71,6 +71,7 @@ def test_what_one_record_causes_is_one_span_and_counts_with_its_token() -> None:
     cause = record(7, Put(box="b"))
     delivery: Any = SimpleNamespace(
         is_scheduled=False,
+        trace=None,
         record=cause,
         headers=dict(cause.headers),
         timer=None,
