@@ -10,9 +10,11 @@ NUMBER_BYTES: Final = 4
 class Endings:
     """The ends, by the numbers that stand for them."""
 
-    __slots__ = ("_ends", "_free", "_last", "_last_number", "_numbers", "_uses")
+    __slots__ = ("_ends", "_free", "_last", "_last_number", "_numbers", "_uses", "count")
 
     def __init__(self) -> None:
+        self.count = 0
+        """How many are kept."""
         self._numbers: dict[bytes, int] = {}
         self._ends: list[bytes] = []
         self._uses: list[int] = []
@@ -27,6 +29,7 @@ class Endings:
         if end != self._last:
             number = self._numbers.get(end)
             if number is None:
+                self.count += 1
                 number = self._numbers[end] = self._free.pop() if self._free else len(self._ends)
                 if number == len(self._ends):
                     self._ends.append(end)
@@ -54,14 +57,11 @@ class Endings:
             return None
         end, self._ends[number] = self._ends[number], b""
         del self._numbers[end]
+        self.count -= 1
         self._free.append(number)
         if end == self._last:
             self._last = None
         return end
-
-    def __len__(self) -> int:
-        """How many ends are kept."""
-        return len(self._numbers)
 
 
 def _number_of(short: bytes) -> int:

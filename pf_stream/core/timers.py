@@ -318,9 +318,9 @@ class Timers:
         self._run += 1
         if self._run < _RUN:
             return short
-        known = len(self._causes)
+        known = self._causes.count
         shorter = self._causes.shorten(own, alike)
-        if len(self._causes) == known:
+        if self._causes.count == known:
             self._endings.release(short)  # what they have in common has the end, once
         return shorter
 

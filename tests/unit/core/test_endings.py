@@ -22,4 +22,4 @@ def test_what_is_shortened_is_whole_again_and_no_end_is_kept_in_vain(steps: list
             assert endings.end(short) == end
             assert endings.release(short) == (None if end in {end for _, _, end in kept} else end)
         assert [endings.whole(short) for short, _, _ in kept] == [begin + end for _, begin, end in kept]
-        assert len(endings) == len({end for _, _, end in kept})
+        assert endings.count == len({end for _, _, end in kept})

@@ -434,24 +434,24 @@ def test_what_many_timers_have_in_common_is_kept_once_and_let_go() -> None:
     for number in range(100):
         timers.set(b"%d" % number, raw(number, b"ab"[number % 2 : number % 2 + 1]))
     assert len(timers.seal()) == 100
-    assert len(timers._endings) == 2
+    assert timers._endings.count == 2
     assert all(len(short) < 70 for short in timers._sealed.values())
     timers.set(b"0", raw(0, b"c", due_ms=9))
     for number in range(1, 99, 2):
         timers.cancel(b"%d" % number)
     timers.seal()
-    assert len(timers._endings) == 3
+    assert timers._endings.count == 3
     timers.rewind()
     found = [due[1].record for _ in range(50) if (due := timers.take_due(5)) is not None]
     assert {dict(record.headers)["pf-context"] for record in found} == {b"a" * 500, b"b" * 500}
     assert sorted(record.offset for record in found) == [*range(2, 100, 2), 99]
     timers.seal()
-    assert len(timers._endings) == 1
+    assert timers._endings.count == 1
     due = timers.take_due(9)
     assert due is not None
     assert same(due[1], decode_timer(raw(0, b"c", due_ms=9)))
     timers.seal()
-    assert len(timers._endings) == 0
+    assert timers._endings.count == 0
 
 
 def of_a_run(cause: int, number: int, *, long: bool = False) -> bytes:
@@ -472,8 +472,8 @@ def test_what_the_timers_of_one_intent_have_in_common_is_kept_once() -> None:
     for key, raw in whole.items():
         timers.restore(key, raw)
     assert sorted(map(len, timers._sealed.values()))[3 * 42 - 1] <= 70
-    assert len(timers._causes) == 3
-    assert len(timers._endings) == 1
+    assert timers._causes.count == 3
+    assert timers._endings.count == 1
     assert {key: timers._whole(key) for key in whole} == whole
     timers.begin()
     found = {}
@@ -485,7 +485,7 @@ def test_what_the_timers_of_one_intent_have_in_common_is_kept_once() -> None:
     for key in whole:
         timers.cancel(key)
     assert len(timers.seal()) == 150
-    assert len(timers._causes) == len(timers._endings) == 0
+    assert timers._causes.count == timers._endings.count == 0
 
 
 short_of_a_run = st.builds(of_a_run, st.integers(0, 2), st.integers(0, 30), long=st.booleans())
@@ -512,7 +512,7 @@ def test_timers_in_memory_are_whole_again_whatever_came_before(steps: list[tuple
         assert {key: lane._whole(key) for key in model} == model
     for key in model:
         lane.restore(key, None)
-    assert len(lane._causes) == len(lane._endings) == 0
+    assert lane._causes.count == lane._endings.count == 0
 
 
 def test_a_header_name_that_is_no_utf8_is_kept() -> None:
