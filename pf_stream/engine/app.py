@@ -205,6 +205,10 @@ class LaneConsumer(driver.Consumer):
         """Commit how far sinks are, as a member of the group: who has lost a partition can say nothing of it any more."""
         return False if self._stopped.is_set() else await self._thread.commit_progress(progress)
 
+    def abandon(self) -> None:
+        """Give up what was never started: the event loop of its thread has files open by then."""
+        self._thread.thread_loop.close()
+
     def rejoin(self) -> None:
         """Ask the group for a new assignment; may be called from any thread."""
         thread = self._thread

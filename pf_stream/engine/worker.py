@@ -109,6 +109,7 @@ class Worker:
                 tracer=tracer,
             )
         except BaseException:
+            app.consumer.abandon()
             if depot is not None:
                 await depot.close()
             raise

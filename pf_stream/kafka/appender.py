@@ -10,7 +10,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 
-from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError
+from pf_stream.kafka.errors import AppendError, FencedError, KafkaError, NotAuthorisedError, TimestampRefusedError
 from pf_stream.kafka.link import BACKOFF_S, Link, Partition, Produced, is_transient
 
 __all__ = ["Appender"]
@@ -211,6 +211,8 @@ class Appender:
             failure = FencedError(*partition)
         elif isinstance(error, kafka_errors.TopicAuthorizationFailedError):
             failure = NotAuthorisedError(f"write to {partition[0]}", error)
+        elif isinstance(error, kafka_errors.InvalidTimestampError):
+            failure = TimestampRefusedError(*partition)
         else:
             failure = AppendError(*partition, repr(error))
         if failure is not error:

@@ -8,6 +8,7 @@
     ├── FencedError               another worker holds the lane
     ├── TopicMissingError         a topic does not exist
     ├── AppendError               a record batch was refused for good
+    │   └── TimestampRefusedError     for its time
     └── TransactionError          a transaction cannot be completed
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "KafkaError",
     "KafkaUnavailableError",
     "NotAuthorisedError",
+    "TimestampRefusedError",
     "TopicMissingError",
     "TransactionError",
 ]
@@ -81,6 +83,20 @@ class AppendError(KafkaError):
 
     def __init__(self, topic: str, partition: int, reason: object) -> None:
         super().__init__(f"the broker refused a batch for {topic}-{partition}: {reason}")
+
+
+class TimestampRefusedError(AppendError):
+    """Raised when the broker refuses a record batch whose time is too far from its own."""
+
+    code = "timestamp_refused"
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(
+            topic,
+            partition,
+            "its time is too far from the broker's: set this machine's clock right (pf doctor compares it with the brokers'). If "
+            "it is right, see the topic's message.timestamp.after.max.ms, an hour if not set, and message.timestamp.before.max.ms",
+        )
 
 
 class TransactionError(KafkaError):

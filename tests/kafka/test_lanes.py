@@ -18,8 +18,10 @@ from confluent_kafka.cimpl import NewPartitions
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from pf_stream.clock import WallClock
 from pf_stream.core import Limits
 from pf_stream.engine.errors import GroupLostError
+from pf_stream.kafka.errors import TimestampRefusedError
 from pf_stream.kafka.topics import PartitionsDisagreeError, required_topics
 from tests.kafka._support import (
     ROOT,
@@ -28,6 +30,7 @@ from tests.kafka._support import (
     CountCap,
     counts,
     durable,
+    exact,
     in_process,
     in_thread,
     make_topics,
@@ -124,6 +127,51 @@ def test_a_worker_that_has_lost_its_group_says_so(client: Client) -> None:
 
         with pytest.raises(GroupLostError, match="out of luck"):
             running.run(crash())
+
+
+AHEAD_MS = 2 * 3_600_000
+
+
+def test_a_worker_whose_clock_is_far_ahead_does_not_start(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fire timers early; brokers refuse what is dated an hour ahead of them, which is told with what to do."""
+    real = WallClock.now_ms
+    monkeypatch.setattr(WallClock, "now_ms", lambda clock: real(clock) + AHEAD_MS)
+    with (
+        pytest.raises(
+            TimestampRefusedError, match=r"(?s)set this machine's clock.*pf doctor.*timestamp\.after\.max\.ms"
+        ),
+        in_thread(client.bootstrap_servers, client.topology),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("guarantee", ["effectively_once", "transactional"])
+def test_a_lane_whose_clock_runs_ahead_commits_nothing_until_it_is_set_right(
+    bootstrap_servers: str, unique: str, guarantee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topology = (counts if guarantee == "effectively_once" else exact).within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    ahead_ms, real = [0], WallClock.now_ms
+    monkeypatch.setattr(WallClock, "now_ms", lambda clock: real(clock) + ahead_ms[-1])
+    name = name_in(0, topology)
+    with in_thread(bootstrap_servers, topology) as worker:
+        client.add(name)
+        client.flush()
+        wait_until(lambda: same((worker.count(name), worker.total()), (1, 1)))
+        ahead_ms.append(AHEAD_MS)
+        client.add(name)
+        client.flush()
+
+        def told() -> None:
+            found = [one for one in worker.call(lambda: worker.worker.lanes.statuses) if one.code]
+            assert {one.code for one in found} == {"timestamp_refused"}
+            assert all("set this machine's clock" in (one.reason or "") for one in found)
+
+        wait_until(told)
+        assert durable(bootstrap_servers, topology).counted() == {name: 1}
+        ahead_ms.append(0)
+        wait_until(lambda: same((worker.count(name), worker.total()), (2, 2)))
 
 
 def test_large_tokens_do_not_make_a_unit_too_large(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,31 @@ import random
 import signal
 from collections import Counter
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import sleep
+from typing import Annotated
 
 import orjson
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from pf_stream import PUBLIC, Intent, Key, Topology
+from pf_stream.core.status import LaneStatus
+from pf_stream.streams import Windowed, count, pipeline, stream, tumbling
 from pf_stream.streams._operator import instant
 from tests.kafka import rooms
-from tests.kafka._support import Client, ProcessWorker, headers_of, in_process, make_topics, token, wait_until
+from tests.kafka._support import (
+    Client,
+    ProcessWorker,
+    headers_of,
+    in_process,
+    in_thread,
+    make_topics,
+    token,
+    wait_until,
+)
 from tests.simulation.reckoning import Result, Sent
 from tests.simulation.streams import END_MS, KINDS, PlaceCap, Seen, Streams, intent_of
 from tests.simulation.workload import name_in
@@ -91,3 +107,91 @@ def test_windows_and_joins_survive_kill_9(bootstrap_servers: str, unique: str, t
             send(Sent("beat", partition, name_in(partition, "beat"), "", 0, END_MS))
         client.flush()
         wait_until(check, within=60)
+
+
+# -- S28: what can be seen of a stream ------------------------------------------------------------------------------------
+
+
+class Measured(Intent, name="meters.measured", requires=PUBLIC):
+    """What a meter shows."""
+
+    meter: Annotated[str, Key]
+    value: int
+
+
+class Hourly(Intent, name="meters.hourly", topic="hourly", requires=PUBLIC):
+    """How often it showed something in an hour."""
+
+    meter: Annotated[str, Key]
+    count: int
+
+
+def checked(measured: Measured) -> Measured:
+    if measured.value < 0:
+        raise ValueError("a meter does not go back")
+    return measured
+
+
+def hourly(told: Windowed[int]) -> Hourly:
+    return Hourly(meter=told.key, count=told.value)
+
+
+meters = Topology(
+    "meters",
+    [],
+    partitions=1,
+    parts=[
+        pipeline(
+            "meters",
+            stream(Measured).map(checked).by_key().window(tumbling("1h")).aggregate(count()).emit(hourly),
+        )
+    ],
+)
+
+
+def test_s28_rate_error_rate_and_latency_of_a_stream(bootstrap_servers: str, unique: str) -> None:
+    """S28: of 105 values five are refused; what is late is told too."""
+    topology = meters.within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+    def send(number: int, at: datetime) -> None:
+        intent = Measured(meter="m", value=-1 if number % 21 == 0 else number)
+        spec = intent.__intent__
+        client.send("m", spec.encode(intent), client.headers(spec.type, ce_time=at.isoformat()))
+
+    with in_thread(bootstrap_servers, topology) as worker:
+        for number in range(105):
+            # The last three belong to an hour that has closed by then.
+            send(number, hour - timedelta(hours=2) if number > 101 else hour)
+        client.flush()
+
+        def decided() -> LaneStatus:
+            (lane,) = worker.call(lambda: worker.worker.lanes.statuses)
+            assert (lane.handled, lane.refused) == (100, 5)
+            assert lane.error_rate is not None
+            return lane
+
+        lane = wait_until(decided)
+        assert lane.error_rate == pytest.approx(5 / 105, abs=1e-4)
+        assert lane.rate == pytest.approx(10.0)
+        assert lane.lag == 0
+        assert lane.watermark_delay_s is not None
+        assert 0 <= lane.watermark_delay_s < 3600 + 60
+        assert lane.tallies == {"meters-window": {"late": 3}}
+        assert lane.timers == 1, "one key has open windows"
+        text = worker.call(lambda: generate_latest(worker.worker.metrics.registry)).decode()
+    samples = [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+    def total(name: str, **labels: str) -> float:
+        return sum(value for one, has, value in samples if one == name and labels.items() <= has.items())
+
+    assert total("pf_records_refused_total", partition="0") == 5
+    assert total("pf_latency_from_append_seconds_count", topic=client.topic, partition="0") == 105
+    assert total("pf_lag_records", partition="0") == 0
+    assert total("pf_tally_total", partition="0", name="late") == 3

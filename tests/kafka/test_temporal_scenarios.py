@@ -2,28 +2,48 @@
 are in tests/unit/test_temporal_scenarios.py."""
 
 import secrets
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import pytest
 
-from pf_stream import Intent, Topology
+from pf_stream import Effects, Emit, Intent, Service, Topology
 from pf_stream.model import Calendar
+from pf_stream.model.capability import Grant, HeldGrant
 from pf_stream.model.constraint import after, before, never, only
-from pf_stream.model.when import between
-from pf_stream.temporal import analytics
-from tests.kafka._support import Client, ThreadWorker, headers_of, in_thread, make_topics, token, wait_until
+from pf_stream.model.when import When, between
+from pf_stream.security import mint
+from pf_stream.temporal import JobRun, analytics, job, jobs
+from tests.kafka._support import (
+    SIGNER,
+    Client,
+    ThreadWorker,
+    headers_of,
+    in_thread,
+    make_topics,
+    now_ms,
+    token,
+    wait_until,
+)
+from tests.unit.test_security_scenarios import FileRead, FileSystemCap, FileWrite, TimedAdmin, TimedFiles, TimedRead, fs
 from tests.unit.test_temporal_scenarios import (
     Doer,
     Execute,
     FileDone,
     FileScheduler,
+    JobWork,
     Operation,
     Plan,
     SchedulerCap,
+    Work,
+    WorkBatch,
+    Worker,
 )
 
 HOUR = timedelta(hours=1)
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 def now() -> datetime:
@@ -124,6 +144,155 @@ def test_a_plan_outlives_its_worker(bootstrap_servers: str) -> None:
         wait_until(lambda: answered(3))
         assert answers()[2]["error"] == "outside_hours"
         assert worker.state("scheduler", "ann")["executed"] == 1
+
+
+@job(every="1s", limit=3)
+def each_second(run: JobRun) -> Effects:
+    return Emit(JobWork(desk="d"))
+
+
+def test_kinds_of_intents(bootstrap_servers: str, unique: str) -> None:
+    """S32: at once, at its time and not before, as often as it may be, several in their order, the most urgent first."""
+    part = jobs(each_second, service=Service(SIGNER.kid, ["TemporalCap.report:/none"]))
+    topology = Topology("work", [Worker], namespace=unique, internal=["periodic"], partitions=1, parts=[part])
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    with in_thread(bootstrap_servers, topology, service_keys=(SIGNER,)) as worker:
+
+        def done(desk: str) -> list[str]:
+            state = worker.state("worker", desk)
+            return [] if state is None else [line.split()[0] for line in state["done"]]
+
+        due = now() + timedelta(seconds=6)
+        wanted = ["critical", "high", "medium", "low", "normal"]
+        left = dict(zip(wanted, (HOUR / 15, HOUR / 2, 23 * HOUR, 48 * HOUR, None), strict=True))
+        for what in reversed(wanted):
+            time = left[what]
+            deadline = {} if time is None else {"pf_deadline": (due + time).isoformat()}
+            send(client, Work(desk="urgent", what=what), pf_not_before=due.isoformat(), **deadline)
+        send(client, Work(desk="a", what="delayed"), pf_not_before=(now() + timedelta(seconds=2)).isoformat())
+        early = now() + timedelta(seconds=2)
+        send(client, Work(desk="a", what="immediate"), WorkBatch(desk="b", whats=["a", "b", "c"]))
+
+        def first() -> None:
+            assert done("a")
+            assert done("b")
+
+        wait_until(first)
+        assert done("b") == ["a", "b", "c"]
+        if now() < early - timedelta(seconds=0.5):  # else this machine is slow, and nothing can be said of it
+            assert done("a") == ["immediate"]
+
+        def all_of_them() -> None:
+            assert done("a") == ["immediate", "delayed"]
+            assert done("d") == ["periodic"] * 3
+            assert done("urgent")
+
+        wait_until(all_of_them)
+        assert now() >= due
+        wait_until(lambda: same(done("urgent"), wanted))
+        assert done("d") == ["periodic"] * 3, "no more than its limit"
+    assert codes(client) == {}
+
+
+def same(found: object, wanted: object) -> None:
+    assert found == wanted
+
+
+def limited(topology: Topology, *capabilities: Grant | HeldGrant, during: list[When | str] | None = None) -> str:
+    return mint(
+        SIGNER, subject="ann", audience=topology.namespace, capabilities=capabilities, now_ms=now_ms(), during=during
+    )
+
+
+def test_a_window_is_half_open(bootstrap_servers: str, unique: str) -> None:
+    """S33: whatever was appended before it begins, or when it has ended, is denied, and all between is not."""
+    topology = fs.within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    intent = FileRead(volume="v", path="/a")
+    spec = intent.__intent__
+    sent = 0
+    with in_thread(bootstrap_servers, topology) as worker:
+        begin = now().replace(microsecond=0) + timedelta(seconds=2)
+        end = begin + timedelta(seconds=1)
+        client.context = limited(topology, FileSystemCap.read("/**"), during=[f"{begin.isoformat()}/{end.isoformat()}"])
+        while now() < end + timedelta(seconds=0.2):
+            client.place("v", spec.encode(intent), client.headers(spec.type))
+            sent += 1
+        wait_until(lambda: same(worker.worker.handled + worker.refused.total(), sent))
+        assert set(worker.refused) == {"not_now"}
+    denied = {int(headers_of(one)["__streams.errors.offset"] or b"") for one in client.dead_letters()}
+    first_ms, end_ms = (round(at.timestamp() * 1000) for at in (begin, end))
+    outside = set()
+    for message in client.read(client.topic):
+        offset, at_ms = message.offset(), message.timestamp()[1]
+        assert offset is not None
+        if not first_ms <= at_ms < end_ms:
+            outside.add(offset)
+    assert 0 < len(outside) < sent
+    assert denied == outside
+
+
+def test_some_of_a_token_is_limited(bootstrap_servers: str, unique: str) -> None:
+    """S33: writing within its hours alone, reading always; days of the week that are not today; administration in maintenance."""
+    start = now()
+    today, tomorrow = DAYS[start.weekday()], DAYS[(start.weekday() + 1) % 7]
+    others = ",".join(day for day in DAYS if day not in {today, tomorrow})
+    topology = fs.within(unique)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    read, write = FileRead(volume="v", path="/a"), FileWrite(volume="v", path="/a", content="x")
+    always, write_all = FileSystemCap.read("/**"), HeldGrant.of(FileSystemCap.write("/**"))
+    inside, outside = between(start - HOUR, start + HOUR), between(start + HOUR, start + 2 * HOUR)
+    cases = [
+        (limited(topology, always, replace(write_all, during=inside)), [None, None]),
+        (limited(topology, always, replace(write_all, during=outside)), [None, "not_now"]),
+        (
+            limited(topology, always, during=[f"{today},{tomorrow} 00:00-24:00 UTC"]),
+            [None, "insufficient_capabilities"],
+        ),
+        (limited(topology, always, during=[f"{others} 00:00-24:00 UTC"]), ["not_now", "insufficient_capabilities"]),
+    ]
+    with in_thread(bootstrap_servers, topology) as worker:
+        wanted = []
+        for context, expected in cases:
+            client.context = context
+            send(client, read, write)
+            wanted += expected
+        wait_until(lambda: same(worker.worker.handled + worker.refused.total(), len(wanted)))
+
+        def told() -> None:
+            found = {
+                int(headers_of(one)["__streams.errors.offset"] or b""): (
+                    headers_of(one)["pf-error-code"] or b""
+                ).decode()
+                for one in client.dead_letters()
+            }
+            assert [found.get(offset) for offset in range(len(wanted))] == wanted
+
+        wait_until(told)
+
+
+@pytest.mark.parametrize("in_maintenance", [False, True])
+def test_no_administration_in_maintenance(bootstrap_servers: str, unique: str, in_maintenance: bool) -> None:
+    """S33: in office hours, but not while there is maintenance; reading always."""
+    start = now()
+    inside, outside = between(start - HOUR, start + HOUR), between(start + HOUR, start + 2 * HOUR)
+    calendars = {
+        "office": Calendar([inside], "UTC"),
+        "maintenance": Calendar([inside if in_maintenance else outside], "UTC"),
+    }
+    topology = Topology("timed", [TimedFiles], namespace=unique, partitions=1, calendars=calendars)
+    make_topics(bootstrap_servers, topology)
+    client = Client(bootstrap_servers, topology)
+    client.context = token(topology, FileSystemCap.admin("/**"))
+    with in_thread(bootstrap_servers, topology) as worker:
+        send(client, TimedAdmin(volume="v", path="/a"), TimedRead(volume="v", path="/a"))
+        wait_until(lambda: same(worker.worker.handled + worker.refused.total(), 2))
+        wanted = ["read"] if in_maintenance else ["admin", "read"]
+        wait_until(lambda: same(worker.state("timed", "v")["operations"], wanted))
+        assert worker.refused == ({"not_now": 1} if in_maintenance else {})
 
 
 def test_operations_by_period(bootstrap_servers: str) -> None:

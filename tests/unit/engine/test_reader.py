@@ -4,6 +4,8 @@ import asyncio
 import random
 from typing import Any
 
+import pytest
+
 from pf_stream.engine.reader import Feed, Reader
 from pf_stream.kafka.batch import BatchBuilder
 from tests.simulation.broker import Broker
@@ -11,9 +13,10 @@ from tests.simulation.network import METADATA, OFFSETS, Client, Network
 from tests.simulation.virtual import VirtualLoop
 
 
-def test_a_partition_that_another_look_has_cleared_meanwhile_is_not_given_up() -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_partition_that_another_look_has_cleared_meanwhile_is_not_given_up(cut: bool) -> None:
     """Its leader moved, so two look at once: the second finds it whole, and it is read beyond the end that the first has
-    heard of."""
+    heard of; or what the first wanted to read is deleted once it was read."""
     dice = random.Random(1)  # noqa: S311 - to be repeated
     loop = VirtualLoop(dice)
     broker = Broker()
@@ -24,6 +27,8 @@ def test_a_partition_that_another_look_has_cleared_meanwhile_is_not_given_up() -
     batch = builder.build()
     broker.append("t", 0, batch, 0)
     failed: list[Exception] = []
+    # it asks where the partition begins; or it has heard of the end, and asks for the topic's id
+    moment = [OFFSETS] if cut else [OFFSETS, OFFSETS, METADATA]
 
     async def look() -> None:
         link = Client(network).link()
@@ -34,9 +39,11 @@ def test_a_partition_that_another_look_has_cleared_meanwhile_is_not_given_up() -
 
         def read_on(request: Any) -> None:
             asked.append(request.API_KEY)
-            if asked[-3:] == [OFFSETS, OFFSETS, METADATA]:  # it has heard of the end, and asks for the topic's id
+            if feed.offset == 1 and asked[-len(moment) :] == moment:
                 broker.append("t", 0, batch, 0)
                 feed.offset, feed.doubtful = 2, False
+                if cut:
+                    topic.partitions[0].begin = 2
 
         reader.add(feed)
         network.carried = read_on

@@ -570,6 +570,8 @@ def test_the_one_with_which_nothing_is_wrong(flights: Folder) -> None:
         ("key: 7", "kid: 7, key: 7", 5, "streams.hourly.service.kid", "no field 'kid'; known: grants, key"),
         ("WindCap.read:", "WindCap.reed:", 5, "streams.hourly.service.grants[0]", "reed"),
         ("    ways:", "    on_error: {}\n    ways:", 6, "streams.hourly.on_error", "one of retry_later and"),
+        ("    ways:", "    on_error: {retry_later: {}, retry_in_place: {}}\n    ways:", 6, "streams.hourly.on_error", "one of"),
+        ("- by_key", "- branch: {pairs: MODULE:is_late}", 17, "streams.hourly.ways.pairs", "a branch of 'weather' is called"),
         ("        - from: MODULE:Weather\n", "", 8, "streams.hourly.ways.weather[0]", "a way begins with from"),
         ("MODULE:Weather", "weather", 8, "streams.hourly.ways.weather[0].from", "goes round: weather > weather"),
         ("MODULE:Weather", "flights.wether", 8, "streams.hourly.ways.weather[0].from", "no intent 'flights.wether'"),
