@@ -35,7 +35,7 @@ class TestPlan:
                 "quix (at-least-once)",
             )
         ]
-        assert [cell.events for cell in cells] == [1000, 1000, 200, 200, 5000, 5000, 1000, 1000]
+        assert [cell.events for cell in cells] == [1000, 1000, 500, 500, 5000, 5000, 5000, 5000]
 
     def test_a_wrong_query_is_told_with_the_right_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
