@@ -153,6 +153,7 @@ class Bench:
                 samples.append(sample)
                 if sample.at - looked_at > LOOK_S:
                     looked_at = sample.at
+                    process.check()
                     # A broker that is too busy to say which there are is asked again.
                     with contextlib.suppress(KafkaUnavailableError):
                         own = self._made(there)

@@ -249,11 +249,16 @@ def lots(group_of: Callable[[Auction], int]) -> type[Reactor[Lot]]:
             if lot.group is not None:
                 lot.bids = best(lot)
                 return None
-            return ends(bid.auction, bid.time_ms)
+            # Half of the bids are for auctions that have ended, or are yet to be read: no timer for each of them.
+            return ends(bid.auction, bid.time_ms) if len(lot.bids) == 1 else None
 
         @on
         def ended(self, end: End, lot: Lot, ctx: Context) -> Effects:
-            if lot.group is None or not lot.bids:
+            if lot.group is None:
+                assert ctx.watermark_ms is not None  # a timer on the event clock makes the lane keep it
+                lot.bids = [bid for bid in lot.bids if bid[0] > ctx.watermark_ms - BOUND_MS]
+                return ends(end.auction, max(lot.bids)[0]) if lot.bids else Forget()
+            if not lot.bids:
                 return Forget()
             return [
                 Emit(Sold(group=lot.group, id=end.auction, expires_ms=lot.expires_ms, price=lot.bids[0][1])),

@@ -44,13 +44,15 @@ class MissingError(Exception):
 def python(name: str, requirements: Sequence[str]) -> str:
     """The interpreter of a virtual environment with *requirements*, made by pip if it is not there.
 
+    It is of the Python that runs this, which one that is there must be too: builds of one version are not equally fast.
+
     Raises:
         MissingError: there is no venv or no pip, or it does not find them.
     """
     folder = FOLDER / name
     executable = folder / "bin" / "python"
     complete = folder / "requirements.txt"
-    wanted = "".join(f"{requirement}\n" for requirement in requirements)
+    wanted = f"# {sys.base_prefix} {sys.version}\n" + "".join(f"{requirement}\n" for requirement in requirements)
     if complete.exists() and complete.read_text(encoding="utf-8") == wanted and executable.exists():
         return str(executable)
     shutil.rmtree(folder, ignore_errors=True)

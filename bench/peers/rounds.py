@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
@@ -15,10 +15,13 @@ from bench.peers.environments import MissingError
 from bench.peers.meter import cpu_name
 from bench.peers.processes import Cores, StuckError
 from bench.peers.progress import Outcome
-from pf_stream.kafka.dev import DevBroker
+from pf_stream.kafka.dev import DevCluster
 from pf_stream.kafka.errors import KafkaError
 
 __all__ = ["Rounds", "Site", "console", "on_a_broker"]
+
+PATIENT: Final = {"broker.session.timeout.ms": "30000"}
+"""A broker that is alone is not to be taken for dead, and its partitions from it, when others have its core for a second."""
 
 
 class _Named(Protocol):
@@ -59,7 +62,8 @@ def on_a_broker(run: Callable[[Site], None], note: Callable[[str], None]) -> dic
         try:
             if cores.broker is not None:
                 os.sched_setaffinity(0, {cores.broker})
-            with DevBroker.temporary() as broker:
+            with DevCluster.temporary(1, settings=PATIENT) as cluster:
+                broker = cluster.broker(1)
                 if cores.rig is not None:
                     os.sched_setaffinity(0, {cores.rig})
                 run(Site(broker.bootstrap_servers, broker.pid, cores, Path(folder)))

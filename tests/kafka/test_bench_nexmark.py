@@ -1,7 +1,10 @@
 """Nexmark on a real Kafka, as the bench runs it: the answers of pf_stream are duckdb's."""
 
 import os
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from bench.nexmark.cells import Bench, Cell
 from bench.nexmark.engines import ENGINES
 from bench.nexmark.events import Auction, Bid, events
-from bench.peers.processes import Cores
+from bench.peers.processes import Cores, StuckError
 from bench.peers.rounds import Site
 from pf_stream.kafka.admin import Admin
 from pf_stream.kafka.link import ConnectionSettings
@@ -40,3 +43,12 @@ def test_the_answers_are_those_of_duckdb(bench: Bench, bootstrap_servers: str, q
     assert outcome.records > 0.9 * COUNT
     made = set(admin.names()) - set(before)
     assert all(name.startswith("__") for name in made)
+
+
+def test_an_engine_that_ends_by_itself_is_not_waited_for(bench: Bench) -> None:
+    program = "import time; time.sleep(2); raise SystemExit('I give up')"
+    ending = replace(ENGINES[0], command=lambda _: (sys.executable, "-c", program))
+    began = time.monotonic()
+    with pytest.raises(StuckError, match="exit code 1\nI give up"):
+        bench.run(Cell(ending, "q6", COUNT))
+    assert time.monotonic() - began < 30

@@ -25,6 +25,7 @@ def shown(found: list[dict[str, object]]) -> str:
 class TestPlan:
     def test_engines_that_are_compared_come_one_after_the_other(self) -> None:
         cells = parse(["--queries", "q5,q8", "--engines", "pf_stream,quix", "--events", "1000"]).cells()
+        assert {cell.events for cell in parse(["--queries", "q2", "--events", "1000"]).cells()} == {2000}
         assert list(map(str, cells)) == [
             f"{query}, {engine}"
             for query in ("q5", "q8")
@@ -35,7 +36,7 @@ class TestPlan:
                 "quix (at-least-once)",
             )
         ]
-        assert [cell.events for cell in cells] == [1000, 1000, 200, 200, 5000, 5000, 1000, 1000]
+        assert [cell.events for cell in cells] == [1000, 1000, 500, 500, 5000, 5000, 5000, 5000]
 
     def test_a_wrong_query_is_told_with_the_right_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
