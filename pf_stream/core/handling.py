@@ -16,7 +16,7 @@ from pf_stream.core.outputs import BadEffectError, dead_letter, output_size, rer
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import Binding, GroupPlan
 from pf_stream.core.records import SourceRecord
-from pf_stream.core.store import Entry, Store
+from pf_stream.core.store import NOTHING, Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.tables import UnitRows
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
@@ -38,7 +38,7 @@ _BY_HANDLING: Final = frozenset({"handler_failed", "bad_effect", "bad_state", "u
 _LONGEST_REASON: Final = 1_000
 """In characters. A reason may quote what the sender chose; it must not make a dead letter that no topic takes."""
 
-_NOTHING: Final = Entry(Stateless(), None)
+_STATELESS: Final = Entry(Stateless(), None)
 """What reactors without state have under every key."""
 
 
@@ -167,15 +167,17 @@ class Handling(Generic[O]):
             self.rows,
         )
         consequences: Consequences | None = None
+        bindings = delivery.route.bindings
+        alone = len(bindings) == 1
         done: list[tuple[Store, Entry]] = []
-        for binding in delivery.route.bindings:
+        for binding in bindings:
             reactor = binding.reactor
             if source.ahead and source.passes_over(reactor.index, delivery):
                 continue
             store = self._stores[reactor.index]
             if reactor.stateless:
                 # Its timers are under the key too, so they must be where the key lives.
-                entry = _NOTHING if partition_of(key, self._plan.partitions) == self._partition else None
+                entry = _STATELESS if partition_of(key, self._plan.partitions) == self._partition else None
             else:
                 entry = store.live.get(key) or store.load(key)
             if entry is None:
@@ -201,21 +203,23 @@ class Handling(Generic[O]):
                 if not reactor.stateless:
                     store.undo(key, entry)
                 for other, other_entry in done:
-                    assert other_entry.log is not None
-                    other_entry.log.pop()
+                    assert other_entry.log
+                    other_entry.log = other_entry.log[0]
                     other.undo(key, other_entry)
                 return self._failed(delivery, binding, error)
             if reactor.stateless:
                 continue
-            if entry.log is None:
-                entry.log = []
+            log = entry.log
+            if log is None:
+                log = NOTHING
                 self.unit.dirty.append((store, key, entry))
                 self.unit.bytes += 128 + len(entry.raw or b"")
-            entry.log.append((binding, delivery.value, context))
+            entry.log = log, binding, delivery.value, context
             for field in entry.maps:
                 self.unit.bytes += field.growth
                 field.growth = 0
-            done.append((store, entry))
+            if not alone:
+                done.append((store, entry))
         spec = delivery.route.intent
         handled = self.unit.handled
         handled[spec.type] = handled.get(spec.type, 0) + 1

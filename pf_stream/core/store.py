@@ -1,6 +1,6 @@
 """State of one reactor in one lane: bytes on a shelf, objects while in use, and a way back."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pydantic_core import PydanticSerializationError
 
@@ -13,7 +13,7 @@ from pf_stream.model.context import Context
 from pf_stream.model.effect import forgets
 from pf_stream.model.state import strictly
 
-__all__ = ["ENCODING_ERRORS", "REMOVED", "Entry", "Store"]
+__all__ = ["ENCODING_ERRORS", "NOTHING", "REMOVED", "Entry", "Log", "Store"]
 
 _LIVE: Final = 32_768
 """States of a reactor that are kept as objects at least, if they are in use, in all lanes together; twice as many at most."""
@@ -26,6 +26,12 @@ ENCODING_ERRORS = (PydanticSerializationError, UserWarning, ValueError)
 
 REMOVED: Final = b""
 """In place of the bytes of a state: there was one, and it was removed."""
+
+
+Log: TypeAlias = "tuple[()] | tuple[Log, Binding, bytes, Context]"
+"""What was done to a state: nothing, or something, and then one intent more, which is JSON. A list would take two more objects
+for each, and there is one for nearly every record."""
+NOTHING: Final[Log] = ()
 
 
 class Entry:
@@ -43,8 +49,8 @@ class Entry:
         """As last sealed; ``None`` if it never was."""
         self.base = raw
         """Where *log* starts."""
-        self.log: list[tuple[Binding, bytes, Context]] | None = None
-        """What was done to it since *base*, with the intents as JSON; ``None`` while it is as sealed."""
+        self.log: Log | None = None
+        """What was done to it since *base*; ``None`` while it is as sealed."""
 
 
 class Store:
@@ -123,7 +129,7 @@ class Store:
         for field in entry.maps:
             field.undo()
         _attach(entry)
-        for binding, value, context in entry.log or ():
+        for binding, value, context in _in_order(entry.log):
             entry.removed = False
             try:
                 result = binding.handle(binding.decode(value), entry.state, context)
@@ -140,7 +146,7 @@ class Store:
                 entry.base = REMOVED if entry.removed else self.encode(entry)
             for field, changed in zip(entry.maps, changes, strict=True):
                 field.rebase(changed)
-            entry.log = []
+            entry.log = NOTHING
         except ENCODING_ERRORS:
             pass  # the lane finds the intent that left this behind when it seals the unit
 
@@ -175,6 +181,15 @@ class Store:
             stored = self._shelf.entries(*changelog.entries_range(at))
             records += [(name, None) for name, _ in stored if name not in known]
         return records
+
+
+def _in_order(log: "Log | None") -> list[tuple[Binding, bytes, Context]]:
+    """The first intent first."""
+    deeds: list[tuple[Binding, bytes, Context]] = []
+    while log:
+        log, binding, value, context = log
+        deeds.append((binding, value, context))
+    return deeds[::-1]
 
 
 def _attach(entry: Entry) -> None:
