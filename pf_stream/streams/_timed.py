@@ -252,6 +252,7 @@ class _HoppingWindows(_Windows):
         opened, emission = state.open, self.emission
         told: list[Windowed[Any]] = []
         taken = False
+        due_ms: int | None = None
         newest = time_ms - (time_ms - self.offset_ms) % self.every_ms
         for start in range(newest, time_ms - self.size_ms, -self.every_ms):
             end = start + self.size_ms
@@ -267,7 +268,8 @@ class _HoppingWindows(_Windows):
                 if closed:
                     kind = "final"
                     state.done = max(state.done, end)
-                self.wait(key, closes_ms + (self.keep_ms if closed else 0), state, flow)
+                next_ms = closes_ms + (self.keep_ms if closed else 0)
+                due_ms = next_ms if due_ms is None else min(due_ms, next_ms)
             elif emission.update or closed:
                 told.append(self.windowed(key, start, state, "retraction"))
             opened[start] = self.aggregate.add(entry, value)
@@ -275,6 +277,8 @@ class _HoppingWindows(_Windows):
                 told.append(self.windowed(key, start, state, kind if emission.close else "update"))
             elif emission.every_ms or emission.records:
                 self.touched(key, start, state, flow)
+        if due_ms is not None:
+            self.wait(key, due_ms, state, flow)
         if not taken:
             self.is_late(key, value, time_ms, clock_ms, state, flow)
         elif told:
