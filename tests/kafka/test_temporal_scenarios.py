@@ -245,7 +245,7 @@ def test_some_of_a_token_is_limited(bootstrap_servers: str, unique: str) -> None
     read, write = FileRead(volume="v", path="/a"), FileWrite(volume="v", path="/a", content="x")
     always, write_all = FileSystemCap.read("/**"), HeldGrant.of(FileSystemCap.write("/**"))
     inside, outside = between(start - HOUR, start + HOUR), between(start + HOUR, start + 2 * HOUR)
-    cases = [
+    cases: list[tuple[str, list[str | None]]] = [
         (limited(topology, always, replace(write_all, during=inside)), [None, None]),
         (limited(topology, always, replace(write_all, during=outside)), [None, "not_now"]),
         (
@@ -255,7 +255,7 @@ def test_some_of_a_token_is_limited(bootstrap_servers: str, unique: str) -> None
         (limited(topology, always, during=[f"{others} 00:00-24:00 UTC"]), ["not_now", "insufficient_capabilities"]),
     ]
     with in_thread(bootstrap_servers, topology) as worker:
-        wanted = []
+        wanted: list[str | None] = []
         for context, expected in cases:
             client.context = context
             send(client, read, write)
