@@ -18,6 +18,11 @@ class Room:
     n: int
 
 
+@dataclass(frozen=True)
+class Other:
+    n: int
+
+
 ROOMS = GlobalTable("rooms", Room)
 KEYS = (b"a", b"b", b"c")
 
@@ -84,6 +89,24 @@ def test_what_snapshots_need_counts() -> None:
         rows.read(0, [record(b"%d" % n, row(n)) for n in range(10)])
 
 
+def test_a_table_that_is_kept_for_too_many_snapshots_is_full_and_not_when_they_are_gone() -> None:
+    rows = TableRows(GlobalTable("rooms", Room, most_bytes=1_000))
+    rows.read(0, [record(b"a", row(1))])
+    held: list[Snapshot] = []
+
+    def change() -> None:
+        for n in range(10):
+            held.append(rows.snapshot())
+            rows.read(0, [record(b"a", row(n))])
+
+    with pytest.raises(TableFullError):
+        change()
+    assert 1 < len(held) < 10
+    held.clear()
+    rows.read(0, [record(b"a", row(2))])
+    assert rows.bytes == len(b"a") + len(row(2)) + 150
+
+
 def test_records_that_are_no_rows() -> None:
     rows = TableRows(ROOMS)
     told = record(b"w", b"x", ("ce_type", WATERMARK_TYPE))
@@ -108,6 +131,8 @@ def test_a_unit_sees_one_version_of_all_tables_and_objects_of_its_own() -> None:
     assert UnitRows(tables).row(halls, b"a") == Room(2)
     with pytest.raises(LookupError, match="no such table of 'other'"):
         unit.row(GlobalTable("other", Room), b"a")
+    with pytest.raises(LookupError, match="no such table of 'rooms'"):
+        unit.row(GlobalTable("rooms", Other), b"a")
 
 
 def test_a_table_is_declared_well() -> None:

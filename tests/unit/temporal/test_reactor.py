@@ -440,6 +440,21 @@ class TestManagement:
         assert counted(driver) == ["10:00", "09:57", "09:58", "09:59"]
         assert state_of(driver).skipped == 0
 
+    def test_backfill_that_finds_another_run_under_way_waits_for_its_end(self) -> None:
+        """Both are due at once, and what was triggered comes first: its nominal time is earlier."""
+        driver = driver_of(reporting(overlap="skip", limit=1))
+        driver.advance(0)
+        ended(driver, 0)
+        driver.advance(MINUTE)
+        with driver.paused():
+            send(driver, TriggerJob(job="count"))
+            send(driver, BackfillJob(job="count", start=START + 2 * MINUTE, end=START + 4 * MINUTE))
+        assert counted(driver) == ["10:00", "10:01"]
+        for minute in (1, 2, 3):
+            ended(driver, minute)
+        assert counted(driver) == ["10:00", "10:01", "10:02", "10:03"]
+        assert (state_of(driver).running, state_of(driver).skipped) == ({}, 0)
+
     def test_cancel_ends_what_is_under_way(self) -> None:
         driver = driver_of(reporting(overlap="buffer_one"))
         driver.advance(MINUTE)
