@@ -56,6 +56,8 @@ class LaneLog:
         """Keys of the states that were asked for, and of their entries, as they are in the changelog."""
         self.timers: set[bytes] = set()
         """Keys of its timers, likewise."""
+        self.windows: set[bytes] = set()
+        """The key under which it is told how many of its windows are open, if any is."""
         self.clock: set[bytes] = set()
         """Keys of its event clock and of how far its upstreams were."""
         self.unit = changelog.UNIT_VALUE.pack(0, 0)
@@ -94,6 +96,8 @@ class LaneLog:
                     self._take_timer(key, value)
                 case b"u" if value is not None:
                     self.unit = value
+                case b"n" if changelog.parse_name(key, 2)[0] == self._states_of:
+                    _keep(self.windows, key, value)
                 case b"e" | b"c":
                     _keep(self.clock, key, value)
                 case b"p":

@@ -275,7 +275,7 @@ class Drop:
             entries.append((HEADER, replace(known, reactors=rest).encode()))
         if {reactor for reactor, _ in log.watermarks} <= {self._reactor}:
             entries += [(key, None) for key in sorted(log.clock)]
-        states: list[Entry] = [(key, None) for key in (*log.states, *log.timers)]
+        states: list[Entry] = [(key, None) for key in (*log.states, *log.timers, *log.windows)]
         if not self._declared:
             # Nobody reads these, so they may go one batch after the other; the rest tells that there was something, so it is last.
             while len(states) > BATCH:

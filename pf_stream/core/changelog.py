@@ -19,6 +19,7 @@ A lane's changelog partition holds everything the lane must know after a crash. 
                                                      as in pf-watermark, or an incarnation, or empty for a public topic
     'i'        name key subject ce_id                int64 end, int64 offset, topic: until when a second intent of that
                                                      subject and id is dropped, and the record of the first
+    'n'        reactor                               int64 windows that are open; deleted when none is
     'p'        -                                     uint32 attempts, key of a timer: what is tried next, by a lane whose workers
                                                      ended again and again; a record as if it were put aside
 
@@ -63,6 +64,7 @@ __all__ = [
     "UNIT",
     "UNIT_VALUE",
     "WATERMARK_VALUE",
+    "WINDOWS_VALUE",
     "entries_range",
     "mark_key",
     "once_key",
@@ -80,6 +82,7 @@ __all__ = [
     "timer_key",
     "upstream_key",
     "watermark_key",
+    "windows_key",
 ]
 
 FORMAT: Final = 1
@@ -119,6 +122,7 @@ TIMER_HEADER_NAMES: Final = (
 
 UNIT_VALUE = struct.Struct(">qq")
 WATERMARK_VALUE = struct.Struct(">q16s")
+WINDOWS_VALUE = struct.Struct(">q")
 MARK_VALUE = struct.Struct(">qi")
 EVENT_CLOCK_VALUE = struct.Struct(">q")
 ONCE_VALUE = struct.Struct(">qq")  # and the topic
@@ -208,6 +212,11 @@ def pack_state(version: int, json: bytes) -> bytes:
 def watermark_key(reactor: str, topic: str) -> bytes:
     """Changelog key of the next offset that *reactor* has not yet seen of *topic*."""
     return b"\x01w" + pack_name(reactor) + pack_name(topic)
+
+
+def windows_key(reactor: str) -> bytes:
+    """Changelog key of how many windows of *reactor* are open."""
+    return b"\x01n" + pack_name(reactor)
 
 
 def mark_key(topic: str, incarnation: str) -> bytes:

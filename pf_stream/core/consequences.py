@@ -34,7 +34,7 @@ from pf_stream.core.timers import DEADLINE, EVENT, WALL, Mould, Timer, encode_be
 from pf_stream.core.unit import Copy, Output
 from pf_stream.core.watermark import Watermarks
 from pf_stream.model.context import event_time_ms
-from pf_stream.model.effect import Bell, Cancel, Emit, Forget, Reply, Ring, Schedule, Tally
+from pf_stream.model.effect import Bell, Cancel, Emit, Forget, Reply, Ring, Schedule, Tally, Windows
 from pf_stream.model.intent import Intent
 from pf_stream.security.narrowing import Identity
 from pf_stream.security.refusal import Refusal
@@ -81,7 +81,7 @@ class _Alike(NamedTuple):
 class Consequences:
     """What the handlers of one delivery cause, until it is known that all of them succeed."""
 
-    __slots__ = ("alike", "outputs", "size", "tallies", "timers")
+    __slots__ = ("alike", "outputs", "size", "tallies", "timers", "windows")
 
     def __init__(self) -> None:
         self.outputs: list[Output | Copy] = []
@@ -90,6 +90,8 @@ class Consequences:
         """Timers by key, encoded; ``None`` cancels."""
         self.tallies: list[tuple[tuple[str, str], int]] = []
         """What is counted, by reactor and name."""
+        self.windows: list[tuple[str, int]] = []
+        """By how much the number of open windows changes, by reactor."""
         self.alike: dict[tuple[int, type[Intent]], _Alike | None] = {}
         """By reactor and type, what is the same in each further timer; ``None`` after the first one."""
         self.size = 0
@@ -100,6 +102,7 @@ class Consequences:
         self.outputs.clear()
         self.timers.clear()
         self.tallies.clear()
+        self.windows.clear()
         self.alike.clear()
         self.size = 0
 
@@ -179,6 +182,8 @@ class Performer:
                 forget = True
             elif isinstance(effect, Tally):
                 into.tallies.append(((reactor.spec.id, effect.name), _counted(effect)))
+            elif isinstance(effect, Windows):
+                into.windows.append((reactor.spec.id, effect.by))
             else:
                 raise BadEffectError(
                     f"returned {effect!r:.200}, which is no effect: return Emit, Reply, Schedule, Cancel, Forget, Tally, a "

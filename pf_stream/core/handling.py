@@ -45,7 +45,19 @@ _STATELESS: Final = Entry(Stateless(), None)
 class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
-    __slots__ = ("bytes", "count", "dirty", "due", "fired", "handled", "outputs", "refused", "repeats", "tallies")
+    __slots__ = (
+        "bytes",
+        "count",
+        "dirty",
+        "due",
+        "fired",
+        "handled",
+        "outputs",
+        "refused",
+        "repeats",
+        "tallies",
+        "windows",
+    )
 
     def __init__(self, outputs: O) -> None:
         self.outputs = outputs
@@ -64,6 +76,8 @@ class OpenUnit(Generic[O]):
         """Records dropped because a lane upstream had written them before."""
         self.tallies: dict[tuple[str, str], int] = {}
         """What reactors count, by reactor and name."""
+        self.windows: dict[str, int] = {}
+        """By how much the number of open windows changes, by reactor."""
         self.fired = b""
         """Key of the last timer that fired."""
         self.due: dict[str, list[int]] = {}
@@ -232,6 +246,8 @@ class Handling(Generic[O]):
                 tallies = self.unit.tallies
                 for counted, by in consequences.tallies:
                     tallies[counted] = tallies.get(counted, 0) + by
+            for of, by in consequences.windows:
+                self.unit.windows[of] = self.unit.windows.get(of, 0) + by
             if consequences.timers:
                 self._set_timers(delivery, consequences)
         return True

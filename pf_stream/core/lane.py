@@ -84,6 +84,8 @@ class Lane(Generic[O]):
         """Records refused since the process started, by code, the open unit's not included."""
         self.tallies: Counter[tuple[str, str]] = Counter()
         """What reactors counted since the process started, by reactor's id and name, the open unit's not included."""
+        self.windows: Counter[str] = Counter()
+        """Windows that are open, by reactor, as of the last sealed unit."""
         self.dropped = 0
         """Records dropped since the process started because they are repeats, the open unit's not included."""
         self.sources = {source.topic: Source(source) for source in plan.sources}
@@ -190,6 +192,9 @@ class Lane(Generic[O]):
                 self._upstreams.restore(topic, changelog.parse_name(key, at)[0], time_ms)
             case b"i":
                 self._once.restore(key, value)
+            case b"n":
+                reactor, _ = changelog.parse_name(key, 2)
+                self.windows[reactor] = 0 if value is None else changelog.WINDOWS_VALUE.unpack(value)[0]
             case b"p":
                 self.suspects.restore(value)
             case b"h" if value is not None:
@@ -469,6 +474,10 @@ class Lane(Generic[O]):
             self._header = header
         repeats = open_unit.repeats + self._once.dropped
         open_unit.outputs.extend(self._downstream.records(self.sequence, self._now_ms))
+        for reactor, by in open_unit.windows.items():
+            self.windows[reactor] += by
+            count = self.windows[reactor]
+            entries.append((changelog.windows_key(reactor), changelog.WINDOWS_VALUE.pack(count) if count else None))
         entries += self.timers.seal()
         entries += self._upstreams.seal()
         entries += self._once.seal()

@@ -83,6 +83,8 @@ class LaneStatus:
     """How far its event clock is behind this machine's, in seconds; None where no reactor asked for it."""
     tallies: Mapping[str, Mapping[str, int]] | None = None
     """What its reactors count, by reactor and name, since the start of the worker."""
+    windows: Mapping[str, int] | None = None
+    """Windows that are open, by reactor; None where none is."""
 
     @property
     def name(self) -> str:

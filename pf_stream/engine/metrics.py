@@ -357,6 +357,7 @@ class _Moment(Collector):
             "pf_lag_records", "Records of a source partition that are not decided.", labels=[*lane, "topic"]
         )
         delay = GaugeMetricFamily("pf_watermark_delay_seconds", "How far a lane's event clock is behind.", labels=lane)
+        windows = GaugeMetricFamily("pf_windows_open", "Windows that are open.", labels=[*lane, "reactor"])
         timers = GaugeMetricFamily("pf_timers_waiting", "Timers, and intents that wait for a try.", labels=lane)
         for one in lanes:
             labels = [app, one.group, str(one.partition)]
@@ -367,6 +368,8 @@ class _Moment(Collector):
                 timers.add_metric(labels, one.timers)
             if one.watermark_delay_s is not None:
                 delay.add_metric(labels, one.watermark_delay_s)
+            for reactor, count in (one.windows or {}).items():
+                windows.add_metric([*labels, reactor], count)
             for topic, records in (one.lags or {}).items():
                 lag.add_metric([*labels, topic], records)
         verified = CounterMetricFamily(
@@ -385,7 +388,7 @@ class _Moment(Collector):
         for name, (count, taken) in cached.items():
             tokens.add_metric([app, name], count)
             size.add_metric([app, name], taken)
-        return [ready, state, progress, lag, delay, timers, verified, known, tokens, size]
+        return [ready, state, progress, lag, delay, windows, timers, verified, known, tokens, size]
 
     def _of_sinks(self, sinks: Iterable[SinkStatus]) -> Iterable[Metric]:
         labels = ["topology", "sink", "partition"]

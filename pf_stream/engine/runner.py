@@ -544,6 +544,7 @@ class LaneRunner:
             error_rate=None if recent.error_rate is None else round(recent.error_rate, 4),
             watermark_delay_s=None if event_ms is None else (self._shared.clock.now_ms() - event_ms) / 1000,
             tallies=self._metrics.tallies or None,
+            windows=+lane.windows or None,
         )
 
     def _at_record(self, topic: str) -> dict[str, object]:

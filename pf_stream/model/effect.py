@@ -9,7 +9,20 @@ from pydantic import BaseModel
 
 from pf_stream.model.intent import Intent
 
-__all__ = ["Bell", "Cancel", "Effect", "Effects", "Emit", "Forget", "Reply", "Ring", "Schedule", "Tally", "forgets"]
+__all__ = [
+    "Bell",
+    "Cancel",
+    "Effect",
+    "Effects",
+    "Emit",
+    "Forget",
+    "Reply",
+    "Ring",
+    "Schedule",
+    "Tally",
+    "Windows",
+    "forgets",
+]
 
 
 @dataclass(slots=True)
@@ -116,7 +129,15 @@ class Tally:
     """How many, 0 or more."""
 
 
-Effect: TypeAlias = Emit | Reply | Schedule | Ring | Cancel | Forget | Tally
+@dataclass(slots=True)
+class Windows:
+    """So many more windows are open than before, or fewer. Their number is kept with the states, for monitors."""
+
+    by: int
+    """How many; negative if windows are gone."""
+
+
+Effect: TypeAlias = Emit | Reply | Schedule | Ring | Cancel | Forget | Tally | Windows
 Effects: TypeAlias = Effect | Sequence[Effect] | None
 """What a handler returns."""
 

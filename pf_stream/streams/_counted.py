@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pf_stream.model.effect import Ring
+from pf_stream.model.effect import Ring, Windows
 from pf_stream.streams._operator import Built, Flow, Stage
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import CountWindow, Global, Kind, Windowed
@@ -42,6 +42,7 @@ class CountedOperator:
             time_ms = min(flow.context.time_ms, flow.context.now_ms)
             if not state.count:
                 state.start = state.end = time_ms
+                flow.effects.append(Windows(1))
             state.start = min(state.start, time_ms)
             state.end = max(state.end, time_ms + 1)
             state.made = aggregate.add(state.made, value)
@@ -49,6 +50,10 @@ class CountedOperator:
 
         def tell(key: str, state: Any, flow: Flow, kind: Kind) -> None:
             flow.send([Windowed(key, state.start, state.end, aggregate.result(state.made), kind)])
+
+        def close(flow: Flow) -> None:
+            flow.effects.append(Windows(-1))
+            flow.forget()
 
         window = self.window
         if isinstance(window, CountWindow):
@@ -58,7 +63,7 @@ class CountedOperator:
                 take(value, state, flow)
                 if state.count >= size:
                     tell(key, state, flow, "final")
-                    flow.forget()
+                    close(flow)
 
             return Built(fields, {"values": add})
 
@@ -81,7 +86,7 @@ class CountedOperator:
             tell(key, state, flow, "early")
             state.untold = 0
             if window.purge:
-                flow.forget()
+                close(flow)
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             state.waits = False

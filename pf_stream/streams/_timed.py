@@ -11,7 +11,7 @@ from types import GenericAlias
 from typing import Any, Final
 
 from pf_stream.model import Context, Emit
-from pf_stream.model.effect import Ring, Tally
+from pf_stream.model.effect import Ring, Tally, Windows
 from pf_stream.streams._operator import Built, Flow, Quick, Stage, event_times
 from pf_stream.streams.aggregates import Aggregate
 from pf_stream.streams.windows import Emission, Hopping, Kind, Session, Sliding, Windowed
@@ -172,6 +172,8 @@ class _Windows:
         if closed < _AT_ONCE:
             for start in gone:
                 del opened[start]
+            if gone:
+                flow.effects.append(Windows(-len(gone)))
         if due_ms is None:
             flow.forget()
         else:
@@ -252,6 +254,7 @@ class _HoppingWindows(_Windows):
         opened, emission = state.open, self.emission
         told: list[Windowed[Any]] = []
         taken = False
+        opening = 0
         due_ms: int | None = None
         newest = time_ms - (time_ms - self.offset_ms) % self.every_ms
         for start in range(newest, time_ms - self.size_ms, -self.every_ms):
@@ -265,6 +268,7 @@ class _HoppingWindows(_Windows):
             kind: Kind = "update"
             if entry is _NEW:
                 entry = self.aggregate.init()
+                opening += 1
                 if closed:
                     kind = "final"
                     state.done = max(state.done, end)
@@ -279,6 +283,7 @@ class _HoppingWindows(_Windows):
                 self.touched(key, start, state, flow)
         if due_ms is not None:
             self.wait(key, due_ms, state, flow)
+            flow.effects.append(Windows(opening))
         if not taken:
             self.is_late(key, value, time_ms, clock_ms, state, flow)
         elif told:
@@ -323,6 +328,8 @@ class _Sessions(_Windows):
         first, last = min(first, time_ms), max(last, time_ms)
         opened[first] = last, self.aggregate.add(made, value)
         self.wait(key, last + gap_ms + self.bound_ms, state, flow)
+        if len(near) != 1:
+            flow.effects.append(Windows(1 - len(near)))
         if emission.update:
             flow.send([*told, self.windowed(key, first, state, "update")])
         elif emission.every_ms or emission.records:
@@ -360,5 +367,6 @@ class _SlidingWindows(_Windows):
         entry = state.open.get(time_ms, _NEW)
         if entry is _NEW:
             entry = self.aggregate.init()
+            flow.effects.append(Windows(1))
             self.wait(key, time_ms + 1 + self.bound_ms, state, flow)
         state.open[time_ms] = self.aggregate.add(entry, value)

@@ -512,6 +512,14 @@ class Driver:
             counts += lane.lane.tallies
         return counts
 
+    @property
+    def windows(self) -> Counter[str]:
+        """Windows that are open, by the id of the reactor that a stage became (``{pipeline}-{stage}``)."""
+        counts: Counter[str] = Counter()
+        for lane in self._lanes:
+            counts += lane.lane.windows
+        return counts
+
     def sink_counts(self, sink: str) -> Counts:
         """What a sink did, over its partitions: how many records it took in, handed over and dropped, and why.
 

@@ -37,6 +37,8 @@ def ghost(client: Client, states: int) -> None:
         client.send(state_key(prefix, b"%d" % number), pack_state(1, b"{}"), [], partition=0, topic=log(client))
     tea = Timer(1 << 41, WALL, client.topic, SourceRecord(0, 0, b"1", b"{}", ()), 0, scheduled=True, failed=0)
     client.send(changelog.timer_key("ghost", b"1", b"tea"), encode_timer(tea), [], partition=0, topic=log(client))
+    windows = changelog.WINDOWS_VALUE.pack(3)
+    client.send(changelog.windows_key("ghost"), windows, [], partition=0, topic=log(client))
     position = changelog.WATERMARK_VALUE.pack(3, bytes(16))
     client.send(watermark_key("ghost", client.topic), position, [], partition=0, topic=log(client))
     client.flush()
@@ -101,6 +103,7 @@ def test_what_a_reactor_left_is_dropped(client: Client, monkeypatch: pytest.Monk
     assert pf(client, "state", "drop", "ghost", "--execute") == would
     assert reactors(client) == {"counts", "totals"}
     kept = [r for r in read_topic(client.bootstrap_servers, log(client)) if r.partition() == 0]
+    assert [r.value() for r in kept if r.key() == changelog.windows_key("ghost")][-1] is None
     headers = [r.value() for r in kept if r.key() == changelog.HEADER]
     assert orjson.loads(headers[-1] or b"") == header | {"reactors": {"counts": 1}}
     assert total(pf(client, "state", "drop", "ghost")) == (0, 0, 0)

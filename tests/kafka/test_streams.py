@@ -181,6 +181,7 @@ def test_s28_rate_error_rate_and_latency_of_a_stream(bootstrap_servers: str, uni
         assert 0 <= lane.watermark_delay_s < 3600 + 60
         assert lane.tallies == {"meters-window": {"late": 3}}
         assert lane.timers == 1, "one key has open windows"
+        assert lane.windows == {"meters-window": 1}
         text = worker.call(lambda: generate_latest(worker.worker.metrics.registry)).decode()
     samples = [
         (sample.name, sample.labels, sample.value)
@@ -195,3 +196,4 @@ def test_s28_rate_error_rate_and_latency_of_a_stream(bootstrap_servers: str, uni
     assert total("pf_latency_from_append_seconds_count", topic=client.topic, partition="0") == 105
     assert total("pf_lag_records", partition="0") == 0
     assert total("pf_tally_total", partition="0", name="late") == 3
+    assert total("pf_windows_open", partition="0", reactor="meters-window") == 1

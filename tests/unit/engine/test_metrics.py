@@ -373,7 +373,9 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     """docs/operations.md is compared with what a worker serves that has done everything once."""
     scene = Scene()
     statuses = [
-        LaneStatus("intents", "log", 0, LaneState.running, lags={"box.intents": 7}, watermark_delay_s=2.5),
+        LaneStatus(
+            "intents", "log", 0, LaneState.running, lags={"box.intents": 7}, watermark_delay_s=2.5, windows={"w": 2}
+        ),
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
     ]
     sinks = [SinkStatus("archive", 0, SinkState.running, lag=1, rate=5.0, dropped={"oldest": 2})]

@@ -1,11 +1,13 @@
 """A small world for pipelines: points under keys, told about when something comes of them, and a driver that may crash."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
+import orjson
 from hypothesis import strategies as st
 
 from pf_stream import PUBLIC, Capability, Intent, Key, Part, Service, Topology, operation
@@ -122,8 +124,15 @@ class Bench:
         return [tuple(record.json().values()) for record in once(self.driver.outputs("told"))]
 
     def check(self) -> None:
-        """Nothing was refused."""
+        """Nothing was refused, and as many windows are told to be open as the states hold."""
         assert self.driver.dead_letters() == []
+        counts: Counter[str] = Counter()
+        for lane in self.driver._lanes:
+            for reactor in (one.spec.id for one in lane.lane.plan.reactors):
+                for key in lane.lane.keys(reactor):
+                    state = orjson.loads(lane.lane.stored(reactor, key) or b"{}")
+                    counts[reactor] += len(state["open"]) if "open" in state else "made" in state and state["count"] > 0
+        assert self.driver.windows == counts
 
     @property
     def states(self) -> int:
