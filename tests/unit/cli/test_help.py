@@ -80,6 +80,7 @@ class TestEach:
         assert not unexplained
 
 
+@pytest.mark.slow
 def test_help_loads_no_kafka_client() -> None:
     code = (
         "import sys\n"

@@ -120,6 +120,7 @@ class TestGet:
 class TestWhere:
     """What is read depends on what the command is given, and on nothing else."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "words",
         [
@@ -144,6 +145,7 @@ class TestWhere:
         assert done.exit_code == 2
         assert "wants a token" in done.stderr
 
+    @pytest.mark.slow
     def test_which_worker_is_looked_for_in_the_registry(self, context: Path) -> None:
         done = CliRunner().invoke(_build(), ["state", "get", "boxes", "b1", "--context", str(context)])
         assert done.exit_code == 1
@@ -254,6 +256,7 @@ def exporting(site: Site, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_is_no_trouble(many: Site, tmp_path: Path) -> None:
     with exporting(many, tmp_path) as process:
         assert process.stdout is not None
@@ -264,6 +267,7 @@ def test_a_reader_who_leaves_is_no_trouble(many: Site, tmp_path: Path) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(many: Site, tmp_path: Path) -> None:
     with exporting(many, tmp_path) as process:
         assert process.stdout is not None

@@ -139,6 +139,7 @@ class TestRefused:
         ):
             states(pair[0].port).get(name_in(1, 2).encode())
 
+    @pytest.mark.slow
     def test_a_lane_that_goes_in_the_middle(self) -> None:
         worker = Site("w0")
         large = pack_state(1, b'{"items":["%s"]}' % (b"x" * 1000))
