@@ -3,10 +3,11 @@
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # How long an example takes is the machine's affair: on a busy one, that a test fails must not hang on it.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few examples", settings.get_profile("any machine"), max_examples=12)
 settings.load_profile("any machine")
 
 pytest.register_assert_rewrite("tests.commit_contract")
@@ -14,3 +15,16 @@ pytest.register_assert_rewrite("tests.commit_contract")
 # Whoever runs the tests in the background has SIGINT ignored, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Few examples are few for those tests too that say how many they want, which would overrule a profile."""
+    if settings.get_current_profile_name() != "few examples":
+        return
+    few = settings.get_profile("few examples").max_examples
+    for item in items:
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
+            test = getattr(item.obj, "__func__", item.obj)
+            # The settings are where hypothesis's own plugin finds and replaces them.
+            wanted = test._hypothesis_internal_use_settings
+            test._hypothesis_internal_use_settings = settings(wanted, max_examples=min(wanted.max_examples, few))

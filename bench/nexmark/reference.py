@@ -4,9 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final, TypeAlias
 
-import duckdb
-import pandas as pd
-
 from bench.nexmark.events import Auction, Bid, Event, Person
 
 __all__ = ["QUERIES", "Query", "Row", "answers", "rows"]
@@ -181,6 +178,9 @@ windows are named by their start. Of the averages the last ones are compared: wh
 
 def answers(events: Iterable[Event], queries: Iterable[str] = tuple(QUERIES)) -> dict[str, list[Row]]:
     """By query, the rows that it must answer, as :func:`rows` gives them."""
+    import duckdb
+    import pandas as pd
+
     tables: dict[type[Event], list[Event]] = {Person: [], Auction: [], Bid: []}
     for event in events:
         tables[type(event)].append(event)

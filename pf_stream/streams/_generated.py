@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any
 
+from pydantic import ConfigDict
+
 from pf_stream.model import PUBLIC, Intent, Key, Reactor, Requirement, State, on
 from pf_stream.model.failure import OnError
 
@@ -24,7 +26,11 @@ def intent_type(
         (Intent,),
         {"name": name, "topic": topic, "requires": tuple(requires) or PUBLIC},
         lambda body: body.update(
-            __annotations__=annotations, __module__=__name__, __doc__=f"Made for the pipeline {name.partition('.')[0]}."
+            __annotations__=annotations,
+            __module__=__name__,
+            __doc__=f"Made for the pipeline {name.partition('.')[0]}.",
+            # There is no source that could say something of a field, and to look for it takes longer than all else.
+            model_config=ConfigDict(use_attribute_docstrings=False),
         ),
     )
     return made

@@ -26,6 +26,7 @@ def fences(page: str, language: str) -> list[str]:
 BLOCKS = [(page, number) for page in ("security.md", "time.md") for number in range(len(fences(page, "python")))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "number"), BLOCKS)
 def test_python_runs_as_printed(page: str, number: int) -> None:
     # In a process of its own: names of capabilities have one meaning in each.
@@ -36,6 +37,7 @@ def test_python_runs_as_printed(page: str, number: int) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_streams_md_runs_as_printed() -> None:
     (block,) = fences("streams.md", "python")
     done = subprocess.run(
@@ -72,6 +74,7 @@ def test_time_md_shows_yaml() -> None:
     assert jobs.made["midday"].intent == "reports.write.v1"
 
 
+@pytest.mark.slow
 def test_backpressure_md_runs_as_printed() -> None:
     block = "\n".join(fences("backpressure.md", "python"))
     done = subprocess.run(

@@ -115,6 +115,7 @@ def test_every_public_module_says_what_is_public_in_it(path: Path) -> None:
     assert not [name for name in names if name.startswith("_") and name != "__version__"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["pf_stream", "pf_stream.testing"])
 def test_importing_it_loads_nothing_heavy(module: str) -> None:
     """Neither a Kafka client, nor Faust, nor the command line: a reactor's tests start at once."""

@@ -192,6 +192,7 @@ class TestFileScheduler:
         driver.advance(60)
         assert driver.state(FileScheduler, "ann") == Plans({}, 1, 1)
 
+    @pytest.mark.slow
     def test_a_thousand_at_most(self) -> None:
         """S31: one more is refused, and there is room again when they were executed."""
         driver = Driver(scheduler, now=MONDAY + 10 * HOUR)

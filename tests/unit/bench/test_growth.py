@@ -47,6 +47,7 @@ def test_a_fetched_batch_is_no_larger_than_a_fetch() -> None:
     assert (Point("unit", 10, unit=10).batch, Point("payload", 10**5, unit=100, size=10**5).batch) == (10, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     [Point("unit", 3, unit=3), Point("keys", 40, keys=40, tokens=5), Point("payload", 10**5, unit=7, size=10**5)],
@@ -132,6 +133,7 @@ def test_the_repository_has_the_place() -> None:
     assert fill(page.read_text(encoding="utf-8"), [row("unit", 1)])
 
 
+@pytest.mark.slow
 def test_the_plot_is_the_same_for_the_same_rows_and_its_text_is_text(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = [row("unit", 1, 90.0), row("unit", 1_000, 15.0), row("payload", 100, ns_per_byte=150.0)]

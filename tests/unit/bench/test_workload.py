@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import orjson
+import pytest
 
 from bench.peers.apps.ledger import ledger
 from bench.peers.workload import BYTES, CONTEXT, OTHER_CONTEXT, Ledger, Load, contexts
@@ -61,6 +62,7 @@ class TestLedger:
         assert Ledger(2500, 2500).faults(accounts(2499, 2500)) == "2,499 accounts instead of 2,500"
 
 
+@pytest.mark.slow
 def test_the_topology_takes_the_records_and_tells_of_each() -> None:
     topology = ledger("c1", "bench.hot", "bench.c1-out", "effectively_once", checked=True)
     driver = Driver(topology)

@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
-from pf_stream.cli import _build
+from pf_stream.cli import state
 from pf_stream.clock import WallClock
 from pf_stream.core.changelog import pack_state, state_key, state_prefix
 from pf_stream.core.status import LaneState
@@ -56,7 +56,7 @@ def site() -> Iterator[Site]:
 
 def pf(site: Site, *words: object, context: Path | None = None) -> Result:
     asked = [] if context is None else ["--context", str(context), "--worker", f"http://127.0.0.1:{site.port}"]
-    return CliRunner().invoke(_build(), ["state", *map(str, words), *asked])
+    return CliRunner().invoke(state.app, [*map(str, words), *asked])
 
 
 class TestGet:
@@ -111,7 +111,7 @@ class TestGet:
 
     def test_nobody_there(self, site: Site, context: Path) -> None:
         done = CliRunner().invoke(
-            _build(), ["state", "get", "boxes", "b1", "--context", str(context), "--worker", "127.0.0.1:1"]
+            state.app, ["get", "boxes", "b1", "--context", str(context), "--worker", "127.0.0.1:1"]
         )
         assert (done.exit_code, done.stdout) == (5, "")
         assert "error (no_answer)" in done.stderr
@@ -120,6 +120,7 @@ class TestGet:
 class TestWhere:
     """What is read depends on what the command is given, and on nothing else."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "words",
         [
@@ -134,25 +135,24 @@ class TestWhere:
     ) -> None:
         if "--offline" in words:
             monkeypatch.setenv("PF_CONTEXT", str(context))
-        done = CliRunner().invoke(_build(), ["state", *words])
+        done = CliRunner().invoke(state.app, [*words])
         assert done.exit_code == 1
         assert "nobody.invalid:1" in done.stderr  # where the brokers are said to be
 
     @pytest.mark.parametrize("words", [("get", "boxes", "b1"), ("list", "boxes"), ("export", "boxes"), ("check",)])
     def test_a_worker_wants_a_token(self, words: tuple[str, ...]) -> None:
-        done = CliRunner().invoke(_build(), ["state", *words, "--worker", "http://127.0.0.1:1"])
+        done = CliRunner().invoke(state.app, [*words, "--worker", "http://127.0.0.1:1"])
         assert done.exit_code == 2
         assert "wants a token" in done.stderr
 
+    @pytest.mark.slow
     def test_which_worker_is_looked_for_in_the_registry(self, context: Path) -> None:
-        done = CliRunner().invoke(_build(), ["state", "get", "boxes", "b1", "--context", str(context)])
+        done = CliRunner().invoke(state.app, ["get", "boxes", "b1", "--context", str(context)])
         assert done.exit_code == 1
         assert "nobody.invalid:1" in done.stderr
 
     def test_a_worker_elsewhere(self, context: Path) -> None:
-        done = CliRunner().invoke(
-            _build(), ["state", "list", "boxes", "--context", str(context), "--worker", "box-b:8081"]
-        )
+        done = CliRunner().invoke(state.app, ["list", "boxes", "--context", str(context), "--worker", "box-b:8081"])
         assert done.exit_code == 1
         assert "ssh -L" in done.stderr
 
@@ -254,6 +254,7 @@ def exporting(site: Site, folder: Path) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_is_no_trouble(many: Site, tmp_path: Path) -> None:
     with exporting(many, tmp_path) as process:
         assert process.stdout is not None
@@ -264,6 +265,7 @@ def test_a_reader_who_leaves_is_no_trouble(many: Site, tmp_path: Path) -> None:
         assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it(many: Site, tmp_path: Path) -> None:
     with exporting(many, tmp_path) as process:
         assert process.stdout is not None

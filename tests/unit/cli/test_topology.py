@@ -102,6 +102,7 @@ class TestValidate:
         assert done.exit_code == 3
         assert "did you mean 'topology.yaml'?" in done.stderr
 
+    @pytest.mark.slow
     def test_a_module_of_the_working_directory(self) -> None:
         done = subprocess.run(
             [*PF, "topology", "validate", "flights:flights"],
@@ -261,6 +262,7 @@ class TestShow:
         assert done.exit_code == 1
         assert "error (bad_definition): topology 'flights': namespace 'Flights' must be lower case" in done.stderr
 
+    @pytest.mark.slow
     def test_a_reader_that_leaves_early_is_no_traceback(self) -> None:
         read, write = os.pipe()
         with subprocess.Popen(

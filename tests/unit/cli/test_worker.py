@@ -86,6 +86,7 @@ class TestServiceKeys:
         assert done.exit_code == 3
         assert "nowhere: there is no such file" in done.stderr
 
+    @pytest.mark.slow
     def test_with_the_key_the_next_thing_is_kafka(self, service: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = service.parent
         monkeypatch.setenv("PF_SERVICE_KEYS", str(folder / "service"))

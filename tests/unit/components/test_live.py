@@ -33,17 +33,23 @@ def states(port: int, context: str = ALL, reactor: str = "boxes") -> LiveStates:
     return LiveStates(boxes, reactor, context, port)
 
 
+@pytest.fixture(scope="module")
+def two() -> Iterator[tuple[Site, Site]]:
+    sites = Site("w0", partitions=2), Site("w1", partitions=2)
+    with sites[0].served(), sites[1].served():
+        yield sites
+
+
 @pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, Site]]:
+def pair(two: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch) -> tuple[Site, Site]:
     """Two workers, each with one of two lanes and three boxes in it."""
     monkeypatch.setattr(registry, "FRESH_S", -1)
-    sites = Site("w0", partitions=2), Site("w1", partitions=2)
-    for number, worker in enumerate(sites):
+    for number, worker in enumerate(two):
+        worker.reset()
         worker.open(number).commit_all(*(record(n, Put(box=name_in(number, 2, n))) for n in range(3)))
-    with sites[0].served(), sites[1].served():
-        for worker in sites:
-            worker.known = [one.component(number) for number, one in enumerate(sites)]
-        yield sites
+    for worker in two:
+        worker.known = [one.component(number) for number, one in enumerate(two)]
+    return two
 
 
 class TestAnswers:
@@ -133,6 +139,7 @@ class TestRefused:
         ):
             states(pair[0].port).get(name_in(1, 2).encode())
 
+    @pytest.mark.slow
     def test_a_lane_that_goes_in_the_middle(self) -> None:
         worker = Site("w0")
         large = pack_state(1, b'{"items":["%s"]}' % (b"x" * 1000))

@@ -1,6 +1,7 @@
 """A topology whose handlers do as they are told, and a lane to be fed by hand."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -240,6 +241,10 @@ def record(
     )
 
 
+plans = functools.cache(plan)
+"""A plan is frozen, and takes longer to make than most tests take with it."""
+
+
 class Bench:
     """A lane of one of the groups of a topology, its changelog, and nothing else."""
 
@@ -254,7 +259,7 @@ class Bench:
         changelog: Sequence[tuple[bytes, bytes | None]] = (),
     ) -> None:
         self.changelog = list(changelog)
-        self.plan = next(one for one in plan(topology, partitions) if one.name == group)
+        self.plan = next(one for one in plans(topology, partitions) if one.name == group)
         self.authority = Authority(Verifier(TrustRoots.of(KEY), topology.namespace))
         self.lane = Lane(self.plan, partition, self.authority, limits)
         self.lane.restore(self.changelog)

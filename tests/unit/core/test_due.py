@@ -31,6 +31,7 @@ def test_the_first_is_the_smallest_that_is_there(taken: list[tuple[int, bytes] |
             assert queue.first_ms == (model[0][0] if model else due._NEVER)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_take_little_and_are_let_go() -> None:
     keys = [b"%d" % number for number in range(100_000)]
     tracemalloc.start()

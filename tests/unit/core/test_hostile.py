@@ -56,6 +56,7 @@ def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
     assert traces(driver) == alone(SCENE, sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_all_at_once_change_nothing_either(seed: int) -> None:
     """In units and an order of lanes that a seed chooses, by one memory of what was decided."""

@@ -72,7 +72,8 @@ def test_what_repeats_too_much_of_its_request_is_dropped(act: str, more: int, re
 def test_a_key_that_is_refused_and_far_too_large_is_not_repeated_either() -> None:
     driver = Driver(boxes)
     headers = event(Put(box="b"), driver.context(BoxCap.put("/**")), ("pf-reply-to", b"box.replies"))
-    driver.send_raw("intents", key=b"x" * 20_000_000, value=b'{"box":"b"}', headers=headers)
+    # Which partition such a key has takes seconds to find out, and is of no interest here.
+    driver.send_raw("intents", key=b"x" * 20_000_000, value=b'{"box":"b"}', headers=headers, partition=0)
     assert [letter.code for letter in driver.dead_letters()] == ["key_mismatch"]
     assert driver.replies() == []
 

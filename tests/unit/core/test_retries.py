@@ -217,6 +217,7 @@ def test_a_lane_that_was_opened_in_vain_takes_care_for_a_while() -> None:
     assert not suspects.careful
 
 
+@pytest.mark.slow
 def test_an_intent_far_behind_comes_first_after_a_few_lives() -> None:
     """Whatever a life decided before it reached the deadly one is kept but for its last unit."""
     log: list[tuple[bytes, bytes | None]] = []

@@ -130,6 +130,7 @@ def place(tmp_path: Path) -> Iterator[RocksPlace]:
     place.kill()
 
 
+@pytest.mark.slow
 class TestContract(ShelfContract):
     pass
 

@@ -47,6 +47,7 @@ def test_an_open_port(listener: str) -> None:
     assert connects(listener) is None
 
 
+@pytest.mark.slow
 def test_one_that_listens_and_is_silent_is_no_obstacle_that_could_be_named(
     listener: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

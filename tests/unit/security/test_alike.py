@@ -63,6 +63,7 @@ def learnt(token: str) -> Alike:
     return alike
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", [minted(), minted(**FULL), narrowed(minted()), narrowed(minted(**FULL))])
 def test_it_agrees_whatever_byte_is_changed(token: str) -> None:
     alike = learnt(token)
@@ -81,6 +82,7 @@ def test_it_agrees_whatever_byte_is_changed(token: str) -> None:
     assert seen > 500, "most bytes of a signature may be others"
 
 
+@pytest.mark.slow
 def test_it_reads_what_differs_in_names_and_dates() -> None:
     letters = st.characters(codec="utf-8", categories=("L", "N", "P", "Zs"))
     printing = st.characters(min_codepoint=0x20, max_codepoint=0x7E)

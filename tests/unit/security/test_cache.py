@@ -78,8 +78,9 @@ class TestBoundedCache:
         kept.drop(4)
         assert (len(kept), kept.bytes) == (8, 400)
 
-    def test_it_adds_up_whatever_is_done(self) -> None:
-        actions = st.lists(
+    @settings(max_examples=200)
+    @given(
+        st.lists(
             st.tuples(
                 st.sampled_from(["put", "get", "grow", "drop"]),
                 st.integers(0, 12),
@@ -88,31 +89,27 @@ class TestBoundedCache:
             ),
             max_size=60,
         )
-
-        @settings(max_examples=200, deadline=None)
-        @given(actions)
-        def check(todo: list[tuple[str, int, int, int]]) -> None:
-            kept = cache(400)
-            for what, key, size, owner in todo:
-                value = kept.get(key)
-                if what == "put" and value is None:
-                    kept.put(key, Held(f"owner {owner}", size))
-                elif what == "grow" and value is not None and kept.grow(key, value, size):
-                    value.size += size
-                elif what == "drop":
-                    kept.drop(key)
-                    assert kept.get(key) is None
-                held: dict[str, int] = {}
-                for one in kept.recent.values():
-                    held[one.owner] = held.get(one.owner, 0) + one.size
-                assert {name: size for name, size in kept._shares.items() if size} == held
-                assert kept._young_bytes == sum(held.values()) <= 200
-                assert all(size <= 50 for size in held.values())
-                old = sum(one.size for one in kept._old.values())
-                assert old <= 200
-                assert kept.bytes == kept._young_bytes + old
-
-        check()
+    )
+    def test_it_adds_up_whatever_is_done(self, todo: list[tuple[str, int, int, int]]) -> None:
+        kept = cache(400)
+        for what, key, size, owner in todo:
+            value = kept.get(key)
+            if what == "put" and value is None:
+                kept.put(key, Held(f"owner {owner}", size))
+            elif what == "grow" and value is not None and kept.grow(key, value, size):
+                value.size += size
+            elif what == "drop":
+                kept.drop(key)
+                assert kept.get(key) is None
+            held: dict[str, int] = {}
+            for one in kept.recent.values():
+                held[one.owner] = held.get(one.owner, 0) + one.size
+            assert {name: size for name, size in kept._shares.items() if size} == held
+            assert kept._young_bytes == sum(held.values()) <= 200
+            assert all(size <= 50 for size in held.values())
+            old = sum(one.size for one in kept._old.values())
+            assert old <= 200
+            assert kept.bytes == kept._young_bytes + old
 
 
 def token(subject: str = "alice", **more: object) -> bytes:

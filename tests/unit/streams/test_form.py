@@ -36,7 +36,6 @@ def full(value: object) -> bool:
             global_window(records=2, every="1h", when=full, purge=True),
         ),
     ],
-    ids=lambda one: str(one) if isinstance(one, dict) else "",
 )
 def test_a_window_is_what_its_form_says(said: dict[str, Any], meant: Window) -> None:
     asked: list[tuple[Any, str]] = []

@@ -130,6 +130,7 @@ def test_a_library_that_repeats_itself_is_counted() -> None:
     assert said() == "no broker 7 (and 2 more like it)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_a_traceback_shows_no_local_variables(form: str) -> None:
     """They hold headers, and those hold tokens."""

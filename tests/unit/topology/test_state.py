@@ -213,6 +213,7 @@ class TestWhoMay:
     def test_a_token_in_the_address_is_none(self, site: Site) -> None:
         assert site.ask(f"/state/box/boxes?key=b1&token={ALL}", None).status == 400
 
+    @pytest.mark.slow
     def test_no_token_of_the_hostile_suite_reads_anything(self) -> None:
         """They are good for a lot, and some are not well; none grants it."""
         scene = attempts.Scene("box", NOW_MS)
@@ -374,6 +375,7 @@ class TestMany:
         assert full.keys(reactor="watch").body["keys"] == []
         assert full.export(reactor="watch").body == []
 
+    @pytest.mark.slow
     def test_a_large_export_comes_in_pieces_and_breaks_off_when_the_lane_goes(self) -> None:
         worker = Site("w0")
         prefix = state_prefix("boxes")
@@ -391,6 +393,7 @@ class TestMany:
             worker.open()
             assert worker.export().status == 200
 
+    @pytest.mark.slow
     def test_a_walk_waits_for_its_reader_and_ends_when_he_leaves(self) -> None:
         worker = Site("w0")
         prefix = state_prefix("boxes")
@@ -431,6 +434,7 @@ class TestMany:
             assert worker.get("a").body["entries"] == {"left": 20}
             assert [one["key"] for one in worker.keys().body["keys"]] == ["a", "b"]
 
+    @pytest.mark.slow
     def test_who_leaves_makes_room_for_others(self) -> None:
         worker = Site("w0")
         prefix = state_prefix("boxes")

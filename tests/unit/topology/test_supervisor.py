@@ -78,6 +78,7 @@ def counted(file: Path) -> str:
     return f"open({str(file)!r}, 'a').write('x');"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_dies_is_started_again_and_all_drain(tmp_path: Path, number: signal.Signals) -> None:
     steady, dying = tmp_path / "steady", tmp_path / "dying"
@@ -98,6 +99,7 @@ def test_one_that_dies_is_started_again_and_all_drain(tmp_path: Path, number: si
     assert [entry["in_s"] for entry in (first, second, third)] == [0.01, 0.02, 0.04]
 
 
+@pytest.mark.slow
 def test_the_back_off_ends_when_it_was_healthy_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "HEALTHY_S", 0.0)
     file = tmp_path / "lives"
@@ -110,6 +112,7 @@ def test_the_back_off_ends_when_it_was_healthy_for_a_while(tmp_path: Path, monke
     assert {entry["in_s"] for entry in said("starting it again")} == {0.01}
 
 
+@pytest.mark.slow
 def test_one_that_never_becomes_ready_is_given_up_with_its_reason(tmp_path: Path) -> None:
     file = tmp_path / "lives"
     assert run(child(TELL + counted(file) + 'tell(b\'{"failed": "no such group"}\'); sys.exit(1)')) == 1
@@ -125,6 +128,7 @@ def test_a_wrong_command_is_not_tried_again(tmp_path: Path) -> None:
     assert said("given up")[0]["reason"] == "exit code 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [
@@ -159,6 +163,7 @@ def test_the_others_go_on_without_one_that_was_given_up(tmp_path: Path) -> None:
     assert code == 1  # not all was well, and whoever looks at the code shall see it
 
 
+@pytest.mark.slow
 def test_one_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
     file = tmp_path / "ready"
 
@@ -171,6 +176,7 @@ def test_one_that_does_not_end_in_time_is_killed(tmp_path: Path) -> None:
     assert [entry["worker"] for entry in said("worker killed")] == ["w-0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pause_s", "code"), [(0.2, 128 + signal.SIGINT), (0.0, 0)])
 def test_a_second_signal_ends_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause_s: float, code: int

@@ -32,6 +32,7 @@ def test_the_last_spans_reach_the_collector(monkeypatch: pytest.MonkeyPatch) -> 
     assert (found["service.name"], found["service.instance.id"]) == ("box", "w0")
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_holds_up_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     tracing = Tracing.start(1.0, "box", "w0")
@@ -50,12 +51,14 @@ def test_the_environment_names_the_service(monkeypatch: pytest.MonkeyPatch) -> N
     assert attributes["service.instance.id"] == "w0"
 
 
+@pytest.mark.slow
 def test_without_opentelemetry_a_worker_says_what_to_install() -> None:
     program = NO_OTEL.format(first="sys.modules['opentelemetry'] = None")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tracing_missing spans need OpenTelemetry: install pf-stream[otel]")
 
 
+@pytest.mark.slow
 def test_who_does_not_trace_loads_nothing_of_it() -> None:
     program = (
         "import sys, pf_stream.topology.process, pf_stream.engine.lanes\n"

@@ -260,6 +260,7 @@ fetch(artifacts, Path(sys.argv[1]), progress=lambda step: print(step.stage, flus
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_once(repository: Any, tmp_path: Path) -> None:
     artifacts = [repository.add(f"a{n}", bytes([n]) * 50_000) for n in range(5)]
     second_waits = threading.Event()

@@ -52,6 +52,7 @@ def test_last_lines_of_the_log_are_printed_as_they_are(tmp_path: Path) -> None:
     assert run(app, ["logs", "-n", "0", "--data-dir", str(tmp_path)]).stdout == ""
 
 
+@pytest.mark.slow
 def test_log_is_followed_into_the_next_start(tmp_path: Path) -> None:
     log = tmp_path / "broker.log"
     log.write_text("old\nlast\n", encoding="utf-8")

@@ -86,6 +86,7 @@ def test_other_ports_are_tried_thrice(make_java: Any, folder: Path) -> None:
     assert len((folder / "starts").read_text(encoding="utf-8").splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_deadline(make_java: Any, folder: Path) -> None:
     home = make_java("echo $$ > pid; for n in 1 2 3; do echo line $n; done; while :; do sleep 0.01; done")
     with pytest.raises(BrokerTimeoutError) as caught:

@@ -129,6 +129,7 @@ def started_by_another(home: Path, folder: Path, how: str) -> Iterator[tuple[psu
         parent.kill()
 
 
+@pytest.mark.slow
 def test_zombie_of_another_process_has_ended(make_java: Any, folder: Path) -> None:
     """In a container, an orphan's zombie may stay for ever: process 1 does not always collect."""
     with started_by_another(make_java(OBEDIENT), folder, "free") as (broker, _):
@@ -140,6 +141,7 @@ def test_zombie_of_another_process_has_ended(make_java: Any, folder: Path) -> No
         assert find(BrokerRecord(broker.pid, "t", 1, "", "")) is None
 
 
+@pytest.mark.slow
 def test_guarded_broker_and_its_folder_go_when_the_parent_is_killed(make_java: Any, folder: Path) -> None:
     with started_by_another(make_java(STUBBORN), folder, "guarded") as (broker, parent):
         parent.kill()  # without a chance to tidy up
@@ -149,6 +151,7 @@ def test_guarded_broker_and_its_folder_go_when_the_parent_is_killed(make_java: A
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_guard_is_there_before_the_broker(make_java: Any, folder: Path) -> None:
     """The first act of this broker is to kill who started it."""
     home = make_java(f"echo $$ > ../pid; kill -9 $PPID; {OBEDIENT}")
@@ -165,6 +168,7 @@ def test_guard_is_there_before_the_broker(make_java: Any, folder: Path) -> None:
             assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_other_broker_outlives_its_parent(make_java: Any, folder: Path) -> None:
     with started_by_another(make_java(OBEDIENT), folder, "free") as (broker, parent):
         parent.kill()
