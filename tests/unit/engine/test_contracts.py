@@ -86,7 +86,7 @@ CODES = {
 
 SUBCLASSES = {
     app.LaneApp: set[str](),
-    app.LaneConsumer: {"commit_progress", "rejoin"},
+    app.LaneConsumer: {"abandon", "commit_progress", "rejoin"},
     app.LaneRecovery: set[str](),
     app.LaneTables: set[str](),
     app.ReactorAgent: set[str](),
