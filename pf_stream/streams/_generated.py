@@ -29,7 +29,7 @@ def intent_type(
             __annotations__=annotations,
             __module__=__name__,
             __doc__=f"Made for the pipeline {name.partition('.')[0]}.",
-            # There is no source that could say something of a field, and to look for it takes longer than all else.
+            # No source says something of a field; to look for it takes long where the stack is deep and modules are many.
             model_config=ConfigDict(use_attribute_docstrings=False),
         ),
     )
