@@ -11,6 +11,9 @@ from typing import Annotated, Any, get_args
 
 import psutil
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from structlog.testing import capture_logs
 
 from pf_stream import (
     PUBLIC,
@@ -164,6 +167,35 @@ def test_what_a_topology_writes_is_handed_over_in_order(
     with in_thread(bootstrap_servers, topology):
         wait_until(lambda: len(consumer.got) >= 35)
     assert [one.intent.name for one in consumer.got[30:]] == ["later"] * 5, "it goes on where it was"
+
+
+def test_it_goes_on_where_its_topic_begins_if_what_it_wanted_is_deleted(
+    bootstrap_servers: str, unique: str, consumer: Consumer
+) -> None:
+    topology = drained(unique, consumer, batch=1)
+    client = started(bootstrap_servers, topology)
+    with in_thread(bootstrap_servers, topology):
+        client.add("first")
+        client.flush()
+        wait_until(lambda: len(consumer.got) == 1)
+    consumer.hung.add(0)
+    with in_thread(bootstrap_servers, topology) as worker:
+        for number in range(6):
+            client.add(f"n{number}")
+        client.flush()
+        wait_until(lambda: status(worker).accepted == 6)
+        consumer.fails = 1 << 30
+        consumer.hung.clear()
+    *_, next_to_last, last = (message.offset() for message in read_topic(bootstrap_servers, f"{unique}.totals"))
+    kafka = AdminClient({"bootstrap.servers": bootstrap_servers})
+    ((_, deleted),) = kafka.delete_records([TopicPartition(f"{unique}.totals", 0, next_to_last)]).items()
+    deleted.result(10)
+    consumer.fails = 0
+    with capture_logs() as logs, in_thread(bootstrap_servers, topology):
+        wait_until(lambda: len(consumer.got) == 3)
+    assert [one.position[2] for one in consumer.got[1:]] == [next_to_last, last]
+    (told,) = (entry for entry in logs if entry["event"].startswith("sink goes on where its topic begins"))
+    assert (told["begin"], told["sink"]) == (next_to_last, "<sink drain-0>")
 
 
 def test_what_a_consumer_does_not_take_is_a_dead_letter(
