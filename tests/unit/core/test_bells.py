@@ -30,13 +30,13 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-class BellCap(Capability):
+class ChimeCap(Capability):
     """Who may ring."""
 
     ring = operation()
 
 
-class Go(Intent, name="bells.go", requires=BellCap.ring("/{key}")):
+class Go(Intent, name="bells.go", requires=ChimeCap.ring("/{key}")):
     """Set the bell, in one way or the other."""
 
     key: Annotated[str, Key]
@@ -90,7 +90,7 @@ def written(
     services = {} if service is None else {"bells": service}
     topology = Topology("bells", [reactor(clock, anonymous=anonymous)], services=services)
     driver = Driver(topology, seed=1, partitions=1, now=NOW)
-    token = driver.context(BellCap.ring("/**"), lifetime_s=86_400)
+    token = driver.context(ChimeCap.ring("/**"), lifetime_s=86_400)
     driver.send(Go(key='k"\u00e4', short=short), token, time=NOW, headers=headers)
     for number in range(1, 5):
         driver.advance(60)
@@ -106,7 +106,7 @@ def written(
 @pytest.mark.parametrize("clock", ["wall", "event"])
 @pytest.mark.parametrize("headers", [[], [("traceparent", TRACE), ("tracestate", b"a=b")]])
 @pytest.mark.parametrize(
-    ("anonymous", "service"), [(True, None), (True, Service(7, ["BellCap.ring:/**"])), (False, None)]
+    ("anonymous", "service"), [(True, None), (True, Service(7, ["ChimeCap.ring:/**"])), (False, None)]
 )
 def test_it_is_what_a_schedule_makes(
     clock: Literal["wall", "event"], headers: list[Header], anonymous: bool, service: Service | None
@@ -120,7 +120,7 @@ def test_it_is_what_a_schedule_makes(
 
 def test_it_may_not_be_set_for_longer_than_any_timer() -> None:
     driver = Driver(Topology("bells", [reactor("wall", anonymous=True)]), limits=Limits(timer_ms=60_000), now=NOW)
-    token = driver.context(BellCap.ring("/**"))
+    token = driver.context(ChimeCap.ring("/**"))
     driver.send(Go(key="k", short=True, after_s=60), token)
     driver.send(Go(key="k", short=True, after_s=61), token)
     assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]
