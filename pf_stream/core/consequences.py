@@ -219,8 +219,7 @@ class Performer:
             key, value = plan.intent.key_of(intent), plan.intent.encode(intent)
         assert key is not None
         assert value is not None
-        if len(value) > self._limits.output_bytes:
-            raise BadEffectError(f"scheduled {len(value)} bytes; the limit is {self._limits.output_bytes}")
+        self._check_length(value)
         # Elsewhere it is judged where it arrives.
         if route is not None and (key == delivery.key or partition_of(key, self._plan.partitions) == self._partition):
             refusal = self._judge(origin, route, intent, judged_ms)
@@ -277,6 +276,7 @@ class Performer:
         if hops > 1 or "traceparent" in delivery.headers or delivery.is_scheduled:
             own += trace_headers(delivery, cause, told_by_id=True)
         value = b'{"key":%b}' % orjson.dumps(effect.key)
+        self._check_length(value)
         raw = encode_bell(shape.clock, due_ms, judged_ms, record.offset, key, value, own, shape.end)
         into.timers.append((_timer_key(reactor, key, bell.name), raw))
         into.size += 128 + len(raw)
@@ -287,6 +287,10 @@ class Performer:
         if reactor.service is not None:
             headers.append(service_header(reactor.service.on_behalf_of(None)))
         return _Shape(EVENT if bell.clock == "event" else WALL, timer_end(plan.topic, tuple(headers)))
+
+    def _check_length(self, value: bytes) -> None:
+        if len(value) > self._limits.output_bytes:
+            raise BadEffectError(f"scheduled {len(value)} bytes; the limit is {self._limits.output_bytes}")
 
     def _check_horizon(self, due_ms: int, from_ms: int) -> None:
         horizon_ms = self._limits.timer_ms

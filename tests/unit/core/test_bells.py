@@ -124,3 +124,11 @@ def test_it_may_not_be_set_for_longer_than_any_timer() -> None:
     driver.send(Go(key="k", short=True, after_s=60), token)
     driver.send(Go(key="k", short=True, after_s=61), token)
     assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]
+
+
+def test_its_intent_may_be_as_long_as_any() -> None:
+    driver = Driver(Topology("bells", [reactor("wall", anonymous=True)]), limits=Limits(output_bytes=20), now=NOW)
+    token = driver.context(ChimeCap.ring("/**"))
+    driver.send(Go(key="k" * 10, short=True), token)
+    driver.send(Go(key="k" * 11, short=True), token)
+    assert [letter.code for letter in driver.dead_letters()] == ["bad_effect"]
