@@ -183,7 +183,7 @@ def decode_timer(raw: bytes) -> Timer:
 
 @lru_cache(maxsize=1_024)
 def _common(end: bytes) -> tuple[str, tuple[Header, ...]]:
-    """What :func:`_end` made: many timers that fire together have the same."""
+    """What :func:`timer_end` made: many timers that fire together have the same."""
     topic, at = changelog.parse_name(end, 0)
     return topic, tuple(_headers(end, at, len(end)))
 
