@@ -67,12 +67,15 @@ class StoredMap(MapState[Any, Any]):
         "_touched",
         "cleared",
         "growth",
+        "name",
     )
 
     def __init__(
         self, spec: MapSpec, reactor: ReactorSpec, key: bytes, state_key: bytes, shelf: Shelf, *, new: bool
     ) -> None:
         """That of a *key* of a *reactor*; *new* if nothing can be on the shelf, nor on its way."""
+        self.name = spec.name
+        """Of the field."""
         self._spec = spec
         self._reactor = reactor
         self._key = key
@@ -93,11 +96,6 @@ class StoredMap(MapState[Any, Any]):
         """What belongs to the base, if it was cleared since."""
         self.growth = 0
         """By how much it has made the open unit larger, in bytes and by estimate; whoever counts that sets it back."""
-
-    @property
-    def name(self) -> str:
-        """Of the field."""
-        return self._spec.name
 
     # -- what handlers do ----------------------------------------------------------------------------------------------
 

@@ -230,8 +230,9 @@ class Handling(Generic[O]):
                 self.unit.bytes += 128 + len(entry.raw or b"")
             entry.log = log, binding, delivery.value, context
             for field in entry.maps:
-                self.unit.bytes += field.growth
-                field.growth = 0
+                if field.growth:
+                    self.unit.bytes += field.growth
+                    field.growth = 0
             if not alone:
                 done.append((store, entry))
         spec = delivery.route.intent

@@ -172,8 +172,11 @@ class Store:
 
     def seal_maps(self, key: bytes, entry: Entry) -> list[tuple[bytes, bytes | None]]:
         """End the unit for the maps of an entry; returns their records. Raises :data:`ENCODING_ERRORS`."""
-        cleared = any(field.cleared for field in entry.maps)
-        records = [record for field in entry.maps for record in field.seal()]
+        cleared = False
+        records: list[tuple[bytes, bytes | None]] = []
+        for field in entry.maps:
+            cleared |= field.cleared
+            records += field.seal()
         if cleared:
             at = changelog.state_key(self.reactor.prefix, key)
             known = {name for name, _ in records}

@@ -4,10 +4,11 @@ What waits for its partner lies in the state of its key, in maps by the time at 
 however many wait. The few that wait under most keys lie in a list, which costs less than an entry for each.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from types import GenericAlias
 from typing import Any, Final, Literal, TypeAlias
 
@@ -31,6 +32,8 @@ _FEW: Final = 16
 """How many values of a side lie in a list; what is more lies in a map."""
 _NUMBERS: Final = 32
 """Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
+_UNMADE: Final = b""
+"""In place of the JSON of a value."""
 _AT_ONCE: Final = 256
 """Most values of a key that go in one go; the next follow at once, in a unit of their own if they must."""
 
@@ -47,35 +50,62 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
-class _Held:
-    """A value that waits in a list; its JSON is made once, since the list is written whenever one comes or goes."""
+class _Few:
+    """The values of a side that wait in a list, by time; in columns, since most of what is done takes one or two of them.
 
-    __slots__ = ("json", "matched", "time_ms", "value")
+    The JSON of each is made once, since the list is written whenever one comes or goes.
+    """
 
-    def __init__(self, time_ms: int, value: Any, matched: bool) -> None:
-        self.time_ms = time_ms
-        self.value = value
-        self.matched = matched
-        self.json: bytes | None = None
-        """Of all three as they are stored; ``None`` until it is made, and always where the value could be changed in place."""
+    __slots__ = ("jsons", "matched", "times", "values")
 
-    def match(self) -> None:
-        """Note that it has found a partner."""
-        if not self.matched:
-            self.matched = True
-            if self.json is not None:
-                self.json = self.json[: -len("false]")] + b"true]"
+    def __init__(self, waiting: Iterable[Waiting] = ()) -> None:
+        rows = sorted(waiting, key=itemgetter(0))
+        self.times = [time_ms for time_ms, _, _ in rows]
+        self.values = [value for _, value, _ in rows]
+        self.matched = [matched for _, _, matched in rows]
+        self.jsons = [_UNMADE] * len(rows)
+        """Of all three as they are stored; always unmade where a value could be changed in place."""
+
+    def add(self, time_ms: int, value: Any, matched: bool) -> None:
+        """Add one, behind those of the same time."""
+        at = bisect_right(self.times, time_ms)
+        self.times.insert(at, time_ms)
+        self.values.insert(at, value)
+        self.matched.insert(at, matched)
+        self.jsons.insert(at, _UNMADE)
+
+    def match(self, at: int) -> None:
+        """Note that one has found a partner."""
+        if not self.matched[at]:
+            self.matched[at] = True
+            json = self.jsons[at]
+            if json is not _UNMADE:
+                self.jsons[at] = json[: -len("false]")] + b"true]"
+
+    def drop(self, count: int) -> None:
+        """Let the first *count* go."""
+        del self.times[:count], self.values[:count], self.matched[:count], self.jsons[:count]
+
+    def json(self, spec: MapSpec) -> bytes:
+        """What is between the brackets."""
+        jsons = self.jsons
+        if not spec.frozen:
+            return b",".join(map(spec.encode, zip(self.times, self.values, self.matched, strict=True)))
+        while _UNMADE in jsons:
+            at = jsons.index(_UNMADE)
+            jsons[at] = spec.encode((self.times[at], self.values[at], self.matched[at]))
+        return b",".join(jsons)
 
 
 def _holding(spec: StateSpec) -> StateSpec:
-    """*spec* of the state of a join, for lists of :class:`_Held`; what is written is the same."""
+    """*spec* of the state of a join, with :class:`_Few` for its lists; what is written is the same."""
     left, right = ({one.name: one for one in spec.maps}[f"{port}_more"] for port in ("left", "right"))
 
     def encode(state: Any) -> bytes:
         until, due = state.until, state.due
         return b'{"left":[%b],"right":[%b],"more":%d,"number":%d,"until":%b,"due":%b}' % (
-            _json_of(state.left, left),
-            _json_of(state.right, right),
+            state.left.json(left),
+            state.right.json(right),
             state.more,
             state.number,
             b"null" if until is None else b"%d" % until,
@@ -84,23 +114,10 @@ def _holding(spec: StateSpec) -> StateSpec:
 
     def decode(raw: bytes) -> Any:
         state = spec.decode(raw)
-        state.left = [_Held(*one) for one in state.left]
-        state.right = [_Held(*one) for one in state.right]
+        state.left, state.right = _Few(state.left), _Few(state.right)
         return state
 
     return replace(spec, encode=encode, decode=decode)
-
-
-def _json_of(held: list[_Held], spec: MapSpec) -> bytes:
-    made = []
-    for one in held:
-        json = one.json
-        if json is None:
-            json = spec.encode((one.time_ms, one.value, one.matched))
-            if spec.frozen:
-                one.json = json
-        made.append(json)
-    return b",".join(made)
 
 
 class _Lates:
@@ -178,21 +195,19 @@ class IntervalOperator:
         # Where nobody is told the end of a value, a key looks for what is over half as often as it might.
         slack_ms = 0 if True in alone.values() else max(reach.values())
 
-        def let_go(port: str, gone: Iterable[_Held], flow: Flow) -> None:
-            for one in gone:
-                if one.matched:
-                    continue
-                if alone[port]:
-                    flow.send([pair(port, one.value, None)], one.time_ms)
-                else:
-                    flow.effects.append(Tally(UNMATCHED))
+        def let_go(port: str, gone: list[Waiting], flow: Flow) -> None:
+            if alone[port]:
+                for time_ms, value, matched in gone:
+                    if not matched:
+                        flow.send([pair(port, value, None)], time_ms)
+            elif unmatched := [matched for _, _, matched in gone].count(False):
+                flow.effects.append(Tally(UNMATCHED, unmatched))
 
-        def let_few_go(port: str, few: list[_Held], clock_ms: int, flow: Flow) -> None:
-            end = clock_ms - reach[port]
-            gone = [one for one in few if one.time_ms < end]
-            if gone:
-                few[:] = [one for one in few if one.time_ms >= end]
-                let_go(port, gone, flow)
+        def let_few_go(port: str, few: _Few, clock_ms: int, flow: Flow) -> None:
+            count = bisect_left(few.times, clock_ms - reach[port])
+            if count:
+                let_go(port, [*zip(few.times[:count], few.values, few.matched, strict=False)], flow)
+                few.drop(count)
 
         def adder(port: str, other: str) -> Add:
             earliest, latest = (-self.before_ms, self.after_ms) if port == "left" else (-self.after_ms, self.before_ms)
@@ -208,14 +223,14 @@ class IntervalOperator:
                     return
                 matched = False
                 first_ms, last_ms = time_ms + earliest, time_ms + latest
-                for one in few_of(state):
-                    at_ms = one.time_ms
-                    if first_ms <= at_ms <= last_ms:
-                        matched = True
-                        one.match()
-                        partner = one.value
-                        made = make(value, partner) if is_left else make(partner, value)
-                        flow.send([made], max(at_ms, time_ms))
+                few = few_of(state)
+                times = few.times
+                for at in range(bisect_left(times, first_ms), bisect_right(times, last_ms)):
+                    matched = True
+                    few.match(at)
+                    partner = few.values[at]
+                    made = make(value, partner) if is_left else make(partner, value)
+                    flow.send([made], max(times[at], time_ms))
                 if state.more:
                     rest: MapState[int, Waiting] = getattr(state, f"{other}_more")
                     for at, (at_ms, partner, known) in rest.items(_from(first_ms), _from(last_ms + 1)):
@@ -223,13 +238,12 @@ class IntervalOperator:
                         if not known:
                             rest[at] = at_ms, partner, True
                         flow.send([pair(port, value, partner)], max(time_ms, at_ms))
-                own: list[_Held] = own_of(state)
+                own = own_of(state)
                 # While somebody has not said what time it is, partners of any time may come from there.
-                is_over = own and (own[0].time_ms < clock_ms - reach_ms or len(own) == _FEW)
-                if is_over and flow.context.watermark_ms is not None:
+                if own.times and own.times[0] < clock_ms - reach_ms and flow.context.watermark_ms is not None:
                     let_few_go(port, own, clock_ms, flow)
-                if len(own) < _FEW:
-                    own.append(_Held(time_ms, value, matched))
+                if len(own.times) < _FEW:
+                    own.add(time_ms, value, matched)
                 else:
                     state.more += 1
                     getattr(state, f"{port}_more")[_next_at(time_ms, state)] = time_ms, value, matched
@@ -247,17 +261,17 @@ class IntervalOperator:
             state.due = None
             ends: list[int] = []
             for port in self.ports:
-                few: list[_Held] = getattr(state, port)
+                few: _Few = getattr(state, port)
                 let_few_go(port, few, clock_ms, flow)
-                if alone[port]:
-                    ends += [one.time_ms + reach[port] + 1 for one in few]
+                if alone[port] and few.times:
+                    ends.append(few.times[0] + reach[port] + 1)
                 if state.more:
                     rest: MapState[int, Waiting] = getattr(state, f"{port}_more")
                     gone = [*islice(rest.items(None, _from(clock_ms - reach[port])), _AT_ONCE)]
                     for at, _ in gone:
                         del rest[at]
                     state.more -= len(gone)
-                    let_go(port, [_Held(*one) for _, one in gone], flow)
+                    let_go(port, [one for _, one in gone], flow)
                     first = rest.first() if alone[port] or len(gone) == _AT_ONCE else None
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
@@ -271,7 +285,7 @@ class IntervalOperator:
         fields: dict[str, tuple[Any, Callable[[], Any] | None]] = {}
         for port in self.ports:
             waiting = GenericAlias(tuple, (int, stage.value_type(port), bool))
-            fields[port] = GenericAlias(list, (waiting,)), list
+            fields[port] = GenericAlias(list, (waiting,)), _Few
             fields[f"{port}_more"] = MapState[int, waiting], None  # type: ignore[valid-type]
         return Built(
             fields
