@@ -48,8 +48,8 @@ class CountedOperator:
             state.made = aggregate.add(state.made, value)
             state.count += 1
 
-        def tell(key: str, state: Any, flow: Flow, kind: Kind) -> None:
-            flow.send([Windowed(key, state.start, state.end, aggregate.result(state.made), kind)])
+        def tell(state: Any, flow: Flow, kind: Kind) -> None:
+            flow.send([Windowed(flow.key, state.start, state.end, aggregate.result(state.made), kind)])
 
         def close(flow: Flow) -> None:
             flow.effects.append(Windows(-1))
@@ -59,10 +59,10 @@ class CountedOperator:
         if isinstance(window, CountWindow):
             size = window.size
 
-            def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+            def add(value: Any, state: Any, flow: Flow) -> None:
                 take(value, state, flow)
                 if state.count >= size:
-                    tell(key, state, flow, "final")
+                    tell(state, flow, "final")
                     close(flow)
 
             return Built(fields, {"values": add})
@@ -70,20 +70,20 @@ class CountedOperator:
         fields |= {"untold": (int, int), "waits": (bool, bool)}
         soon = None if window.every_ms is None else stage.bell("early", "wall")
 
-        def add_global(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add_global(value: Any, state: Any, flow: Flow) -> None:
             take(value, state, flow)
             state.untold += 1
             if (window.records is not None and state.untold >= window.records) or (
                 window.when is not None and window.when(value)
             ):
-                said(key, state, flow)
+                said(state, flow)
             elif soon is not None and not state.waits:
                 state.waits = True
                 assert window.every_ms is not None
-                flow.effects.append(Ring(soon, key, flow.context.now_ms + window.every_ms))
+                flow.effects.append(Ring(soon, flow.key, flow.context.now_ms + window.every_ms))
 
-        def said(key: str, state: Any, flow: Flow) -> None:
-            tell(key, state, flow, "early")
+        def said(state: Any, flow: Flow) -> None:
+            tell(state, flow, "early")
             state.untold = 0
             if window.purge:
                 close(flow)
@@ -91,7 +91,7 @@ class CountedOperator:
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             state.waits = False
             if state.untold:
-                said(intent.key, state, flow)
+                said(state, flow)
             elif not state.count:
                 flow.forget()
 

@@ -4,9 +4,10 @@ What waits for its partner lies in the state of its key, in maps by the time at 
 however many wait. The few that wait under most keys lie in a list, which costs less than an entry for each.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter, itemgetter
 from types import GenericAlias
@@ -50,21 +51,32 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
+@dataclass(slots=True)
 class _Few:
     """The values of a side that wait in a list, by time; in columns, since most of what is done takes one or two of them.
 
     The JSON of each is made once, since the list is written whenever one comes or goes.
     """
 
-    __slots__ = ("jsons", "matched", "times", "values")
+    times: "array[int]" = field(default_factory=lambda: array("q"))
+    """When they happened, milliseconds since the epoch."""
+    values: list[Any] = field(default_factory=list)
+    """The values."""
+    matched: list[bool] = field(default_factory=list)
+    """Whether they have found a partner."""
+    jsons: list[bytes] = field(default_factory=list, compare=False)
+    """All three as they are stored; always unmade where a value could be changed in place."""
 
-    def __init__(self, waiting: Iterable[Waiting] = ()) -> None:
+    @classmethod
+    def of(cls, waiting: list[Waiting]) -> "_Few":
+        """Those that were stored."""
         rows = sorted(waiting, key=itemgetter(0))
-        self.times = [time_ms for time_ms, _, _ in rows]
-        self.values = [value for _, value, _ in rows]
-        self.matched = [matched for _, _, matched in rows]
-        self.jsons = [_UNMADE] * len(rows)
-        """Of all three as they are stored; always unmade where a value could be changed in place."""
+        return cls(
+            array("q", [time_ms for time_ms, _, _ in rows]),
+            [value for _, value, _ in rows],
+            [matched for _, _, matched in rows],
+            [_UNMADE] * len(rows),
+        )
 
     def add(self, time_ms: int, value: Any, matched: bool) -> None:
         """Add one, behind those of the same time."""
@@ -114,7 +126,7 @@ def _holding(spec: StateSpec) -> StateSpec:
 
     def decode(raw: bytes) -> Any:
         state = spec.decode(raw)
-        state.left, state.right = _Few(state.left), _Few(state.right)
+        state.left, state.right = _Few.of(state.left), _Few.of(state.right)
         return state
 
     return replace(spec, encode=encode, decode=decode)
@@ -135,22 +147,21 @@ class _Lates:
         """Types of the intents that they become."""
         return tuple(self._of.values())
 
-    def tell(self, port: str, key: str, value: Any, times: tuple[int, int], flow: Flow) -> None:
+    def tell(self, port: str, value: Any, times: tuple[int, int], flow: Flow) -> None:
         """Tell of one, or count it; *times* are its own and what the clock says."""
         kind = self._of.get(port)
         if kind is None:
             flow.effects.append(Tally(LATE))
             return
         time_ms, watermark_ms = times
-        flow.effects.append(
-            Emit(kind.model_validate({"key": key, "value": value, "time_ms": time_ms, "watermark_ms": watermark_ms}))
-        )
+        told = {"key": flow.key, "value": value, "time_ms": time_ms, "watermark_ms": watermark_ms}
+        flow.effects.append(Emit(kind.model_validate(told)))
 
 
-def _wait(due: Bell, key: str, due_ms: int, state: Any, flow: Flow) -> None:
+def _wait(due: Bell, due_ms: int, state: Any, flow: Flow) -> None:
     if state.due is None or due_ms < state.due:
         state.due = due_ms
-        flow.effects.append(Ring(due, key, due_ms))
+        flow.effects.append(Ring(due, flow.key, due_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +225,10 @@ class IntervalOperator:
             own_of, few_of, make, is_left = attrgetter(port), attrgetter(other), self.make, port == "left"
             reach_ms, is_told = reach[port], alone[port]
 
-            def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+            def add(value: Any, state: Any, flow: Flow) -> None:
                 time_ms, clock_ms = event_times(flow)
                 if clock_ms > time_ms + bound_ms:
-                    lates.tell(port, key, value, (time_ms, clock_ms), flow)
+                    lates.tell(port, value, (time_ms, clock_ms), flow)
                     if state.due is None:
                         flow.forget()
                     return
@@ -252,7 +263,7 @@ class IntervalOperator:
                 if state.until is None or end_ms > state.until:
                     state.until = end_ms
                 if is_told or state.due is None:
-                    _wait(due, key, end_ms + slack_ms, state, flow)
+                    _wait(due, end_ms + slack_ms, state, flow)
 
             return add
 
@@ -278,7 +289,7 @@ class IntervalOperator:
             if state.until is not None and state.until > clock_ms:
                 ends.append(state.until + slack_ms)
             if ends:
-                _wait(due, intent.key, min(ends), state, flow)
+                _wait(due, min(ends), state, flow)
             else:
                 flow.forget()
 
@@ -333,30 +344,30 @@ class AsOfOperator:
         lates = _Lates(stage, self.late, self.ports)
         bound_ms = self.bound_ms + stage.lag_ms
 
-        def is_late(port: str, key: str, value: Any, state: Any, flow: Flow) -> bool:
+        def is_late(port: str, value: Any, state: Any, flow: Flow) -> bool:
             time_ms, clock_ms = event_times(flow)
             if clock_ms <= time_ms + bound_ms:
                 return False
-            lates.tell(port, key, value, (time_ms, clock_ms), flow)
+            lates.tell(port, value, (time_ms, clock_ms), flow)
             if not state.left and not state.right:
                 flow.forget()
             return True
 
-        def add_left(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add_left(value: Any, state: Any, flow: Flow) -> None:
             time_ms, _ = event_times(flow)
-            if not is_late("left", key, value, state, flow):
+            if not is_late("left", value, state, flow):
                 state.left[_next_at(time_ms, state)] = value
-                _wait(due, key, time_ms + bound_ms + 1, state, flow)
+                _wait(due, time_ms + bound_ms + 1, state, flow)
 
-        def add_right(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add_right(value: Any, state: Any, flow: Flow) -> None:
             time_ms, _ = event_times(flow)
-            if not is_late("right", key, value, state, flow):
+            if not is_late("right", value, state, flow):
                 state.right[time_ms] = value  # of those of one time the last to arrive counts
                 end_ms = time_ms + bound_ms + 1
                 # Only what is behind it is needed no more, which has time.
                 state.until = end_ms if state.until is None else max(end_ms, state.until)
                 if state.due is None:
-                    _wait(due, key, end_ms, state, flow)
+                    _wait(due, end_ms, state, flow)
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             clock_ms = flow.context.watermark_ms or 0
@@ -397,7 +408,7 @@ class AsOfOperator:
             elif not ends and latest is not None and self.tolerance_ms is not None:
                 ends.append(latest[0] + self.tolerance_ms + bound_ms + 1)
             if ends:
-                _wait(due, intent.key, min(ends), state, flow)
+                _wait(due, min(ends), state, flow)
             elif latest is None:
                 flow.forget()
 
@@ -440,7 +451,7 @@ class LookupOperator:
     hold_ms = 0
 
     def build(self, stage: Stage) -> Built:
-        def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add(value: Any, state: Any, flow: Flow) -> None:
             if state.row:
                 flow.send([self.make(value, state.row[0])])
                 return
@@ -450,7 +461,7 @@ class LookupOperator:
             else:
                 flow.effects.append(Tally(UNMATCHED))
 
-        def put(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def put(value: Any, state: Any, flow: Flow) -> None:
             if self.remove is not None and self.remove(value):
                 flow.forget()
             else:
@@ -481,7 +492,7 @@ class TablesOperator:
 
     def build(self, stage: Stage) -> Built:
         def adder(port: str, remove: Callable[[Any], object] | None) -> Add:
-            def put(key: str, value: Any, state: Any, flow: Flow) -> None:
+            def put(value: Any, state: Any, flow: Flow) -> None:
                 setattr(state, port, [] if remove is not None and remove(value) else [value])
                 if not state.left and not state.right:
                     flow.forget()

@@ -15,11 +15,13 @@ __all__ = ["Add", "Built", "Fire", "Flow", "Operator", "Push", "Quick", "Stage",
 class Flow:
     """What is on its way because of one intent."""
 
-    __slots__ = ("context", "effects", "origin", "push", "time_ms", "values")
+    __slots__ = ("context", "effects", "key_of", "origin", "push", "time_ms", "values")
 
-    def __init__(self, origin: Any, context: Context, push: "Push") -> None:
+    def __init__(self, origin: Any, key_of: Callable[[Any], str], context: Context, push: "Push") -> None:
         self.origin = origin
         """The intent at hand."""
+        self.key_of = key_of
+        """Takes its key from it."""
         self.context = context
         """Its context."""
         self.effects: list[Effect] = []
@@ -30,6 +32,11 @@ class Flow:
         """What has come to the end of a way that gathers values."""
         self.time_ms: int | None = None
         """When that which is pushed happened, milliseconds since the epoch; ``None`` for the time of the intent at hand."""
+
+    @property
+    def key(self) -> str:
+        """The key of the state at hand; made when it is read, which is seldom."""
+        return self.key_of(self.origin)
 
     def send(self, values: list[Any], time_ms: int | None = None) -> None:
         """Take *values* on, which happened at *time_ms*, or when the intent at hand did."""
@@ -43,8 +50,8 @@ class Flow:
 
 Push: TypeAlias = Callable[[list[Any], Flow], None]
 """Takes values on their way."""
-Add: TypeAlias = Callable[[str, Any, Any, Flow], None]
-"""Takes a key, one value, the state of the key and the flow."""
+Add: TypeAlias = Callable[[Any, Any, Flow], None]
+"""Takes one value, the state of its key and the flow."""
 Quick: TypeAlias = Callable[[Any, Any, Context], bool]
 """Takes a value, the state of its key and the context; ``False`` if it has done nothing, because more is to be done."""
 Fire: TypeAlias = Callable[[Any, Any, Flow], None]

@@ -32,7 +32,7 @@ class DedupeOperator:
         due = stage.bell("due", "event")
         within_ms = self.within_ms + stage.lag_ms
 
-        def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add(value: Any, state: Any, flow: Flow) -> None:
             id_ = self.id(value)
             if id_ in state.seen:
                 flow.effects.append(Tally("repeated"))
@@ -41,21 +41,21 @@ class DedupeOperator:
             time_ms, clock_ms = event_times(flow)
             if clock_ms < time_ms + within_ms:
                 state.seen[id_] = time_ms
-                wait(key, time_ms + within_ms, state, flow)
+                wait(time_ms + within_ms, state, flow)
             elif not state.seen:
                 flow.forget()
 
-        def wait(key: str, due_ms: int, state: Any, flow: Flow) -> None:
+        def wait(due_ms: int, state: Any, flow: Flow) -> None:
             if state.due is None or due_ms < state.due:
                 state.due = due_ms
-                flow.effects.append(Ring(due, key, due_ms))
+                flow.effects.append(Ring(due, flow.key, due_ms))
 
         def fire(intent: Any, state: Any, flow: Flow) -> None:
             reached = (flow.context.watermark_ms or 0) - within_ms
             state.seen = {id_: time_ms for id_, time_ms in state.seen.items() if time_ms > reached}
             state.due = None
             if state.seen:
-                wait(intent.key, min(state.seen.values()) + within_ms, state, flow)
+                wait(min(state.seen.values()) + within_ms, state, flow)
             else:
                 flow.forget()
 
@@ -84,9 +84,9 @@ class ThrottleOperator:
     def build(self, stage: Stage) -> Built:
         due = stage.bell("due", "wall")
 
-        def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add(value: Any, state: Any, flow: Flow) -> None:
             if not state.count:
-                flow.effects.append(Ring(due, key, flow.context.now_ms + self.per_ms))
+                flow.effects.append(Ring(due, flow.key, flow.context.now_ms + self.per_ms))
             if state.count < self.most:
                 state.count += 1
                 flow.send([value])
@@ -119,10 +119,10 @@ class HoldOperator:
         held = stage.timer("held", value=stage.value_type("values"))
         period_ms = self.period_ms
 
-        def add(key: str, value: Any, state: Any, flow: Flow) -> None:
+        def add(value: Any, state: Any, flow: Flow) -> None:
             now_ms = flow.context.now_ms
             due_ms = now_ms + period_ms if self.kind == "debounce" else (now_ms // period_ms + 1) * period_ms
-            flow.effects.append(Schedule(held(key=key, value=value), at=instant(due_ms), name="held"))
+            flow.effects.append(Schedule(held(key=flow.key, value=value), at=instant(due_ms), name="held"))
             if state.waits:
                 flow.effects.append(Tally("replaced"))
             state.waits = True

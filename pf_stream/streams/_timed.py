@@ -109,7 +109,7 @@ class _Windows:
         """What takes a value that only changes one window; ``None`` if there is no such way."""
         return None
 
-    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
+    def add_one(self, value: Any, state: Any, flow: Flow) -> None:
         raise NotImplementedError
 
     def end(self, start: int, entry: Any) -> int:
@@ -125,30 +125,27 @@ class _Windows:
         now_ms = flow.context.now_ms
         return now_ms, now_ms
 
-    def is_late(self, key: str, value: Any, time_ms: int, clock_ms: int, state: Any, flow: Flow) -> None:
+    def is_late(self, value: Any, time_ms: int, clock_ms: int, state: Any, flow: Flow) -> None:
         """Deal with a value that belongs to no window any more."""
         if self.late is None:
             flow.effects.append(Tally(LATE))
         else:
-            flow.effects.append(
-                Emit(
-                    self.late.model_validate({"key": key, "value": value, "time_ms": time_ms, "watermark_ms": clock_ms})
-                )
-            )
+            told = {"key": flow.key, "value": value, "time_ms": time_ms, "watermark_ms": clock_ms}
+            flow.effects.append(Emit(self.late.model_validate(told)))
         if not state.open:
             flow.forget()
 
-    def wait(self, key: str, due_ms: int, state: Any, flow: Flow) -> None:
+    def wait(self, due_ms: int, state: Any, flow: Flow) -> None:
         """See that there is a timer for *due_ms* or before."""
         if state.due is None or due_ms < state.due:
             state.due = due_ms
-            flow.effects.append(Ring(self.due, key, due_ms))
+            flow.effects.append(Ring(self.due, flow.key, due_ms))
 
     def close(self, intent: Any, state: Any, flow: Flow) -> None:
         """The timer: close what has ended, remove what is not needed any more, and wait for the next."""
         clock = flow.context.watermark_ms if self.event else flow.context.now_ms
         assert clock is not None  # a timer on the event clock makes the lane keep it
-        key = intent.key
+        key = flow.key
         opened = state.open
         state.due = None
         reached = clock - self.bound_ms
@@ -177,32 +174,32 @@ class _Windows:
         if due_ms is None:
             flow.forget()
         else:
-            self.wait(key, due_ms, state, flow)
+            self.wait(due_ms, state, flow)
 
-    def touched(self, key: str, start: int, state: Any, flow: Flow) -> None:
+    def touched(self, start: int, state: Any, flow: Flow) -> None:
         """Note that a window has what no result has told of, and tell it if it is time."""
         emission = self.emission
         if start not in state.unsaid:
             state.unsaid.append(start)
         state.told += 1
         if emission.records is not None and state.told >= emission.records:
-            self.tell(key, state, flow)
+            self.tell(state, flow)
         elif self.soon is not None and not state.soon:
             state.soon = True
             assert emission.every_ms is not None
-            flow.effects.append(Ring(self.soon, key, flow.context.now_ms + emission.every_ms))
+            flow.effects.append(Ring(self.soon, flow.key, flow.context.now_ms + emission.every_ms))
 
     def tell_early(self, intent: Any, state: Any, flow: Flow) -> None:
         """The timer of early results."""
         state.soon = False
-        self.tell(intent.key, state, flow)
+        self.tell(state, flow)
         if not state.open:
             flow.forget()
 
-    def tell(self, key: str, state: Any, flow: Flow) -> None:
+    def tell(self, state: Any, flow: Flow) -> None:
         flow.send(
             [
-                self.windowed(key, start, state, "early")
+                self.windowed(flow.key, start, state, "early")
                 for start in sorted(state.unsaid)
                 if start in state.open and self.end(start, state.open[start]) > state.done
             ]
@@ -249,7 +246,7 @@ class _HoppingWindows(_Windows):
 
         return quick
 
-    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
+    def add_one(self, value: Any, state: Any, flow: Flow) -> None:
         time_ms, clock_ms = self.times(flow)
         opened, emission = state.open, self.emission
         told: list[Windowed[Any]] = []
@@ -275,17 +272,17 @@ class _HoppingWindows(_Windows):
                 next_ms = closes_ms + (self.keep_ms if closed else 0)
                 due_ms = next_ms if due_ms is None else min(due_ms, next_ms)
             elif emission.update or closed:
-                told.append(self.windowed(key, start, state, "retraction"))
+                told.append(self.windowed(flow.key, start, state, "retraction"))
             opened[start] = self.aggregate.add(entry, value)
             if emission.update or closed:
-                told.append(self.windowed(key, start, state, kind if emission.close else "update"))
+                told.append(self.windowed(flow.key, start, state, kind if emission.close else "update"))
             elif emission.every_ms or emission.records:
-                self.touched(key, start, state, flow)
+                self.touched(start, state, flow)
         if due_ms is not None:
-            self.wait(key, due_ms, state, flow)
+            self.wait(due_ms, state, flow)
             flow.effects.append(Windows(opening))
         if not taken:
-            self.is_late(key, value, time_ms, clock_ms, state, flow)
+            self.is_late(value, time_ms, clock_ms, state, flow)
         elif told:
             flow.send(told)
 
@@ -309,14 +306,14 @@ class _Sessions(_Windows):
         last, made = state.open[start]
         return Windowed(key, start, last + self.gap_ms, self.aggregate.result(made), kind)
 
-    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
+    def add_one(self, value: Any, state: Any, flow: Flow) -> None:
         time_ms, clock_ms = self.times(flow)
         opened, gap_ms, emission = state.open, self.gap_ms, self.emission
         near = [start for start, (last, _) in opened.items() if start - gap_ms < time_ms < last + gap_ms]
         if not near and clock_ms >= time_ms + gap_ms + self.bound_ms:
-            self.is_late(key, value, time_ms, clock_ms, state, flow)
+            self.is_late(value, time_ms, clock_ms, state, flow)
             return
-        told = [self.windowed(key, start, state, "retraction") for start in near] if emission.update else []
+        told = [self.windowed(flow.key, start, state, "retraction") for start in near] if emission.update else []
         first, last, made = time_ms, time_ms, self.aggregate.init()
         if len(near) == 1:
             first, (last, made) = near[0], opened.pop(near[0])
@@ -327,13 +324,13 @@ class _Sessions(_Windows):
                 made = self.merge(made, other)
         first, last = min(first, time_ms), max(last, time_ms)
         opened[first] = last, self.aggregate.add(made, value)
-        self.wait(key, last + gap_ms + self.bound_ms, state, flow)
+        self.wait(last + gap_ms + self.bound_ms, state, flow)
         if len(near) != 1:
             flow.effects.append(Windows(1 - len(near)))
         if emission.update:
-            flow.send([*told, self.windowed(key, first, state, "update")])
+            flow.send([*told, self.windowed(flow.key, first, state, "update")])
         elif emission.every_ms or emission.records:
-            self.touched(key, first, state, flow)
+            self.touched(first, state, flow)
 
 
 class _SlidingWindows(_Windows):
@@ -359,14 +356,14 @@ class _SlidingWindows(_Windows):
                 made = self.merge(made, state.open[time_ms])
         return Windowed(key, first, start + 1, self.aggregate.result(made), kind)
 
-    def add_one(self, key: str, value: Any, state: Any, flow: Flow) -> None:
+    def add_one(self, value: Any, state: Any, flow: Flow) -> None:
         time_ms, clock_ms = self.times(flow)
         if clock_ms > time_ms + self.bound_ms:
-            self.is_late(key, value, time_ms, clock_ms, state, flow)
+            self.is_late(value, time_ms, clock_ms, state, flow)
             return
         entry = state.open.get(time_ms, _NEW)
         if entry is _NEW:
             entry = self.aggregate.init()
             flow.effects.append(Windows(1))
-            self.wait(key, time_ms + 1 + self.bound_ms, state, flow)
+            self.wait(time_ms + 1 + self.bound_ms, state, flow)
         state.open[time_ms] = self.aggregate.add(entry, value)

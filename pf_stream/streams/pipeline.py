@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from pf_stream.errors import DefinitionError
@@ -240,10 +241,10 @@ class _Compiler:
                 self._take_direct(node, intent)
         if not pushes:
             return None
-        push = _all(pushes)
+        push, key_of = _all(pushes), _key_of(intent)
 
         def taken(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-            flow = Flow(intent, context, push)
+            flow = Flow(intent, key_of, context, push)
             push([intent], flow)
             return flow.effects or None
 
@@ -450,55 +451,58 @@ def _sending(intent: type[Any], key: Callable[[Any], str], carried: Sequence[str
 # -- handlers ------------------------------------------------------------------------------------------------------------
 
 
+def _key_of(intent: type[Intent]) -> Callable[[Any], str]:
+    key_of = intent.__intent__.key_of
+    return lambda one: key_of(one).decode()
+
+
 def _taking(built: Built, push: Push, input_: _Input) -> Handler:
-    add, quick, way = built.add[input_.port], built.quick.get(input_.port, _never), input_.way
+    add, quick, way = built.add[input_.port], built.quick.get(input_.port), input_.way
     if way is None:
+        sent_key = attrgetter("stage_key")
 
         def taken(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-            if quick(intent.stage_value, state, context):
+            if quick is not None and quick(intent.stage_value, state, context):
                 return None
-            flow = Flow(intent, context, push)
-            add(intent.stage_key, intent.stage_value, state, flow)
+            flow = Flow(intent, sent_key, context, push)
+            add(intent.stage_value, state, flow)
             return flow.effects or None
 
         return taken
-    key_of = input_.intent.__intent__.key_of
+    own_key = _key_of(input_.intent)
     if way is _nowhere:
 
         def taken_itself(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-            if quick(intent, state, context):
+            if quick is not None and quick(intent, state, context):
                 return None
-            flow = Flow(intent, context, push)
-            add(key_of(intent).decode(), intent, state, flow)
+            flow = Flow(intent, own_key, context, push)
+            add(intent, state, flow)
             return flow.effects or None
 
         return taken_itself
 
     def taken_directly(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-        flow = Flow(intent, context, push)
+        flow = Flow(intent, own_key, context, push)
         way([intent], flow)
         values = flow.values
         if not values:
             # A key of which nothing was ever wanted leaves no state behind.
             unused = built.state and state == type(state)()
             return [*flow.effects, Forget()] if unused else flow.effects or None
-        if len(values) == 1 and not flow.effects and quick(values[0], state, context):
+        if quick is not None and len(values) == 1 and not flow.effects and quick(values[0], state, context):
             return None
-        key = key_of(intent).decode()
         for value in values:
-            add(key, value, state, flow)
+            add(value, state, flow)
         return flow.effects or None
 
     return taken_directly
 
 
-def _never(value: Any, state: Any, context: Context) -> bool:
-    return False
-
-
 def _firing(fire: Fire, push: Push) -> Handler:
+    bell_key = attrgetter("key")
+
     def fired(_: Any, intent: Any, state: Any, context: Context) -> Effects:
-        flow = Flow(intent, context, push)
+        flow = Flow(intent, bell_key, context, push)
         fire(intent, state, flow)
         return flow.effects or None
 

@@ -111,6 +111,14 @@ def test_many_that_wait_lie_apart_and_go() -> None:
     assert bench.states == 1
 
 
+def test_a_key_of_which_nothing_was_wanted_leaves_no_state() -> None:
+    left, right = stream(Point).filter(lambda point: point.n > 0).branch(lambda point: point.n > 1)
+    wanted = left.by_key().join(right.key_by(lambda point: point.key), pair, after="5s", bound="5s")
+    bench = Bench(pipeline("p", wanted.emit(Told)))
+    bench.send([Event("a", 0, 0), Event("b", 0, 1), Event("c", 0, 2)])
+    assert bench.states == 2
+
+
 def test_what_waits_is_plain_json_and_what_may_change_is_written_anew() -> None:
     def both(left: list[int], right: list[int]) -> Told:
         return Told(key="", start=0, end=0, kind="", value=left + right)
