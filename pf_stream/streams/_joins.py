@@ -8,14 +8,16 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from operator import attrgetter, itemgetter
 from types import GenericAlias
 from typing import Any, Final, Literal, TypeAlias
 
+from pf_stream.errors import DefinitionError
 from pf_stream.model import Emit, MapState
 from pf_stream.model.effect import Bell, Ring, Tally
-from pf_stream.model.map_state import MapSpec
+from pf_stream.model.map_state import MapSpec, read_map
 from pf_stream.model.state import StateSpec
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times
 from pf_stream.streams._timed import LATE
@@ -35,6 +37,8 @@ _NUMBERS: Final = 32
 """Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
 _UNMADE: Final = b""
 """In place of the JSON of a value."""
+_STORED: Final = object()
+"""In place of a value: there is its JSON."""
 _AT_ONCE: Final = 256
 """Most values of a key that go in one go; the next follow at once, in a unit of their own if they must."""
 
@@ -55,23 +59,27 @@ def _next_at(time_ms: int, state: Any) -> int:
 class _Few:
     """The values of a side that wait in a list, by time; in columns, since most of what is done takes one or two of them.
 
-    The JSON of each is made once, since the list is written whenever one comes or goes.
+    The list is written whenever one comes or goes, so the JSON of each is made once. From then on the value itself, which takes
+    several times the memory, is only there again if it meets partners: made anew for the first, kept for more.
     """
 
+    form: MapSpec = field(compare=False)
+    """How they are stored."""
     times: "array[int]" = field(default_factory=lambda: array("q"))
     """When they happened, milliseconds since the epoch."""
     values: list[Any] = field(default_factory=list)
-    """The values."""
+    """The values; always there where they could be changed in place."""
     matched: list[bool] = field(default_factory=list)
     """Whether they have found a partner."""
     jsons: list[bytes] = field(default_factory=list, compare=False)
     """All three as they are stored; always unmade where a value could be changed in place."""
 
     @classmethod
-    def of(cls, waiting: list[Waiting]) -> "_Few":
+    def of(cls, form: MapSpec, waiting: list[Waiting]) -> "_Few":
         """Those that were stored."""
         rows = sorted(waiting, key=itemgetter(0))
         return cls(
+            form,
             array("q", [time_ms for time_ms, _, _ in rows]),
             [value for _, value, _ in rows],
             [matched for _, _, matched in rows],
@@ -86,6 +94,15 @@ class _Few:
         self.matched.insert(at, matched)
         self.jsons.insert(at, _UNMADE)
 
+    def value(self, at: int) -> Any:
+        """One of the values."""
+        value = self.values[at]
+        if value is _STORED:
+            value = self.form.decode(self.jsons[at])[1]
+            if self.matched[at]:
+                self.values[at] = value
+        return value
+
     def match(self, at: int) -> None:
         """Note that one has found a partner."""
         if not self.matched[at]:
@@ -94,42 +111,46 @@ class _Few:
             if json is not _UNMADE:
                 self.jsons[at] = json[: -len("false]")] + b"true]"
 
+    def unmatched(self, count: int) -> list[int]:
+        """Which of the first *count* have found no partner."""
+        return [at for at, matched in enumerate(self.matched[:count]) if not matched]
+
     def drop(self, count: int) -> None:
         """Let the first *count* go."""
         del self.times[:count], self.values[:count], self.matched[:count], self.jsons[:count]
 
-    def json(self, spec: MapSpec) -> bytes:
+    def json(self) -> bytes:
         """What is between the brackets."""
-        jsons = self.jsons
-        if not spec.frozen:
-            return b",".join(map(spec.encode, zip(self.times, self.values, self.matched, strict=True)))
+        form, jsons = self.form, self.jsons
+        if not form.frozen:
+            return b",".join(map(form.encode, zip(self.times, self.values, self.matched, strict=True)))
         while _UNMADE in jsons:
             at = jsons.index(_UNMADE)
-            jsons[at] = spec.encode((self.times[at], self.values[at], self.matched[at]))
+            jsons[at] = form.encode((self.times[at], self.values[at], self.matched[at]))
+            self.values[at] = _STORED
         return b",".join(jsons)
 
 
-def _holding(spec: StateSpec) -> StateSpec:
-    """*spec* of the state of a join, with :class:`_Few` for its lists; what is written is the same."""
-    left, right = ({one.name: one for one in spec.maps}[f"{port}_more"] for port in ("left", "right"))
+def _form(port: str, waiting: Any) -> MapSpec:
+    """How values of the type *waiting* are stored."""
+    faults: list[str] = []
+    form = read_map(port, MapState[int, waiting], 1, faults)
+    if form is None:
+        raise DefinitionError("join", faults)
+    return form
 
-    def encode(state: Any) -> bytes:
-        until, due = state.until, state.due
-        return b'{"left":[%b],"right":[%b],"more":%d,"number":%d,"until":%b,"due":%b}' % (
-            state.left.json(left),
-            state.right.json(right),
-            state.more,
-            state.number,
-            b"null" if until is None else b"%d" % until,
-            b"null" if due is None else b"%d" % due,
-        )
 
-    def decode(raw: bytes) -> Any:
-        state = spec.decode(raw)
-        state.left, state.right = _Few.of(state.left), _Few.of(state.right)
-        return state
-
-    return replace(spec, encode=encode, decode=decode)
+def _encode(state: Any) -> bytes:
+    """The state of an interval join as it is stored: as if its lists were lists."""
+    until, due = state.until, state.due
+    return b'{"left":[%b],"right":[%b],"more":%d,"number":%d,"until":%b,"due":%b}' % (
+        state.left.json(),
+        state.right.json(),
+        state.more,
+        state.number,
+        b"null" if until is None else b"%d" % until,
+        b"null" if due is None else b"%d" % due,
+    )
 
 
 class _Lates:
@@ -206,19 +227,17 @@ class IntervalOperator:
         # Where nobody is told the end of a value, a key looks for what is over half as often as it might.
         slack_ms = 0 if True in alone.values() else max(reach.values())
 
-        def let_go(port: str, gone: list[Waiting], flow: Flow) -> None:
-            if alone[port]:
-                for time_ms, value, matched in gone:
-                    if not matched:
-                        flow.send([pair(port, value, None)], time_ms)
-            elif unmatched := [matched for _, _, matched in gone].count(False):
-                flow.effects.append(Tally(UNMATCHED, unmatched))
-
         def let_few_go(port: str, few: _Few, clock_ms: int, flow: Flow) -> None:
             count = bisect_left(few.times, clock_ms - reach[port])
-            if count:
-                let_go(port, [*zip(few.times[:count], few.values, few.matched, strict=False)], flow)
-                few.drop(count)
+            if not count:
+                return
+            unmatched = few.unmatched(count)
+            if alone[port]:
+                for at in unmatched:
+                    flow.send([pair(port, few.value(at), None)], few.times[at])
+            elif unmatched:
+                flow.effects.append(Tally(UNMATCHED, len(unmatched)))
+            few.drop(count)
 
         def adder(port: str, other: str) -> Add:
             earliest, latest = (-self.before_ms, self.after_ms) if port == "left" else (-self.after_ms, self.before_ms)
@@ -238,8 +257,8 @@ class IntervalOperator:
                 times = few.times
                 for at in range(bisect_left(times, first_ms), bisect_right(times, last_ms)):
                     matched = True
+                    partner = few.value(at)
                     few.match(at)
-                    partner = few.values[at]
                     made = make(value, partner) if is_left else make(partner, value)
                     flow.send([made], max(times[at], time_ms))
                 if state.more:
@@ -282,7 +301,12 @@ class IntervalOperator:
                     for at, _ in gone:
                         del rest[at]
                     state.more -= len(gone)
-                    let_go(port, [one for _, one in gone], flow)
+                    unmatched = [(time_ms, value) for _, (time_ms, value, matched) in gone if not matched]
+                    if alone[port]:
+                        for time_ms, value in unmatched:
+                            flow.send([pair(port, value, None)], time_ms)
+                    elif unmatched:
+                        flow.effects.append(Tally(UNMATCHED, len(unmatched)))
                     first = rest.first() if alone[port] or len(gone) == _AT_ONCE else None
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
@@ -294,10 +318,22 @@ class IntervalOperator:
                 flow.forget()
 
         fields: dict[str, tuple[Any, Callable[[], Any] | None]] = {}
+        forms = {}
         for port in self.ports:
             waiting = GenericAlias(tuple, (int, stage.value_type(port), bool))
-            fields[port] = GenericAlias(list, (waiting,)), _Few
+            form = forms[port] = _form(port, waiting)
+            fields[port] = GenericAlias(list, (waiting,)), partial(_Few, form)
             fields[f"{port}_more"] = MapState[int, waiting], None  # type: ignore[valid-type]
+
+        def storing(spec: StateSpec) -> StateSpec:
+            def decode(raw: bytes) -> Any:
+                state = spec.decode(raw)
+                for port, form in forms.items():
+                    setattr(state, port, _Few.of(form, getattr(state, port)))
+                return state
+
+            return replace(spec, encode=_encode, decode=decode)
+
         return Built(
             fields
             | {
@@ -309,7 +345,7 @@ class IntervalOperator:
             {"left": adder("left", "right"), "right": adder("right", "left")},
             {"due": fire},
             late=lates.types,
-            storing=_holding,
+            storing=storing,
         )
 
 
