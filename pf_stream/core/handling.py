@@ -16,7 +16,7 @@ from pf_stream.core.outputs import BadEffectError, dead_letter, output_size, rer
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import Binding, GroupPlan
 from pf_stream.core.records import SourceRecord
-from pf_stream.core.store import NOTHING, Entry, Store
+from pf_stream.core.store import ENCODING_ERRORS, NOTHING, Before, Entry, Store
 from pf_stream.core.suspect import Suspects
 from pf_stream.core.tables import UnitRows
 from pf_stream.core.timers import EVENT, WALL, Timer, Timers, encode_timer, held_key, size_of
@@ -46,6 +46,7 @@ class OpenUnit(Generic[O]):
     """What has been decided since the last unit was sealed, beside what sources, timers and marks keep themselves."""
 
     __slots__ = (
+        "broken",
         "bytes",
         "count",
         "dirty",
@@ -68,6 +69,8 @@ class OpenUnit(Generic[O]):
         """Source records and timers that it decides."""
         self.bytes = 0
         """Its size, by estimate."""
+        self.broken = False
+        """Whether it has a state that cannot be stored, so that there is nothing to which it could be undone."""
         self.handled: dict[str, int] = {}
         """Intents handled, by type."""
         self.refused: list[Refused] = []
@@ -183,7 +186,7 @@ class Handling(Generic[O]):
         consequences: Consequences | None = None
         bindings = delivery.route.bindings
         alone = len(bindings) == 1
-        done: list[tuple[Store, Entry]] = []
+        done: list[tuple[Store, Entry, Before]] = []
         for binding in bindings:
             reactor = binding.reactor
             if source.ahead and source.passes_over(reactor.index, delivery):
@@ -200,11 +203,18 @@ class Handling(Generic[O]):
                     self._reroute(delivery)
                     return True
                 entry = store.create(key)
+            state, loose = entry.state, entry.loose
+            # What it does is logged from then on in this unit, if it is once.
+            kept = None if entry.log else store.keep(state)
+            if kept is None and loose:
+                self._log_from_now_on(store, entry)
+                loose = False
+            before = state, kept, entry.removed, loose
             try:
                 # Each reactor gets an intent of its own, since it may keep a list of it in its state.
                 intent = binding.decode(delivery.value) if done else delivery.intent
                 entry.removed = False
-                result = binding.handle(intent, entry.state, context)
+                result = binding.handle(intent, state, context)
                 if result is not None:
                     if consequences is None:
                         consequences = self._consequences
@@ -215,11 +225,11 @@ class Handling(Generic[O]):
                 raise broken.reason from None
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
                 if not reactor.stateless:
-                    store.undo(key, entry)
-                for other, other_entry in done:
-                    assert other_entry.log
-                    other_entry.log = other_entry.log[0]
-                    other.undo(key, other_entry)
+                    store.undo(key, entry, before)
+                for other, other_entry, other_before in done:
+                    if other_entry.log:
+                        other_entry.log = other_entry.log[0]
+                    other.undo(key, other_entry, other_before)
                 return self._failed(delivery, binding, error)
             if reactor.stateless:
                 continue
@@ -228,13 +238,17 @@ class Handling(Generic[O]):
                 log = NOTHING
                 self.unit.dirty.append((store, key, entry))
                 self.unit.bytes += 128 + len(entry.raw or b"")
-            entry.log = log, binding, delivery.value, context
+            if kept is None:
+                entry.log = log, binding, delivery.value, context
+            else:
+                entry.log = log
+                entry.loose = True
             for field in entry.maps:
                 if field.growth:
                     self.unit.bytes += field.growth
                     field.growth = 0
             if not alone:
-                done.append((store, entry))
+                done.append((store, entry, before))
         spec = delivery.route.intent
         handled = self.unit.handled
         handled[spec.type] = handled.get(spec.type, 0) + 1
@@ -252,6 +266,14 @@ class Handling(Generic[O]):
             if consequences.timers:
                 self._set_timers(delivery, consequences)
         return True
+
+    def _log_from_now_on(self, store: Store, entry: Entry) -> None:
+        """See to it that what is done to a state from now on can be undone by its log: there is too much of it to be kept each
+        time."""
+        try:
+            store.rebase(entry)
+        except ENCODING_ERRORS:
+            self.unit.broken = True
 
     def _failed(self, delivery: Delivery, binding: Binding, error: BaseException) -> bool:
         """A handler raised: do as its policy says. Returns ``False`` if the intent is to be handled again in place."""

@@ -261,7 +261,7 @@ class Lane(Generic[O]):
     def is_full(self) -> bool:
         """Whether the open unit takes no more until it is sealed."""
         unit = self._unit
-        return unit.count >= self._room or unit.bytes >= self.limits.unit_bytes or self.suspects.marking
+        return unit.count >= self._room or unit.bytes >= self.limits.unit_bytes or unit.broken or self.suspects.marking
 
     @property
     def has_work(self) -> bool:
@@ -438,6 +438,8 @@ class Lane(Generic[O]):
         units, until the one intent that is to blame stands alone and becomes a dead letter.
         """
         open_unit = self._unit
+        if open_unit.broken:
+            return self._take_back("bad_state")
         dirty = open_unit.dirty = self._touched()
         size = open_unit.bytes
         entries: list[tuple[bytes, bytes | None]] = []
@@ -458,6 +460,7 @@ class Lane(Generic[O]):
         for (_, _, entry), (_, value) in zip(dirty, entries, strict=True):
             entry.raw = entry.base = REMOVED if value is None else value
             entry.log = None
+            entry.loose = False
         entries += of_maps
         self.sequence += 1
         for topic, source in self.sources.items():

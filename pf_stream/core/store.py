@@ -1,5 +1,7 @@
 """State of one reactor in one lane: bytes on a shelf, objects while in use, and a way back."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from pydantic_core import PydanticSerializationError
@@ -11,9 +13,9 @@ from pf_stream.core.plan import Binding, ReactorPlan
 from pf_stream.core.shelf import Shelf
 from pf_stream.model.context import Context
 from pf_stream.model.effect import forgets
-from pf_stream.model.state import strictly
+from pf_stream.model.state import Keeper, strictly
 
-__all__ = ["ENCODING_ERRORS", "NOTHING", "REMOVED", "Entry", "Log", "Store"]
+__all__ = ["ENCODING_ERRORS", "NOTHING", "REMOVED", "Before", "Entry", "Log", "Store"]
 
 _LIVE: Final = 32_768
 """States of a reactor that are kept as objects at least, if they are in use, in all lanes together; twice as many at most."""
@@ -34,10 +36,14 @@ for each, and there is one for nearly every record."""
 NOTHING: Final[Log] = ()
 
 
+Before: TypeAlias = tuple[Any, "Sequence[Any] | None", bool, bool]
+"""What an entry was before a handler: the state, what was kept of it, whether it was removed, whether it was loose."""
+
+
 class Entry:
     """The state under one key, as an object."""
 
-    __slots__ = ("base", "log", "maps", "raw", "removed", "state")
+    __slots__ = ("base", "log", "loose", "maps", "raw", "removed", "state")
 
     def __init__(self, state: Any, raw: bytes | None, maps: tuple[StoredMap, ...] = ()) -> None:
         self.state = state
@@ -50,7 +56,20 @@ class Entry:
         self.base = raw
         """Where *log* starts."""
         self.log: Log | None = None
-        """What was done to it since *base*; ``None`` while it is as sealed."""
+        """What was done to it since *base*, but for what *loose* stands for; ``None`` while it is as sealed."""
+        self.loose = False
+        """Whether something was done to it since *base* that *log* does not tell: what it was before that was kept."""
+
+
+def _kept_not(state: Any) -> None:
+    """Nothing is kept."""
+
+
+def _never(state: Any, kept: Sequence[Any]) -> None:
+    raise AssertionError("nothing was kept")
+
+
+_NO_KEEPER: Final = Keeper(_kept_not, _never)
 
 
 class Store:
@@ -60,7 +79,7 @@ class Store:
     lane's objects were last counted goes first.
     """
 
-    __slots__ = ("_idle", "_maps", "_most", "_shelf", "live", "reactor")
+    __slots__ = ("_idle", "_keeper", "_maps", "_most", "_shelf", "keep", "live", "reactor")
 
     def __init__(self, reactor: ReactorPlan, shelf: Shelf, partitions: int) -> None:
         """*partitions* share what may be kept as objects."""
@@ -71,6 +90,9 @@ class Store:
         """Those that were used before that."""
         self._shelf = shelf
         self._maps = reactor.spec.state.maps
+        self._keeper = reactor.spec.state.keeper or _NO_KEEPER
+        self.keep = self._keeper.keep
+        """What a state holds, before a handler may change it; ``None`` if what handlers do to it is to be logged."""
         self._most = max(_LIVE_IN_LANE, _LIVE // partitions)
 
     def load(self, key: bytes) -> Entry | None:
@@ -115,14 +137,23 @@ class Store:
             field.clear()
         _attach(entry)
 
-    def undo(self, key: bytes, entry: Entry) -> None:
-        """Rebuild the object as its log says, after something outside the log changed it.
+    def undo(self, key: bytes, entry: Entry, before: Before) -> None:
+        """Make it what it was *before* a handler that failed.
 
-        Runs the handlers of this unit's earlier intents once more; they are pure, and their effects were taken then.
+        If that was not kept, it is rebuilt as its log says. Runs the handlers of this unit's earlier intents once more; they
+        are pure, and their effects were taken then.
         """
         spec = self.reactor.spec
         if entry.log is None and entry.raw is None:
             del self.live[key]
+            return
+        state, kept, entry.removed, entry.loose = before
+        if kept is not None:
+            entry.state = state
+            self._keeper.restore(state, kept)
+            for field in entry.maps:
+                field.undo()
+            _attach(entry)
             return
         entry.state = decode_state(spec, key, entry.base) if entry.base else self.reactor.fresh()
         entry.removed = entry.base == REMOVED
@@ -137,25 +168,27 @@ class Store:
                 raise broken.reason from None
             if forgets(result):
                 self.remove(entry)
-        if not entry.log:
-            return
-        try:
+        if entry.log:
             # A stream of failures on one key must not run its whole log again each time.
-            with strictly():
-                changes = [field.changes() for field in entry.maps]
-                entry.base = REMOVED if entry.removed else self.encode(entry)
-            for field, changed in zip(entry.maps, changes, strict=True):
-                field.rebase(changed)
-            entry.log = NOTHING
-        except ENCODING_ERRORS:
-            pass  # the lane finds the intent that left this behind when it seals the unit
+            with suppress(*ENCODING_ERRORS):  # the lane finds the intent that left this behind when it seals the unit
+                self.rebase(entry)
+
+    def rebase(self, entry: Entry) -> None:
+        """Make what it is now its base, from which its log begins anew; raises :data:`ENCODING_ERRORS`."""
+        with strictly():
+            changes = [field.changes() for field in entry.maps]
+            entry.base = REMOVED if entry.removed else self.encode(entry)
+        for field, changed in zip(entry.maps, changes, strict=True):
+            field.rebase(changed)
+        entry.log = NOTHING
+        entry.loose = False
 
     @staticmethod
     def is_untouched(entry: Entry) -> bool:
         """Whether everything that was done to a dirty entry was undone, or all that was begun was forgotten."""
         if entry.removed and not entry.raw:
             return True
-        return not entry.log and entry.base is entry.raw
+        return not entry.log and not entry.loose and entry.base is entry.raw
 
     def forget(self, key: bytes) -> None:
         """Go back to what was last acknowledged."""

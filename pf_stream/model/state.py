@@ -12,11 +12,12 @@ from pydantic import PydanticUserError, TypeAdapter
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model._codec import CONFIG, codec
+from pf_stream.model._keeper import Keeper, keeper_of
 from pf_stream.model.capability import Capability, operation
 from pf_stream.model.map_state import MapSpec, MapState, StoredApart, read_map
 from pf_stream.model.versions import Steps, read_steps
 
-__all__ = ["State", "StateCap", "StateSpec", "Stateless", "strictly"]
+__all__ = ["Keeper", "State", "StateCap", "StateSpec", "Stateless", "strictly"]
 
 
 @contextmanager
@@ -45,6 +46,8 @@ class StateSpec:
     """The way from older versions to this one."""
     maps: tuple[MapSpec, ...] = ()
     """Its fields that are no part of the JSON, since their entries are stored one by one."""
+    keeper: Keeper | None = None
+    """Keeps what the state is before a handler may change it; ``None`` if there is no quick way."""
 
 
 _NO_DEFAULT = dataclasses.MISSING, dataclasses.MISSING
@@ -99,6 +102,7 @@ class _StateMeta(type):
             *codec(adapter),
             upgrades=upgrades,
             maps=maps,
+            keeper=None if maps else keeper_of(adapter.core_schema),
         )
         return made
 

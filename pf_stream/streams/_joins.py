@@ -6,7 +6,7 @@ however many wait. The few that wait under most keys lie in a list, which costs 
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from pf_stream.errors import DefinitionError
 from pf_stream.model import Emit, MapState
 from pf_stream.model.effect import Bell, Ring, Tally
 from pf_stream.model.map_state import MapSpec, read_map
-from pf_stream.model.state import StateSpec
+from pf_stream.model.state import Keeper, StateSpec
 from pf_stream.streams._operator import Add, Built, Flow, Stage, event_times
 from pf_stream.streams._timed import LATE
 
@@ -119,6 +119,10 @@ class _Few:
         """Let the first *count* go."""
         del self.times[:count], self.values[:count], self.matched[:count], self.jsons[:count]
 
+    def columns(self) -> Sequence[Any]:
+        """A copy of what it holds."""
+        return self.times[:], self.values[:], self.matched[:], self.jsons[:]
+
     def json(self) -> bytes:
         """What is between the brackets."""
         form, jsons = self.form, self.jsons
@@ -151,6 +155,20 @@ def _encode(state: Any) -> bytes:
         b"null" if until is None else b"%d" % until,
         b"null" if due is None else b"%d" % due,
     )
+
+
+def _keep(state: Any) -> Sequence[Any] | None:
+    """As of a :class:`Keeper`."""
+    if state.more:
+        return None
+    return state.left.columns(), state.right.columns(), state.number, state.until, state.due
+
+
+def _restore(state: Any, kept: Sequence[Any]) -> None:
+    left, right, state.number, state.until, state.due = kept
+    state.more = 0
+    for few, columns in ((state.left, left), (state.right, right)):
+        few.times, few.values, few.matched, few.jsons = columns
 
 
 class _Lates:
@@ -332,7 +350,7 @@ class IntervalOperator:
                     setattr(state, port, _Few.of(form, getattr(state, port)))
                 return state
 
-            return replace(spec, encode=_encode, decode=decode)
+            return replace(spec, encode=_encode, decode=decode, keeper=Keeper(_keep, _restore))
 
         return Built(
             fields
