@@ -100,6 +100,56 @@ def test_intervals(
     bench.check()
 
 
+def picky(left: Point, right: Point) -> Told:
+    if (left.n + right.n) % 5 == 0:
+        raise ValueError("not those two")
+    return pair(left, right)
+
+
+@cache
+def picky_intervals() -> Part:
+    left, right = sides()
+    return pipeline("p", left.join(right, picky, before="3s", after="8s", bound="5s").emit(Told))
+
+
+@given(events, seeds, st.sampled_from([0, 1, 16]))
+@example(  # the first of them goes into the map and out of it again, in one unit with those that fail
+    [
+        *(Event("a", 5, n) for n in (1, 2)),
+        *(Event("a", 5, n, left=False) for n in (0, 4, 3)),
+        Event("b", 59, 1),
+        Event("a", 58, 1),
+        Event("a", 58, 4, left=False),
+        Event("a", 58, 0, left=False),
+    ],
+    0,
+    1,
+)
+def test_nothing_remains_of_a_value_that_cannot_be_paired(sent: list[Event], seed: int, few: int) -> None:
+    bench = Bench(picky_intervals(), seed, crashes=1e-9)  # none, but many in one unit
+    with patch.object(_joins, "_FEW", few):
+        bench.send(sent)
+    taken: list[Event] = []
+    expected = []
+    failed = 0
+    for event, clock in clocked(sent):
+        if clock > event.at + 5:
+            continue
+        pairs = [
+            (one, event) if one.left else (event, one)
+            for one in taken
+            if one.key == event.key and one.left != event.left
+        ]
+        pairs = [(x, y) for x, y in pairs if -3 <= y.at - x.at <= 8]
+        if any((x.n + y.n) % 5 == 0 for x, y in pairs):
+            failed += 1
+        else:
+            taken.append(event)
+            expected += [(x.key, x.n, y.n) for x, y in pairs]
+    assert sorted(map(str, found(bench))) == sorted(map(str, expected))
+    assert [letter.code for letter in bench.driver.dead_letters()] == ["handler_failed"] * failed
+
+
 def test_many_that_wait_lie_apart_and_go() -> None:
     bench = Bench(intervals(0, 5, 0, "inner"))
     bench.send(Event("a", 0, n) for n in range(100))
