@@ -101,9 +101,9 @@ def test_intervals(
 
 
 def picky(left: Point, right: Point) -> Told:
-    if (left.n + right.n) % 5 == 0:
-        raise ValueError("not those two")
-    return pair(left, right)
+    told = pair(left, right)
+    # It is found out when all is done that the handler does.
+    return told if (left.n + right.n) % 5 else told.model_copy(update={"value": object()})
 
 
 @cache
@@ -147,7 +147,8 @@ def test_nothing_remains_of_a_value_that_cannot_be_paired(sent: list[Event], see
             taken.append(event)
             expected += [(x.key, x.n, y.n) for x, y in pairs]
     assert sorted(map(str, found(bench))) == sorted(map(str, expected))
-    assert [letter.code for letter in bench.driver.dead_letters()] == ["handler_failed"] * failed
+    assert len(bench.driver.dead_letters()) == failed
+    assert bench.driver.tallies["p-join", "unmatched"] <= len(taken)
 
 
 def test_many_that_wait_lie_apart_and_go() -> None:
