@@ -127,7 +127,15 @@ def picky_intervals(how: Any) -> Part:
 )
 @example([Event("a", 5, 2), Event("a", 5, 1), Event("a", 6, 4, left=False), Event("b", 59, 1)], 0, "outer", 16)
 @example(  # it would have been the first in the map
-    [Event("a", 5, 4, left=False), *(Event("a", 5, n) for n in (2, 1, 3)), Event("a", 6, 9, left=False)], 0, "inner", 1
+    [
+        Event("a", 5, 4, left=False),
+        *(Event("a", 5, n) for n in (2, 1)),
+        Event("a", 7, 3),
+        Event("a", 8, 9, left=False),
+    ],
+    0,
+    "inner",
+    1,
 )
 def test_nothing_remains_of_a_value_that_cannot_be_paired(sent: list[Event], seed: int, how: str, few: int) -> None:
     bench = Bench(picky_intervals(how), seed, crashes=1e-9)  # none, but many in one unit
