@@ -38,7 +38,7 @@ from pf_stream.engine.tracing import LaneTracing
 from pf_stream.kafka.batch import BatchBuilder, Chunk, crc32c, record_count
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
-from pf_stream.topology.tracing import make_provider
+from pf_stream.worker.tracing import make_provider
 
 KEY: Final = SigningKey.generate(1)
 ROOTS: Final = TrustRoots.of(KEY)

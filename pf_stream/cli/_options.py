@@ -66,7 +66,7 @@ def connection(bootstrap_servers: str | None, environment: Mapping[str, str] | N
     """How to reach Kafka: the flag, else the broker of ``pf dev``; security from ``PF_*`` variables."""
     from pf_stream.errors import ConfigurationError
     from pf_stream.kafka.link import ConnectionSettings
-    from pf_stream.topology.logs import configure_logging
+    from pf_stream.worker.logs import configure_logging
 
     configure_logging()  # whoever talks to Kafka may be told of trouble, which must not end up in what is piped on
     env = os.environ if environment is None else environment

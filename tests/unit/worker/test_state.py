@@ -17,12 +17,12 @@ from pf_stream.core.status import LaneState
 from pf_stream.engine.lanes import Lanes
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.security import SigningKey, attenuate
-from pf_stream.topology import _turns
+from pf_stream.worker import _turns
 from tests.hostile import attempts
 from tests.unit.core.kit import NOW_MS, Ping, Put, record
 from tests.unit.core.test_reading import ROOTS
 from tests.unit.security import cases
-from tests.unit.topology.site import ALL, HERE, Site, Told, component, lane_status, name_in, read_body, token
+from tests.unit.worker.site import ALL, HERE, Site, Told, component, lane_status, name_in, read_body, token
 
 B1 = token("StateCap.read:/boxes/b1")
 
@@ -421,7 +421,7 @@ class TestMany:
 
     def test_entries_of_a_state_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Up to a bound: there may be a million of them."""
-        monkeypatch.setattr("pf_stream.topology.state.COUNTED", 50)
+        monkeypatch.setattr("pf_stream.worker.state.COUNTED", 50)
         worker = Site("w0")
         at = state_key(state_prefix("boxes"), b"a")
         other = state_key(state_prefix("boxes"), b"b")
@@ -430,7 +430,7 @@ class TestMany:
         with worker.served():
             assert worker.get("a").body["entries"] == {"left": 30}
             assert "entries" not in worker.get("b").body
-            monkeypatch.setattr("pf_stream.topology.state.COUNTED", 20)
+            monkeypatch.setattr("pf_stream.worker.state.COUNTED", 20)
             assert worker.get("a").body["entries"] == {"left": 20}
             assert [one["key"] for one in worker.keys().body["keys"]] == ["a", "b"]
 
