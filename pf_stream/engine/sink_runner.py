@@ -18,6 +18,7 @@ from pf_stream.core.sink import SinkPlan, Taken
 from pf_stream.core.status import SinkState, SinkStatus
 from pf_stream.engine.consumer import ClosingError, Consumer
 from pf_stream.engine.encode import OUTPUT_BYTES
+from pf_stream.engine.errors import code_of
 from pf_stream.engine.intake import Intake
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.spill import Spill
@@ -108,8 +109,12 @@ class SinkRunner:
                 self._spill.close()  # here, since whoever closes this may be cancelled
 
     def _fail(self, error: Exception) -> None:
-        code = error.code if isinstance(error, PFError) else type(error).__name__
-        log.error("sink stopped; it tries again, and all else goes on", sink=repr(self), code=code, reason=str(error))
+        log.error(
+            "sink stopped; it tries again, and all else goes on",
+            sink=repr(self),
+            code=code_of(error),
+            reason=str(error),
+        )
         self._state, self._error = SinkState.stopped, error
 
     async def _work(self) -> None:
@@ -255,7 +260,7 @@ class SinkRunner:
             state=state,
             position=None if at is None else at.offset,
             lag=None if intake is None else intake.lag,
-            code=None if error is None else error.code if isinstance(error, PFError) else type(error).__name__,
+            code=None if error is None else code_of(error),
             reason=None if error is None else text_of(error)[:LONGEST_REASON],
             buffered=len(queue),
             buffered_bytes=queue.size,

@@ -17,7 +17,7 @@ def test_a_worker_that_was_paused_while_it_waited_asks_the_group() -> None:
             asked += 1
 
         loop = asyncio.get_running_loop()
-        lanes = Lanes([], cast("Any", None), [], {}, rejoin, 5.0)
+        lanes = Lanes([], cast("Any", None), cast("Any", None), {}, rejoin, 5.0)
         lanes._waiting["intents", 0] = loop.call_later(1000, lambda: None)
         lanes._open_again(("intents", 0), loop.time() - 6)
         assert lanes._waiting == {}

@@ -73,7 +73,8 @@ class Site:
         self.port = 0
 
     async def _lanes(self, plans: Any, shared: Any) -> Lanes:
-        return Lanes(plans, shared, [], {}, lambda: None, 5.0)
+        connections: Any = None
+        return Lanes(plans, shared, connections, {}, lambda: None, 5.0)
 
     def reset(self) -> None:
         """Have no lanes, and know of nobody."""
