@@ -4,11 +4,10 @@ They are the watermarks in the changelogs. The offsets of the consumer group are
 """
 
 import asyncio
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
@@ -23,6 +22,7 @@ from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model import Topology
 from pf_stream.model._names import nearest
+from pf_stream.model._periods import duration_ms
 from pf_stream.model.context import parse_time_ms
 
 __all__ = [
@@ -88,10 +88,6 @@ class Target:
     """Records behind the start, or before the end if negative; an offset; milliseconds since the epoch."""
 
 
-_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_ago = re.compile(r"-(\d{1,9})(ms|s|m|h|d)").fullmatch
-
-
 def parse_target(text: str, now_ms: int) -> Target:
     """The target that *text* names, in the notation of Redpanda's ``rpk``; raises :class:`BadTargetError`."""
     match text[:1], text[1:]:
@@ -113,9 +109,9 @@ def _is_number(text: str) -> bool:
 
 
 def _time_ms(time: str, text: str, now_ms: int) -> int:
-    ago = _ago(time)
-    if ago is not None:
-        return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
+    ago_ms = duration_ms(time[1:]) if time.startswith("-") else None
+    if ago_ms is not None:
+        return now_ms - ago_ms
     if _is_number(time) and len(time) in {10, 13}:
         return int(time) * (1000 if len(time) == 10 else 1)
     found = parse_time_ms((f"{time}T00:00:00Z" if _is_date(time) else time).encode())
