@@ -21,6 +21,7 @@ from pf_stream.core.sink import sink_plans
 from pf_stream.core.status import LaneState, LaneStatus, SinkStatus, TableStatus
 from pf_stream.engine.connections import Connections
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.denials import Denials
 from pf_stream.engine.depot import Depot
 from pf_stream.engine.errors import TableGrownError, code_of
 from pf_stream.engine.metrics import Metrics
@@ -51,8 +52,6 @@ __all__ = ["Lanes"]
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-AUTHORISATION_S = 5.0
-"""How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
 LOOK_MS = 50
 """How long a partition of a sink that has room again may wait for a fetch in which it is not."""
@@ -130,9 +129,7 @@ class Lanes:
         self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
-        self._denied: dict[LaneKey, str] = {}
-        """Lanes that wait until Kafka allows them something, and what."""
-        self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
+        self._denials = Denials(self._begin_to_open, rejoin, revoke_s)
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: list[asyncio.Task[None]] = []
         self.hints = hints
@@ -279,10 +276,7 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
-        for handle in self._waiting.values():
-            handle.cancel()
-        self._waiting.clear()
-        self._denied.clear()
+        self._denials.clear()
         runners, self._open = self._open, {}
         closing = [runner.close(patience_s) for runner in runners.values()]
         if self.sinks is not None:
@@ -335,9 +329,7 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
-            if key in self._denied:
-                # That it opens proves nothing: what is refused may be a read or a write that comes only now.
-                self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._allowed, key)
+            self._denials.opened(key)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -381,7 +373,8 @@ class Lanes:
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
         if isinstance(error, NotAuthorisedError):
             self._forget(runner)
-            self._wait_until_allowed(runner, error)
+            self._denials.add(runner.key, repr(runner), error)
+            self._note_stopped(runner, error.code, str(error))
             return
         self._report(runner, error)
         self._forget(runner)
@@ -390,38 +383,6 @@ class Lanes:
             delay = self._losses.setdefault(runner.key, _Losses()).next_delay(asyncio.get_running_loop().time())
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
-
-    def _wait_until_allowed(self, runner: LaneRunner, error: NotAuthorisedError) -> None:
-        """A right that was taken may be given back; until the group says otherwise the lane is ours."""
-        key = runner.key
-        if error.action not in self._denied.values():
-            log.error(
-                "lanes wait until Kafka allows what they need; the others go on",
-                lane=repr(runner),
-                code=error.code,
-                reason=str(error),
-                every_s=AUTHORISATION_S,
-            )
-        self._denied[key] = error.action
-        if key in self._waiting:
-            self._waiting[key].cancel()
-        self._note_stopped(runner, error.code, str(error))
-        self._waiting[key] = asyncio.get_running_loop().call_later(
-            AUTHORISATION_S, self._open_again, key, asyncio.get_running_loop().time() + AUTHORISATION_S
-        )
-
-    def _allowed(self, key: LaneKey) -> None:
-        del self._waiting[key]
-        action = self._denied.pop(key)
-        if action not in self._denied.values():
-            log.info("Kafka allows it again", action=action)
-
-    def _open_again(self, key: LaneKey, due: float) -> None:
-        del self._waiting[key]
-        if asyncio.get_running_loop().time() - due > self._revoke_s:
-            self._rejoin()  # we were paused: the lane may have another owner by now, and only the group may tell
-            return
-        self._begin_to_open(key)
 
     def _report(self, runner: LaneRunner, error: Exception) -> None:
         code = code_of(error)
