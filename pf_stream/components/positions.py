@@ -4,13 +4,14 @@ They are the watermarks in the changelogs. The offsets of the consumer group are
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
+from pf_stream.components.stored import find_reactor
 from pf_stream.core import changelog
 from pf_stream.core.header import Header
 from pf_stream.core.plan import GroupPlan, SourcePlan, plan
@@ -35,6 +36,7 @@ __all__ = [
     "Target",
     "bounds",
     "parse_target",
+    "partitions_meant",
     "positions",
     "resolve",
 ]
@@ -245,23 +247,17 @@ class Reset:
         self._topology = topology
         self._admin = admin = Admin(settings)
         count = check_topics(admin, topology)
-        if partition is not None and not 0 <= partition < count:
-            raise NotFoundError(f"there is no partition {partition}; topology {topology.name!r} has {count}, from 0")
-        self._numbers = range(count) if partition is None else [partition]
+        self._numbers = partitions_meant(topology, count, partition)
         self._reactor = reactor
         self._groups = plan(topology, count)
-        self._check(reactor)
+        if reactor is not None:
+            find_reactor(topology, reactor)
         self._sources = self._select(topic)
         if not self._sources:
             raise NotFoundError(f"reactor {reactor!r} reads no public topic; name one with --topic")
         wanted = [(source.topic, number) for _, source in self._sources for number in self._numbers]
         self._targets = resolve(admin, wanted, target)
         self._ids = {name: found.id for name, found in admin.topics([topic for topic, _ in wanted]).items()}
-
-    def _check(self, reactor: str | None) -> None:
-        known = [spec.id for spec in self._topology.specs]
-        if reactor is not None and reactor not in known:
-            raise NotFoundError(f"topology {self._topology.name!r} has no reactor {reactor!r}{nearest(reactor, known)}")
 
     def _select(self, topic: str | None) -> list[tuple[GroupPlan, SourcePlan]]:
         name = None if topic is None else self._topology.topic_name(topic)
@@ -360,6 +356,13 @@ class Reset:
                     after = self._targets[source.topic, number]
                     changes.append(Change(reactor, source.topic, number, None if known is None else known[0], after))
         return changes
+
+
+def partitions_meant(topology: Topology, count: int, partition: int | None) -> Sequence[int]:
+    """*partition*, or all of the *count* that there are; raises :class:`NotFoundError` if it is none of them."""
+    if partition is not None and not 0 <= partition < count:
+        raise NotFoundError(f"there is no partition {partition}; topology {topology.name!r} has {count}, from 0")
+    return range(count) if partition is None else [partition]
 
 
 def resolve(admin: Admin, partitions: list[Partition], target: Target) -> dict[Partition, int]:
