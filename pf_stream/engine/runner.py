@@ -31,6 +31,7 @@ from pf_stream.engine.shared import Shared
 from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
+from pf_stream.engine.waiting import wait_within
 from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
@@ -340,11 +341,7 @@ class LaneRunner:
         if due_ms is not None:
             times.append(due_ms if due_ms > now_ms else now_ms + SOON_MS)
         self._idle.set()
-        try:
-            async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
-                await self._inbox.arrived.wait()
-        except TimeoutError:
-            pass
+        await wait_within(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None, self._inbox.arrived)
         self._idle.clear()
 
     def _read_ms(self, now_ms: int) -> int | None:
@@ -370,11 +367,7 @@ class LaneRunner:
         quiet = asyncio.get_running_loop().time()
         while True:
             if not lane.has_work:
-                try:
-                    async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
-                        await self._work.wait()
-                except TimeoutError:
-                    pass
+                await wait_within(MARK_S if lane.has_marks else KEEP_ALIVE_S, self._work)
                 self._work.clear()
                 marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet

@@ -22,6 +22,7 @@ from pf_stream.engine.errors import code_of
 from pf_stream.engine.intake import Intake
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.spill import Spill
+from pf_stream.engine.waiting import wait_within
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.batch import BatchBuilder, stamp
@@ -185,11 +186,7 @@ class SinkRunner:
             intake.filled.clear()
             batch = drain.take(now_s := time())
             if not batch:
-                try:
-                    async with asyncio.timeout(drain.queue.wait_s(now_s)):
-                        await intake.filled.wait()
-                except TimeoutError:
-                    pass
+                await wait_within(drain.queue.wait_s(now_s), intake.filled)
                 continue
             intake.room.set()
             await self._settle(batch)
