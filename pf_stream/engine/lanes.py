@@ -208,15 +208,7 @@ class Lanes:
                 folder=settings.state_dir,
             )
         self = cls(plans, shared, connections, hints, rejoin, settings.revoke_s, sinks, tables)
-        metrics.watch(
-            settings.worker_id,
-            guarantee,
-            lambda: self.statuses,
-            lambda: self.sink_statuses,
-            lambda: self.table_statuses,
-            lambda: self.all_run,
-            verifier,
-        )
+        metrics.watch(settings.worker_id, guarantee, self, verifier)
         running: list[Reader | Sinks | Tables] = [shared.reader]
         if shared.follower is not None:
             running.append(shared.follower)
