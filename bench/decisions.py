@@ -28,6 +28,7 @@ from biscuit_auth import Biscuit, BlockBuilder
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "topologies" / "flights"))
 
+from bench.machine import cpu_name
 from flights import FlightCap, FlightDeparted, flights
 from pf_stream.core import Authority, CommitUnit, Lane, Limits, SourceRecord, plan
 from pf_stream.core.records import APPEND_TIME
@@ -81,7 +82,7 @@ def main() -> int:
     if given.live is not None:
         return _hold(Path(given.live))
     conditions = {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "biscuit-python": version("biscuit-python"),
@@ -384,15 +385,6 @@ def _table(rows: Sequence[Row]) -> None:
         shown = " | ".join(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in figures)
         met = {True: "yes", False: "NO", None: ""}[row.met]
         print(f"| {row.what} | {row.unit} | {row.target} | {shown} | {met} |")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

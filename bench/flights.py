@@ -22,6 +22,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "topologies" / "flights"))
 
+from bench.machine import cpu_name, used_s
 from nyc.contexts import Issuer
 from nyc.data import flights, read_file, totals
 from nyc.producer import Sender, intents
@@ -78,7 +79,7 @@ def main() -> int:
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="pf-bench-") as folder, DevBroker.temporary() as broker:
         conditions = {
-            "cpu": _cpu(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "pinned": len(cores) > 1,
             "python": platform.python_version(),
@@ -184,11 +185,7 @@ class _Usage:
 
     @classmethod
     def of(cls, worker: psutil.Process, broker: psutil.Process) -> "_Usage":
-        def used(process: psutil.Process) -> float:
-            times = process.cpu_times()
-            return times.user + times.system
-
-        return cls(time.monotonic(), used(worker), used(broker))
+        return cls(time.monotonic(), used_s(worker), used_s(broker))
 
 
 def _peak_rss(process: psutil.Process) -> int:
@@ -198,15 +195,6 @@ def _peak_rss(process: psutil.Process) -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return process.memory_info().rss  # elsewhere: what it has at the end
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _table(runs: list[Run]) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -38,7 +39,7 @@ from pf_stream.engine.tracing import LaneTracing
 from pf_stream.kafka.batch import BatchBuilder, Chunk, crc32c, record_count
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
-from pf_stream.topology.tracing import make_provider
+from pf_stream.worker.tracing import make_provider
 
 KEY: Final = SigningKey.generate(1)
 ROOTS: Final = TrustRoots.of(KEY)
@@ -281,7 +282,8 @@ def _scrape(lanes: int) -> float:
         LaneStatus("intents", group.changelog, number, LaneState.running, lags={TOPIC: 0}) for number in range(lanes)
     ]
     verifier = Verifier(ROOTS, flights.namespace)
-    metrics.watch("bench", "effectively_once", lambda: statuses, list, list, lambda: True, verifier)
+    work: Any = SimpleNamespace(statuses=statuses, sink_statuses=[], table_statuses=[], all_run=True)
+    metrics.watch("bench", "effectively_once", work, verifier)
     for number in range(lanes):
         lane = metrics.lane(group, number)
         lane.arrivals.begin({TOPIC: 0})

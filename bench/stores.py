@@ -29,6 +29,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "topologies" / "flights"))
 
+from bench.machine import used_s
 from nyc.worker import WorkerProcess
 from pf_stream import Capability, Context, Intent, Key, Reactor, State, Topology, on, operation
 from pf_stream.clock import WallClock
@@ -292,8 +293,7 @@ class Worker:
 
     def cpu_s(self) -> float:
         """Processor time that it has used."""
-        times = self._process.cpu_times()
-        return times.user + times.system
+        return used_s(self._process)
 
     def rss_mb(self) -> int:
         """Its resident memory."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from bench.growth.lanes import AXES, measure
 from bench.growth.report import NAMES, Row, draw, fill, load, merge, save, table, verdicts
 from bench.growth.workers import Case, Turn, field
-from bench.peers.meter import cpu_name
+from bench.machine import cpu_name
 from bench.peers.processes import Cores
 
 ROOT: Final = Path(__file__).parents[2]

@@ -17,6 +17,7 @@ import psutil
 
 from bench.growth.load import Load, Row, account, batch, tokens
 from bench.growth.topology import topology
+from bench.machine import busy_s, used_s
 from bench.peers.environments import ROOT
 from bench.peers.processes import Cores, Process
 from bench.peers.progress import BusySample, shares
@@ -202,14 +203,7 @@ class Case:
         return sum(self._field.admin.offsets(self._outputs, "end").values())
 
     def _sample(self, engines: Sequence[psutil.Process], done: int) -> BusySample:
-        broker_s = sum(map(_used, (psutil.Process(), psutil.Process(self._field.broker_pid))))
-        cpu_s = sum(map(_used, engines))
-        whole = psutil.cpu_times()
-        busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
+        broker_s = sum(map(used_s, (psutil.Process(), psutil.Process(self._field.broker_pid))))
+        cpu_s = sum(map(used_s, engines))
         rss = sum(engine.memory_info().rss for engine in engines)
-        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s - cpu_s - broker_s)
-
-
-def _used(process: psutil.Process) -> float:
-    used = process.cpu_times()
-    return used.user + used.system
+        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s() - cpu_s - broker_s)

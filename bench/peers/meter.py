@@ -1,19 +1,18 @@
 """Looking at an engine from outside, while it runs: offsets of its group, processor time, memory."""
 
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import psutil
 
+from bench.machine import busy_s, used_s
 from bench.peers.processes import Process
 from bench.peers.progress import BusySample
 from pf_stream.kafka.groups import GroupOffsets
 from pf_stream.kafka.link import ConnectionSettings, Partition
 
-__all__ = ["Meter", "cpu_name"]
+__all__ = ["Meter"]
 
 
 class Meter:
@@ -37,14 +36,12 @@ class Meter:
         done = sum(self.committed.values())
         try:
             engine = psutil.Process(process.pid)
-            cpu_s, rss = _used(engine), engine.memory_info().rss
-            broker_s = sum(map(_used, self._beside))
+            cpu_s, rss = used_s(engine), engine.memory_info().rss
+            broker_s = sum(map(used_s, self._beside))
         except psutil.NoSuchProcess:
             process.check()
             raise
-        whole = psutil.cpu_times()
-        busy_s = whole.user + whole.nice + whole.system + getattr(whole, "irq", 0.0) + getattr(whole, "softirq", 0.0)
-        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s - cpu_s - broker_s)
+        return BusySample(time.monotonic(), done, cpu_s, rss, broker_s, busy_s() - cpu_s - broker_s)
 
     def follow(self, partitions: Sequence[Partition]) -> None:
         """Ask for others from now on."""
@@ -54,18 +51,3 @@ class Meter:
     def close(self) -> None:
         """Ask no more."""
         self._offsets.close()
-
-
-def _used(process: psutil.Process) -> float:
-    used = process.cpu_times()
-    return used.user + used.system
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

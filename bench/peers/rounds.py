@@ -10,9 +10,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from rich.console import Console
 
+from bench.machine import cpu_name
 from bench.peers.engines import PARTITIONS
 from bench.peers.environments import MissingError
-from bench.peers.meter import cpu_name
 from bench.peers.processes import Cores, StuckError
 from bench.peers.progress import Outcome
 from pf_stream.kafka.dev import DevCluster

@@ -1,7 +1,6 @@
 """Options that several commands have, each defined once."""
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pf_stream.model._periods import duration_ms
+
 if TYPE_CHECKING:
     from pf_stream.kafka.link import ConnectionSettings
     from pf_stream.model import Topology
 
 __all__ = [
     "BootstrapOption",
+    "ExecuteOption",
     "NamespaceOption",
     "TopologyArgument",
     "TopologyOption",
@@ -53,6 +55,8 @@ TopologyOption = Annotated[
     str, typer.Option("--topology", "-t", envvar="PF_TOPOLOGY", help="A .yaml file, or module:name.")
 ]
 
+ExecuteOption = Annotated[bool, typer.Option("--execute", help="Do it; without it nothing is written.")]
+
 
 def load(target: str, namespace: str | None) -> "Topology":
     """The topology that the arguments name."""
@@ -66,7 +70,7 @@ def connection(bootstrap_servers: str | None, environment: Mapping[str, str] | N
     """How to reach Kafka: the flag, else the broker of ``pf dev``; security from ``PF_*`` variables."""
     from pf_stream.errors import ConfigurationError
     from pf_stream.kafka.link import ConnectionSettings
-    from pf_stream.topology.logs import configure_logging
+    from pf_stream.worker.logs import configure_logging
 
     configure_logging()  # whoever talks to Kafka may be told of trouble, which must not end up in what is piped on
     env = os.environ if environment is None else environment
@@ -120,24 +124,20 @@ def read_file(name: str) -> bytes:
         raise ConfigurationError(f"{name}: cannot be read: {error.strerror}") from None
 
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_duration = re.compile(r"(\d+)(ms|s|m|h|d)").fullmatch
-
-
 def seconds(duration: str, option: str) -> float:
     """Seconds of a duration such as 500ms, 10s or 5m, as *option* was given."""
-    match = _duration(duration)
-    if match is None:
+    found = duration_ms(duration)
+    if found is None:
         raise typer.BadParameter(f"{duration!r} is not a duration; write it as 500ms, 10s or 5m", param_hint=option)
-    return int(match[1]) * _UNITS_S[match[2]]
+    return found / 1000
 
 
 def instant_ms(text: str, option: str, now_ms: int) -> int:
     """Milliseconds since the epoch of an RFC 3339 time with a zone, or of a duration ago such as 2h, as *option* was given."""
     from pf_stream.model.context import parse_time_ms
 
-    match = _duration(text)
-    found = now_ms - round(int(match[1]) * _UNITS_S[match[2]] * 1000) if match else parse_time_ms(text.encode())
+    ago_ms = duration_ms(text)
+    found = parse_time_ms(text.encode()) if ago_ms is None else now_ms - ago_ms
     if found is None:
         fault = f"{text!r} is no time; write it as 30m, 2h or 1d (ago), or as 2026-01-31T12:00:00Z"
         raise typer.BadParameter(fault, param_hint=option)

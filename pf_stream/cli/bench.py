@@ -56,7 +56,7 @@ def bench(
     with exit_on_error():
         from pf_stream.clock import WallClock
         from pf_stream.kafka.dev import DevBroker
-        from pf_stream.topology.bench import BenchSettings, made_up, measure, read_intents
+        from pf_stream.worker.bench import BenchSettings, made_up, measure, read_intents
 
         loaded = load(topology, namespace)
         if bootstrap_servers is not None and namespace is None:

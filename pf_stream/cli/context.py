@@ -12,6 +12,7 @@ from pf_stream.cli._errors import EXIT_REFUSED, exit_on_error
 from pf_stream.cli._options import NamespaceOption, TopologyOption, instant_ms, load, read_context, read_file, utc
 from pf_stream.cli._output import Output, OutputOption, note, show
 from pf_stream.clock import WallClock
+from pf_stream.model.context import LATEST_MS
 
 if TYPE_CHECKING:
     from pf_stream.security import TokenInfo
@@ -20,7 +21,6 @@ app = typer.Typer()
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _duration = re.compile(r"(?:\d+[smhd])+").fullmatch
-_LATEST_MS = 253_402_300_799_000
 
 ContextOption = Annotated[
     str,
@@ -364,6 +364,6 @@ def _plain(info: "TokenInfo") -> dict[str, Any]:
 
 def _time(ms: int) -> str | None:
     """RFC 3339; None for no bound."""
-    if not 0 < ms <= _LATEST_MS:
+    if not 0 < ms <= LATEST_MS:
         return None
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,8 +19,9 @@ from pf_stream.cli._options import (
     utc,
 )
 from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
-from pf_stream.cli.state import ContextOption, OfflineOption, WorkerOption, opened
+from pf_stream.cli._states import ContextOption, OfflineOption, WorkerOption, opened
 from pf_stream.model._names import nearest
+from pf_stream.model.context import LATEST_MS
 
 if TYPE_CHECKING:
     from pf_stream.components.stored import States
@@ -122,14 +123,11 @@ def next_times(
             found = reactor.build(job, _state(states, reactor, job)["made"])
         now_ms = WallClock().now_ms()
         after_ms = now_ms if after is None else instant_ms(after, "--after", now_ms)
-        times = [] if found.timetable is None else islice(found.timetable.times(after_ms, _LATEST_MS), count)
+        times = [] if found.timetable is None else islice(found.timetable.times(after_ms, LATEST_MS), count)
         rows = [{"nominal": utc(at_ms), "begins": utc(at_ms + found.delay_ms(at_ms))} for at_ms in times]
         show_rows(rows, output, ("nominal", "begins"))
         if not rows:
             note("{} has no time any more, or runs only when it is triggered", job)
-
-
-_LATEST_MS = 253_402_300_799_999
 
 
 @app.command(epilog="Examples:\n\npf jobs pause nightly -t shop.yaml --context ops.ctx")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pf_stream.cli._errors import EXIT_UNHEALTHY, exit_on_error
-from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load
+from pf_stream.cli._options import BootstrapOption, ExecuteOption, NamespaceOption, TopologyOption, connection, load
 from pf_stream.cli._output import Output, OutputOption, note, show_rows
 from pf_stream.cli._progress import track
 
@@ -68,7 +68,7 @@ def reset(
     ] = None,
     sink: Annotated[str | None, typer.Option(help="Of this sink, and of no reactor.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Only in this partition.")] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; without it nothing is written.")] = False,
+    execute: ExecuteOption = False,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
     output: OutputOption = Output.table,

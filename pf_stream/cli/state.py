@@ -4,47 +4,29 @@ import dataclasses
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pf_stream.cli._errors import EXIT_UNHEALTHY, exit_on_error
-from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, load, read_context, utc
+from pf_stream.cli._options import (
+    BootstrapOption,
+    ExecuteOption,
+    NamespaceOption,
+    TopologyOption,
+    connection,
+    load,
+    utc,
+)
 from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
 from pf_stream.cli._progress import track
-
-if TYPE_CHECKING:
-    from pf_stream.components.stored import States
-    from pf_stream.model import Topology
+from pf_stream.cli._states import ContextOption, OfflineOption, WorkerOption, asks_workers, opened
 
 app = typer.Typer()
 
 ReactorArgument = Annotated[str, typer.Argument(metavar="REACTOR", help="Id of the reactor.")]
-ContextOption = Annotated[
-    str | None,
-    typer.Option(
-        "--context",
-        envvar="PF_CONTEXT",
-        metavar="FILE",
-        help="Ask a worker, with the token in this file, which must grant StateCap.read; - is the standard input.",
-        show_default="read the changelog",
-    ),
-]
-WorkerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--worker",
-        metavar="URL",
-        help="The worker to ask, as http://127.0.0.1:8081; it knows which one has what.",
-        show_default="one on this machine, from the registry",
-    ),
-]
-OfflineOption = Annotated[
-    bool, typer.Option("--offline", help="Read the changelog, token or not; no worker need run.", show_default=False)
-]
 PrefixOption = Annotated[str, typer.Option(metavar="TEXT", help="Only keys that begin so.")]
 
 MOST_FAULTS = 10
@@ -194,7 +176,7 @@ def check(
 
         loaded = load(topology, namespace)
         found: Iterable[Checked]
-        if _asks_workers(context, worker, offline):
+        if asks_workers(context, worker, offline):
             states = opened(loaded, context, worker, offline, bootstrap_servers)
             reactors = [spec.id for spec in loaded.specs] if reactor is None else [reactor]
             found = chain.from_iterable(check_states(states(one)) for one in reactors)
@@ -223,30 +205,6 @@ def _place(topic: str, partition: int, offset: int | None, **_: object) -> str:
     return f"{topic}-{partition}" if offset is None else f"{topic}-{partition}:{offset}"
 
 
-def _asks_workers(context: str | None, worker: str | None, offline: bool) -> bool:
-    """Whether states are read from workers; this depends on what the command was given, and on nothing else."""
-    if worker is not None and (context is None or offline):
-        raise typer.BadParameter("a worker wants a token: --context; and --offline asks none", param_hint="--worker")
-    return context is not None and not offline
-
-
-def opened(
-    loaded: "Topology", context: str | None, worker: str | None, offline: bool, servers: str | None
-) -> "Callable[[str], States]":
-    """Where the states of a reactor are read, by its id."""
-    if not _asks_workers(context, worker, offline):
-        from pf_stream.components.stored import ChangelogStates
-
-        return partial(ChangelogStates, connection(servers), loaded)
-    from pf_stream.clock import WallClock
-    from pf_stream.components.live import LiveStates, find_worker, worker_port
-
-    assert context is not None
-    token = read_context(context)
-    port = find_worker(connection(servers), loaded, WallClock().now_ms()) if worker is None else worker_port(worker)
-    return lambda reactor: LiveStates(loaded, reactor, token, port)
-
-
 @app.command(
     epilog="Examples:\n\npf state drop board -t topologies/flights/topology.yaml\n\n"
     "pf state drop board -t flights:flights --execute"
@@ -257,7 +215,7 @@ def drop(
     force: Annotated[
         bool, typer.Option("--force", help="Also if the topology has it: it begins anew, from the start of its topics.")
     ] = False,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; without it nothing is written.")] = False,
+    execute: ExecuteOption = False,
     namespace: NamespaceOption = None,
     bootstrap_servers: BootstrapOption = None,
     output: OutputOption = Output.table,

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pf_stream.cli._errors import exit_on_error
-from pf_stream.cli._options import BootstrapOption, NamespaceOption, TopologyOption, connection, instant_ms, load, utc
+from pf_stream.cli._options import (
+    BootstrapOption,
+    ExecuteOption,
+    NamespaceOption,
+    TopologyOption,
+    connection,
+    instant_ms,
+    load,
+    utc,
+)
 from pf_stream.cli._output import Output, OutputOption, note, show, show_rows
+from pf_stream.model.context import LATEST_MS
 
 if TYPE_CHECKING:
     from pf_stream.components.timers import WaitingTimer
@@ -15,11 +25,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 TimerArgument = Annotated[str, typer.Argument(metavar="GROUP:PARTITION:OFFSET", help="As pf timers list shows it.")]
-ExecuteOption = Annotated[bool, typer.Option("--execute", help="Do it; without it nothing is written.")]
 
 _COLUMNS = ("timer", "reactor", "key", "name", "type", "clock", "due", "deadline")
-_LATEST_MS = 253_402_300_799_000
-"""What is due by the event clock may lie behind the last time that can be written."""
 
 
 @app.command(
@@ -146,5 +153,6 @@ def _edit(
 
 def _row(timer: "WaitingTimer") -> dict[str, Any]:
     row = dataclasses.asdict(timer)
+    # What is due by the event clock may lie behind the last time that can be written.
     times = {name: row.pop(f"{name}_ms") for name in ("due", "deadline")}
-    return row | {name: None if ms is None else utc(min(ms, _LATEST_MS)) for name, ms in times.items()}
+    return row | {name: None if ms is None else utc(min(ms, LATEST_MS)) for name, ms in times.items()}

@@ -147,9 +147,9 @@ def run(
         from pf_stream.kafka.admin import Admin
         from pf_stream.kafka.topics import check_topics
         from pf_stream.security import SigningKey, TrustRoots
-        from pf_stream.topology.logs import configure_logging
-        from pf_stream.topology.process import run_worker
-        from pf_stream.topology.supervisor import Child, supervise
+        from pf_stream.worker.logs import configure_logging
+        from pf_stream.worker.process import run_worker
+        from pf_stream.worker.supervisor import Child, supervise
 
         loaded = load(topology, namespace)
         settings = WorkerSettings(

@@ -20,6 +20,7 @@ __all__ = [
     "HIDDEN",
     "BadPositionError",
     "DeadLetter",
+    "check_code",
     "dead_letter_topics",
     "last_dead_letters",
     "parse_dead_letter",
@@ -72,6 +73,12 @@ def dead_letter_topics(topology: Topology) -> list[str]:
     return [spec.name for spec in required_topics(topology) if spec.purpose is Purpose.dead_letters]
 
 
+def check_code(code: str) -> None:
+    """That records can be refused for *code*; raises :class:`NotFoundError`."""
+    if code not in CODES:
+        raise NotFoundError(f"there is no code {code!r}{nearest(code, CODES)}")
+
+
 def last_dead_letters(
     settings: ConnectionSettings, topology: Topology, count: int, codes: Collection[str] = ()
 ) -> list[DeadLetter]:
@@ -82,8 +89,7 @@ def last_dead_letters(
         TopicMissingError: a dead letter topic does not exist.
     """
     for code in codes:
-        if code not in CODES:
-            raise NotFoundError(f"there is no code {code!r}{nearest(code, CODES)}")
+        check_code(code)
     found: list[DeadLetter] = []
     for topic in dead_letter_topics(topology):
         # A code can only be looked for from the beginning; without one, each partition's last are enough.

@@ -1,4 +1,4 @@
-"""States of one reactor as its running workers tell them over HTTP, see :mod:`pf_stream.topology.state`.
+"""States of one reactor as its running workers tell them over HTTP, see :mod:`pf_stream.worker.state`.
 
 A worker listens on the loopback interface, so it is asked from its own machine; one that has not what is asked for says which
 worker has. A token is sent to 127.0.0.1 and nowhere else, whatever the registry or an answer says.

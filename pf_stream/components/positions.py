@@ -4,14 +4,14 @@ They are the watermarks in the changelogs. The offsets of the consumer group are
 """
 
 import asyncio
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from pf_stream.clock import Clock
 from pf_stream.components.changelogs import LaneLog, require_no_workers
+from pf_stream.components.stored import find_reactor
 from pf_stream.core import changelog
 from pf_stream.core.header import Header
 from pf_stream.core.plan import GroupPlan, SourcePlan, plan
@@ -23,6 +23,7 @@ from pf_stream.kafka.reader import read_topic
 from pf_stream.kafka.topics import check_topics
 from pf_stream.model import Topology
 from pf_stream.model._names import nearest
+from pf_stream.model._periods import duration_ms
 from pf_stream.model.context import parse_time_ms
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Target",
     "bounds",
     "parse_target",
+    "partitions_meant",
     "positions",
     "resolve",
 ]
@@ -88,10 +90,6 @@ class Target:
     """Records behind the start, or before the end if negative; an offset; milliseconds since the epoch."""
 
 
-_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_ago = re.compile(r"-(\d{1,9})(ms|s|m|h|d)").fullmatch
-
-
 def parse_target(text: str, now_ms: int) -> Target:
     """The target that *text* names, in the notation of Redpanda's ``rpk``; raises :class:`BadTargetError`."""
     match text[:1], text[1:]:
@@ -113,9 +111,9 @@ def _is_number(text: str) -> bool:
 
 
 def _time_ms(time: str, text: str, now_ms: int) -> int:
-    ago = _ago(time)
-    if ago is not None:
-        return now_ms - int(ago[1]) * _UNITS_MS[ago[2]]
+    ago_ms = duration_ms(time[1:]) if time.startswith("-") else None
+    if ago_ms is not None:
+        return now_ms - ago_ms
     if _is_number(time) and len(time) in {10, 13}:
         return int(time) * (1000 if len(time) == 10 else 1)
     found = parse_time_ms((f"{time}T00:00:00Z" if _is_date(time) else time).encode())
@@ -249,23 +247,17 @@ class Reset:
         self._topology = topology
         self._admin = admin = Admin(settings)
         count = check_topics(admin, topology)
-        if partition is not None and not 0 <= partition < count:
-            raise NotFoundError(f"there is no partition {partition}; topology {topology.name!r} has {count}, from 0")
-        self._numbers = range(count) if partition is None else [partition]
+        self._numbers = partitions_meant(topology, count, partition)
         self._reactor = reactor
         self._groups = plan(topology, count)
-        self._check(reactor)
+        if reactor is not None:
+            find_reactor(topology, reactor)
         self._sources = self._select(topic)
         if not self._sources:
             raise NotFoundError(f"reactor {reactor!r} reads no public topic; name one with --topic")
         wanted = [(source.topic, number) for _, source in self._sources for number in self._numbers]
         self._targets = resolve(admin, wanted, target)
         self._ids = {name: found.id for name, found in admin.topics([topic for topic, _ in wanted]).items()}
-
-    def _check(self, reactor: str | None) -> None:
-        known = [spec.id for spec in self._topology.specs]
-        if reactor is not None and reactor not in known:
-            raise NotFoundError(f"topology {self._topology.name!r} has no reactor {reactor!r}{nearest(reactor, known)}")
 
     def _select(self, topic: str | None) -> list[tuple[GroupPlan, SourcePlan]]:
         name = None if topic is None else self._topology.topic_name(topic)
@@ -364,6 +356,13 @@ class Reset:
                     after = self._targets[source.topic, number]
                     changes.append(Change(reactor, source.topic, number, None if known is None else known[0], after))
         return changes
+
+
+def partitions_meant(topology: Topology, count: int, partition: int | None) -> Sequence[int]:
+    """*partition*, or all of the *count* that there are; raises :class:`NotFoundError` if it is none of them."""
+    if partition is not None and not 0 <= partition < count:
+        raise NotFoundError(f"there is no partition {partition}; topology {topology.name!r} has {count}, from 0")
+    return range(count) if partition is None else [partition]
 
 
 def resolve(admin: Admin, partitions: list[Partition], target: Target) -> dict[Partition, int]:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import orjson
 
 from pf_stream.clock import Clock
-from pf_stream.components.dead_letters import SUFFIX
+from pf_stream.components.dead_letters import SUFFIX, check_code
 from pf_stream.core.admission import Admission
 from pf_stream.core.authorise import Authority
 from pf_stream.core.delivery import Delivery
@@ -22,7 +22,6 @@ from pf_stream.core.limits import Limits
 from pf_stream.core.partition import partition_of
 from pf_stream.core.plan import GroupPlan, SourcePlan, plan
 from pf_stream.core.records import APPEND_TIME, CREATE_TIME, Header, SourceRecord
-from pf_stream.core.refusal import CODES
 from pf_stream.core.sink import sink_plans
 from pf_stream.core.source import Source
 from pf_stream.errors import NotFoundError, PFError
@@ -95,8 +94,8 @@ def select_letters(
     Raises:
         NotFoundError: there is no such code, or the topic is none of dead letters.
     """
-    if code is not None and code not in CODES:
-        raise NotFoundError(f"there is no code {code!r}{nearest(code, CODES)}")
+    if code is not None:
+        check_code(code)
     if not topic.endswith(SUFFIX):
         raise NotFoundError(f"{topic} is no topic of dead letters; their names end with {SUFFIX}")
     return Letters(topic, tuple(positions), code, since_ms)

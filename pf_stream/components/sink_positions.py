@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pf_stream.components.changelogs import marks_below, require_no_workers
-from pf_stream.components.positions import Target, bounds, resolve
+from pf_stream.components.positions import Target, bounds, partitions_meant, resolve
 from pf_stream.core.sink import Marks, sink_plans
 from pf_stream.errors import NotFoundError
 from pf_stream.kafka.admin import Admin
@@ -120,10 +120,8 @@ class SinkReset:
         plans = {plan.sink.name: plan for plan in sink_plans(topology, count)}
         if sink not in plans:
             raise NotFoundError(f"topology {topology.name!r} has no sink {sink!r}{nearest(sink, list(plans))}")
-        if partition is not None and not 0 <= partition < count:
-            raise NotFoundError(f"there is no partition {partition}; topology {topology.name!r} has {count}, from 0")
         self._sink = sink
-        numbers = range(count) if partition is None else [partition]
+        numbers = partitions_meant(topology, count, partition)
         self._targets = resolve(admin, [(plans[sink].topic, number) for number in numbers], target)
 
     def preview(self) -> list[SinkChange]:

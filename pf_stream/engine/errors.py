@@ -23,7 +23,13 @@ __all__ = [
     "TableGrownError",
     "TopicReplacedError",
     "WatermarkRangeError",
+    "code_of",
 ]
+
+
+def code_of(error: BaseException) -> str:
+    """What an error is, for machines: its code, or the name of its class if it is none of ours."""
+    return error.code if isinstance(error, PFError) else type(error).__name__
 
 
 class GroupLostError(PFError):

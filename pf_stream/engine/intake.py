@@ -5,6 +5,7 @@ from typing import Final
 
 from pf_stream.core.drain import Drain
 from pf_stream.engine.reader import Feed, Reader
+from pf_stream.engine.waiting import wait_within
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.link import Link, Partition
 
@@ -102,11 +103,7 @@ class Intake:
         self.filled.set()
         self.room.clear()
         self._pause(now_s)
-        try:
-            async with asyncio.timeout(self._drain.queue.wait_s(now_s)):
-                await self.room.wait()
-        except TimeoutError:
-            pass
+        await wait_within(self._drain.queue.wait_s(now_s), self.room)
         self._pause(None)
 
     def _pause(self, now_s: float | None) -> None:

@@ -19,20 +19,21 @@ from pf_stream.core.limits import Limits
 from pf_stream.core.plan import GroupPlan
 from pf_stream.core.sink import sink_plans
 from pf_stream.core.status import LaneState, LaneStatus, SinkStatus, TableStatus
+from pf_stream.engine.connections import Connections
 from pf_stream.engine.contexts import ContextMaker
+from pf_stream.engine.denials import Denials
 from pf_stream.engine.depot import Depot
-from pf_stream.engine.errors import TableGrownError
+from pf_stream.engine.errors import TableGrownError, code_of
 from pf_stream.engine.metrics import Metrics
 from pf_stream.engine.probe import leases_hold
 from pf_stream.engine.reader import Reader
-from pf_stream.engine.runner import LaneRunner
+from pf_stream.engine.runner import LaneKey, LaneRunner
 from pf_stream.engine.settings import WorkerSettings
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.sinks import Progress, Sinks
 from pf_stream.engine.tables import Tables
 from pf_stream.engine.watchdog import Whereabouts
-from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.errors import AppendError, FencedError, NotAuthorisedError, TransactionError
 from pf_stream.kafka.link import Link, Partition, is_transient
@@ -51,14 +52,10 @@ __all__ = ["Lanes"]
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-AUTHORISATION_S = 5.0
-"""How often a lane looks whether Kafka allows it again what it has refused."""
 CALM_S = 300.0
 LOOK_MS = 50
 """How long a partition of a sink that has room again may wait for a fetch in which it is not."""
 MAX_REJOIN_S = 60.0
-
-LaneKey = tuple[str, int]
 
 
 class _Losses:
@@ -105,7 +102,7 @@ class Lanes:
         self,
         plans: Sequence[GroupPlan],
         shared: Shared,
-        links: Sequence[Link],
+        connections: Connections,
         hints: dict[Partition, int],
         rejoin: Callable[[], None],
         revoke_s: float,
@@ -120,7 +117,7 @@ class Lanes:
         self._plans = {plan.name: plan for plan in plans}
         self._shared = shared
         self._siblings = {plan.name: Siblings(plan, shared.control) for plan in plans}
-        self._links = links
+        self._connections = connections
         self._rejoin = rejoin
         self._open: dict[LaneKey, LaneRunner] = {}
         self._parked: dict[LaneKey, LaneRunner] = {}
@@ -132,9 +129,7 @@ class Lanes:
         self._stopped: dict[LaneKey, LaneStatus] = {}
         self._losses: dict[LaneKey, _Losses] = {}
         self._rejoins: list[asyncio.TimerHandle] = []
-        self._denied: dict[LaneKey, str] = {}
-        """Lanes that wait until Kafka allows them something, and what."""
-        self._waiting: dict[LaneKey, asyncio.TimerHandle] = {}
+        self._denials = Denials(self._begin_to_open, rejoin, revoke_s)
         self._gone: tuple[int, Counter[str]] = (0, Counter())
         self._reading: list[asyncio.Task[None]] = []
         self.hints = hints
@@ -160,42 +155,21 @@ class Lanes:
         """Connect; raises :class:`KafkaUnavailableError`. A *depot* is closed when the lanes are stopped.
 
         Sees first whether leases hold on this cluster; where they do not, lanes commit in transactions whatever the
-        topology says.
-
-        Four connections to each broker, since a broker answers the requests of one in order: a fetch that waits would
-        hold up a commit, and an output the next lane's commit. One more follows the lanes of others, one reads for sinks,
-        whose offsets *commit* commits, and one reads tables.
+        topology says. *commit* commits the offsets of sinks.
         """
-        links: list[Link] = []
-        try:
-            topology = plans[0].topology
-            while len(links) < 4 + bool(topology.standby) + bool(topology.sinks) + bool(topology.tables):
-                links.append(await Link.connect(settings.connection))
-            control, reading, committing, sending, *more = links
-            following = [more.pop(0)] if topology.standby else []
-            of_tables = [more.pop()] if topology.tables else []
-            changelog = Appender(committing)
-            guarantee = await _guarantee(topology, settings, control, changelog, clock)
-        except BaseException:
-            for link in links:
-                await link.close()
-            raise
-        topics = [source.topic for plan in plans for source in plan.sources]
-        changelogs = [plan.changelog for plan in plans]
-        await control.watch([*topics, *changelogs])
-        await reading.watch(topics)
-        await committing.watch(changelogs)
-        for link in following:
-            await link.watch(changelogs)
+        topology = plans[0].topology
+        connections = await Connections.open(settings.connection, topology)
+        control, changelog = connections.control, Appender(connections.changelogs)
         drains = sink_plans(topology, plans[0].partitions)
-        for link in more:
-            await link.watch([drain.topic for drain in drains])
+        try:
+            guarantee = await _guarantee(topology, settings, control, changelog, clock)
+            await connections.watch(plans, drains)
+        except BaseException:
+            await connections.close()
+            raise
         tables = None
-        for link in of_tables:
-            topics = [topology.topic_name(table.topic) for table in topology.tables]
-            await control.watch(topics)
-            await link.watch(topics)
-            tables = Tables(topology, control, Reader(link, gather=True, look_ms=LOOK_MS))
+        if connections.tables is not None:
+            tables = Tables(topology, control, Reader(connections.tables, gather=True, look_ms=LOOK_MS))
         hints: dict[Partition, int] = {}
         metrics = metrics or Metrics(topology)
         verifier = Verifier(settings.trust_roots, topology.namespace, calendars=topology.calendars)
@@ -210,39 +184,31 @@ class Lanes:
                 Narrower(verifier, settings.trust_roots, {key.kid: key for key in settings.service_keys}), clock
             ),
             control=control,
-            reader=Reader(reading, gather=settings.latency == "balanced"),
+            reader=Reader(connections.sources, gather=settings.latency == "balanced"),
             changelog=changelog,
-            outputs=Appender(sending),
+            outputs=Appender(connections.outputs),
             trial=asyncio.Lock(),
             committed=hints.__setitem__,
             metrics=metrics,
             trace=None if tracer is None else _tracing(tracer),
-            follower=Reader(following[0], gather=True) if following else None,
+            follower=None if connections.standbys is None else Reader(connections.standbys, gather=True),
             depot=depot,
             tables={} if tables is None else tables.rows,
         )
         sinks = None
-        if more:
+        if connections.sinks is not None:
             sinks = Sinks(
                 drains,
                 control=control,
-                reader=Reader(more[0], gather=True, look_ms=LOOK_MS),
+                reader=Reader(connections.sinks, gather=True, look_ms=LOOK_MS),
                 outputs=shared.outputs,
                 metrics=metrics,
                 clock=clock,
                 commit=commit,
                 folder=settings.state_dir,
             )
-        self = cls(plans, shared, links, hints, rejoin, settings.revoke_s, sinks, tables)
-        metrics.watch(
-            settings.worker_id,
-            guarantee,
-            lambda: self.statuses,
-            lambda: self.sink_statuses,
-            lambda: self.table_statuses,
-            lambda: self.all_run,
-            verifier,
-        )
+        self = cls(plans, shared, connections, hints, rejoin, settings.revoke_s, sinks, tables)
+        metrics.watch(settings.worker_id, guarantee, self, verifier)
         running: list[Reader | Sinks | Tables] = [shared.reader]
         if shared.follower is not None:
             running.append(shared.follower)
@@ -290,7 +256,7 @@ class Lanes:
         if self.sinks is not None:
             self.sinks.assign(assigned)
         for key in keys:
-            self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
+            self._begin_to_open(key)
         if not keys:
             self._all_open()
 
@@ -302,10 +268,7 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
-        for handle in self._waiting.values():
-            handle.cancel()
-        self._waiting.clear()
-        self._denied.clear()
+        self._denials.clear()
         runners, self._open = self._open, {}
         closing = [runner.close(patience_s) for runner in runners.values()]
         if self.sinks is not None:
@@ -326,6 +289,9 @@ class Lanes:
         for topic, read in ({} if self._tables is None else self._tables.partitions).items():
             if self._shared.control.partitions(topic) > read:
                 raise TableGrownError(topic, read)
+
+    def _begin_to_open(self, key: LaneKey) -> None:
+        self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
 
     async def _open_lane(self, key: LaneKey) -> None:
         runner = self._parked.pop(key, None) or self._standbys.pop(key, None)
@@ -355,9 +321,7 @@ class Lanes:
             self._lost(runner, error)
         else:
             self._open[key] = runner
-            if key in self._denied:
-                # That it opens proves nothing: what is refused may be a read or a write that comes only now.
-                self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._allowed, key)
+            self._denials.opened(key)
             log.info(
                 "lane open",
                 lane=repr(runner),
@@ -385,12 +349,14 @@ class Lanes:
     # -- failures ------------------------------------------------------------------------------------------------------
 
     def _lane_failed(self, runner: LaneRunner, error: Exception) -> None:
-        key = runner.plan.name, runner.partition
+        key = runner.key
         if self._standbys.get(key) is runner:
             del self._standbys[key]
-            code = error.code if isinstance(error, PFError) else type(error).__name__
             log.warning(
-                "this worker does not stand by for a lane any more", lane=repr(runner), code=code, reason=str(error)
+                "this worker does not stand by for a lane any more",
+                lane=repr(runner),
+                code=code_of(error),
+                reason=str(error),
             )
             return
         self._open.pop(key, None)
@@ -399,51 +365,19 @@ class Lanes:
     def _lost(self, runner: LaneRunner, error: Exception) -> None:
         if isinstance(error, NotAuthorisedError):
             self._forget(runner)
-            self._wait_until_allowed(runner, error)
+            self._denials.add(runner.key, repr(runner), error)
+            self._note_stopped(runner, error.code, str(error))
             return
         self._report(runner, error)
         self._forget(runner)
         if isinstance(error, FencedError | AppendError | TransactionError):
             # Acquiring again here could take the lane from its new owner: only the group may decide.
-            key = runner.plan.name, runner.partition
-            delay = self._losses.setdefault(key, _Losses()).next_delay(asyncio.get_running_loop().time())
+            delay = self._losses.setdefault(runner.key, _Losses()).next_delay(asyncio.get_running_loop().time())
             log.warning("rejoining the group, since a lane was lost", lane=repr(runner), in_s=delay)
             self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))
 
-    def _wait_until_allowed(self, runner: LaneRunner, error: NotAuthorisedError) -> None:
-        """A right that was taken may be given back; until the group says otherwise the lane is ours."""
-        key = runner.plan.name, runner.partition
-        if error.action not in self._denied.values():
-            log.error(
-                "lanes wait until Kafka allows what they need; the others go on",
-                lane=repr(runner),
-                code=error.code,
-                reason=str(error),
-                every_s=AUTHORISATION_S,
-            )
-        self._denied[key] = error.action
-        if key in self._waiting:
-            self._waiting[key].cancel()
-        self._note_stopped(runner, error.code, str(error))
-        self._waiting[key] = asyncio.get_running_loop().call_later(
-            AUTHORISATION_S, self._open_again, key, asyncio.get_running_loop().time() + AUTHORISATION_S
-        )
-
-    def _allowed(self, key: LaneKey) -> None:
-        del self._waiting[key]
-        action = self._denied.pop(key)
-        if action not in self._denied.values():
-            log.info("Kafka allows it again", action=action)
-
-    def _open_again(self, key: LaneKey, due: float) -> None:
-        del self._waiting[key]
-        if asyncio.get_running_loop().time() - due > self._revoke_s:
-            self._rejoin()  # we were paused: the lane may have another owner by now, and only the group may tell
-            return
-        self._opening[key] = asyncio.create_task(self._open_lane(key), name=f"open {key[0]}-{key[1]}")
-
     def _report(self, runner: LaneRunner, error: Exception) -> None:
-        code = error.code if isinstance(error, PFError) else type(error).__name__
+        code = code_of(error)
         log.error("lane stopped; the others go on", lane=repr(runner), code=code, reason=str(error))
         self._note_stopped(runner, code, str(error))
         if isinstance(error, StateUndecodableError):
@@ -451,7 +385,7 @@ class Lanes:
             task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
     def _note_stopped(self, runner: LaneRunner, code: str, reason: str) -> None:
-        self._stopped[runner.plan.name, runner.partition] = dataclasses.replace(
+        self._stopped[runner.key] = dataclasses.replace(
             runner.status, state=LaneState.stopped, code=code, reason=reason
         )
 
@@ -544,7 +478,6 @@ class Lanes:
             await self.sinks.revoke(0)
         await self._shared.changelog.close()
         await self._shared.outputs.close()
-        for link in self._links:
-            await link.close()
+        await self._connections.close()
         if self._shared.depot is not None:
             await self._shared.depot.close()

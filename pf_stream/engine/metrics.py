@@ -1,7 +1,7 @@
 """What a worker counts and measures, for Prometheus. docs/operations.md says what each metric is good for.
 
 Counters and histograms are moved once for each unit, when it is acknowledged, by what the unit itself says: a record costs
-nothing. What is true at a moment (states, lag, caches) is looked up when somebody asks.
+nothing. What is true at a moment (:mod:`pf_stream.engine.moment`) is looked up when somebody asks.
 
 Labels have values that the topology declares, and no others: what senders write never becomes one.
 """
@@ -11,19 +11,19 @@ import importlib.metadata
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Info
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from pf_stream.core.plan import GroupPlan
-from pf_stream.core.status import LaneStatus, SinkStatus, TableStatus
 from pf_stream.core.unit import CommitUnit
 from pf_stream.engine.arrivals import Arrivals
+from pf_stream.engine.moment import Moment, Work
 from pf_stream.model.topology import Guarantee, Topology
 from pf_stream.security.verify import Verifier
 
@@ -182,22 +182,13 @@ class Metrics:
             self._lanes[key] = LaneMetrics(self, plan, partition)
         return self._lanes[key]
 
-    def watch(
-        self,
-        worker: str,
-        guarantee: Guarantee,
-        statuses: Callable[[], Iterable[LaneStatus]],
-        sinks: Callable[[], Iterable[SinkStatus]],
-        tables: Callable[[], Iterable[TableStatus]],
-        ready: Callable[[], bool],
-        verifier: Verifier,
-    ) -> None:
+    def watch(self, worker: str, guarantee: Guarantee, work: Work, verifier: Verifier) -> None:
         """Tell also of what is true at the moment of each scrape."""
         topology = self._topology
         self._worker.labels(topology.app_id).info(
             {"worker": worker, "guarantee": guarantee, "version": importlib.metadata.version("pf-stream")}
         )
-        self.registry.register(_Moment(topology.app_id, statuses, sinks, tables, ready, verifier))
+        self.registry.register(Moment(topology.app_id, work, verifier))
 
 
 class Recent(NamedTuple):
@@ -313,138 +304,3 @@ class LaneMetrics:
             seconds[math.ceil(0.99 * len(seconds)) - 1],
             max((row[4] for row in recent if row[4] is not None), default=None),
         )
-
-
-class _Moment(Collector):
-    """What is true of a worker at a moment."""
-
-    def __init__(
-        self,
-        app: str,
-        statuses: Callable[[], Iterable[LaneStatus]],
-        sinks: Callable[[], Iterable[SinkStatus]],
-        tables: Callable[[], Iterable[TableStatus]],
-        ready: Callable[[], bool],
-        verifier: Verifier,
-    ) -> None:
-        self._app = app
-        self._tables = tables
-        self._statuses = statuses
-        self._sinks = sinks
-        self._ready = ready
-        self._verifier = verifier
-
-    def describe(self) -> Iterable[Metric]:
-        return [*self._families({}, []), *self._of_sinks([]), *self._of_tables([])]
-
-    def collect(self) -> Iterable[Metric]:
-        return [
-            *self._families(self._verifier.cached, self._statuses()),
-            *self._of_sinks(self._sinks()),
-            *self._of_tables(self._tables()),
-        ]
-
-    def _families(self, cached: Mapping[str, tuple[int, int]], lanes: Iterable[LaneStatus]) -> Iterable[Metric]:
-        app, verifier = self._app, self._verifier
-        ready = GaugeMetricFamily("pf_worker_ready", "Whether every lane is open and can be read.", labels=["topology"])
-        ready.add_metric([app], self._ready())
-        lane = ["topology", "group", "partition"]
-        state = GaugeMetricFamily("pf_lane_state", "What a lane does: 1 for its state.", labels=[*lane, "state"])
-        progress = GaugeMetricFamily(
-            "pf_recovery_ratio", "Share of its changelog that a lane has read; 1 once it is open.", labels=lane
-        )
-        lag = GaugeMetricFamily(
-            "pf_lag_records", "Records of a source partition that are not decided.", labels=[*lane, "topic"]
-        )
-        delay = GaugeMetricFamily("pf_watermark_delay_seconds", "How far a lane's event clock is behind.", labels=lane)
-        windows = GaugeMetricFamily("pf_windows_open", "Windows that are open.", labels=[*lane, "reactor"])
-        timers = GaugeMetricFamily("pf_timers_waiting", "Timers, and intents that wait for a try.", labels=lane)
-        for one in lanes:
-            labels = [app, one.group, str(one.partition)]
-            state.add_metric([*labels, one.state.value], 1)
-            if one.progress is not None or one.state.is_open:
-                progress.add_metric(labels, 1.0 if one.progress is None else one.progress)
-            if one.state.is_open:
-                timers.add_metric(labels, one.timers)
-            if one.watermark_delay_s is not None:
-                delay.add_metric(labels, one.watermark_delay_s)
-            for reactor, count in (one.windows or {}).items():
-                windows.add_metric([*labels, reactor], count)
-            for topic, records in (one.lags or {}).items():
-                lag.add_metric([*labels, topic], records)
-        verified = CounterMetricFamily(
-            "pf_tokens_verified_total", "Tokens whose signatures were checked.", labels=["topology", "outcome"]
-        )
-        verified.add_metric([app, "accepted"], verifier.accepted)
-        verified.add_metric([app, "refused"], verifier.rejected)
-        known = CounterMetricFamily(
-            "pf_tokens_known_total", "Decisions made anew about a token that was known.", labels=["topology"]
-        )
-        known.add_metric([app], verifier.known)
-        tokens = GaugeMetricFamily("pf_token_cache_tokens", "Tokens that are kept.", labels=["topology", "cache"])
-        size = GaugeMetricFamily(
-            "pf_token_cache_bytes", "What they and their decisions take.", labels=tokens._labelnames
-        )
-        for name, (count, taken) in cached.items():
-            tokens.add_metric([app, name], count)
-            size.add_metric([app, name], taken)
-        return [ready, state, progress, lag, delay, windows, timers, verified, known, tokens, size]
-
-    def _of_sinks(self, sinks: Iterable[SinkStatus]) -> Iterable[Metric]:
-        labels = ["topology", "sink", "partition"]
-        state = GaugeMetricFamily(
-            "pf_sink_state", "What a sink does with a partition: 1 for its state.", labels=[*labels, "state"]
-        )
-        dropped = CounterMetricFamily(
-            "pf_sink_dropped_total", "Records that a sink dropped, by the reason.", labels=[*labels, "reason"]
-        )
-        gauges = [GaugeMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_GAUGES.items()]
-        counters = [CounterMetricFamily(name, text, labels=labels) for name, (text, _) in _SINK_COUNTERS.items()]
-        for one in sinks:
-            values = [self._app, one.sink, str(one.partition)]
-            state.add_metric([*values, one.state.value], 1)
-            for reason, count in (one.dropped or {}).items():
-                dropped.add_metric([*values, reason], count)
-            for gauge, (_, read) in zip(gauges, _SINK_GAUGES.values(), strict=True):
-                number = read(one)
-                if number is not None:
-                    gauge.add_metric(values, number)
-            for counter, (_, read) in zip(counters, _SINK_COUNTERS.values(), strict=True):
-                counter.add_metric(values, read(one) or 0)
-        return [state, dropped, *gauges, *counters]
-
-    def _of_tables(self, tables: Iterable[TableStatus]) -> Iterable[Metric]:
-        labels = ["topology", "table"]
-        rows = GaugeMetricFamily("pf_table_rows", "Rows of a table.", labels=labels)
-        size = GaugeMetricFamily("pf_table_bytes", "Bytes that they take in memory, by estimate.", labels=labels)
-        lag = GaugeMetricFamily("pf_table_lag_records", "Records of a table that were not read yet.", labels=labels)
-        bad = CounterMetricFamily("pf_table_bad_total", "Records of a table that were no rows.", labels=labels)
-        for one in tables:
-            values = [self._app, one.topic]
-            rows.add_metric(values, one.rows)
-            size.add_metric(values, one.bytes)
-            bad.add_metric(values, one.bad)
-            if one.lag is not None:
-                lag.add_metric(values, one.lag)
-        return [rows, size, lag, bad]
-
-
-_SINK_GAUGES: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
-    "pf_sink_lag_records": ("Records that a sink has not handed over.", lambda one: one.lag),
-    "pf_sink_buffered_records": ("Records that wait for a sink's consumer.", lambda one: one.buffered),
-    "pf_sink_buffered_bytes": ("Bytes of them in memory.", lambda one: one.buffered_bytes),
-    "pf_sink_spilled_bytes": ("Bytes of them on disk.", lambda one: one.spilled_bytes),
-    "pf_sink_rate": ("Records a second that a sink lets through, if it limits that.", lambda one: one.rate),
-    "pf_sink_batch_records": ("Most records that the consumer gets at once, now.", lambda one: one.batch),
-}
-_SINK_COUNTERS: Final[Mapping[str, tuple[str, Callable[[SinkStatus], float | None]]]] = {
-    "pf_sink_accepted_total": ("Records that were taken into the buffer.", lambda one: one.accepted),
-    "pf_sink_handed_total": ("Records that the consumer has taken.", lambda one: one.handed),
-    "pf_sink_repeats_total": ("Records left out because they are repeats.", lambda one: one.repeats),
-    "pf_sink_failures_total": ("Calls at which the consumer raised.", lambda one: one.failures),
-    "pf_sink_dead_letters_total": ("Records that became dead letters.", lambda one: one.dead_letters),
-    "pf_sink_paused_seconds_total": ("Seconds during which the partition was paused.", lambda one: one.paused_s),
-    "pf_sink_written_bytes_total": ("Bytes that were written to disk.", lambda one: one.written_bytes),
-    "pf_sink_slowed_total": ("How often the rate was lowered.", lambda one: one.slowed),
-    "pf_sink_halved_total": ("How often batches were made smaller.", lambda one: one.halved),
-}

@@ -1,4 +1,4 @@
-"""Reading a lane's changelog back, up to a fence."""
+"""Reading a lane's changelog back: all of it up to a fence, or where it has a key."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from pf_stream.kafka.link import Link, Partition, refusal
 
-__all__ = ["Progress", "recover"]
+__all__ = ["Progress", "last_offset", "recover"]
 
 CHUNK_BYTES: Final = 2 << 20
 
@@ -66,3 +66,19 @@ async def recover(
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)
     return count
+
+
+async def last_offset(link: Link, changelog: Partition, key: bytes) -> int | None:
+    """Offset of the last record with *key*; ``None`` if there is none before what cannot be read."""
+    position = (await link.offsets([changelog], end=False))[changelog]
+    end = (await link.offsets([changelog], end=True))[changelog]
+    found = None
+    while position < end:
+        result = await link.fetch_one(changelog, position)
+        if result.chunk is None:
+            break
+        for record in result.chunk:
+            if record.key == key:
+                found = record.offset
+        position = result.chunk.next_offset
+    return found

@@ -14,6 +14,7 @@ from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.reader import Feed
 from pf_stream.engine.recovery import Progress, recover
 from pf_stream.engine.shared import Shared
+from pf_stream.engine.waiting import wait_within
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Link, Partition
@@ -120,7 +121,7 @@ class Replica:
                 if self.lag == 0:
                     self._completed(self._asked_ms(self._feed))
                 if found is None:
-                    await _within(LOOK_S, inbox.arrived)
+                    await wait_within(LOOK_S, inbox.arrived)
         finally:
             self._feed = None
             inbox.clear()
@@ -135,15 +136,6 @@ class Replica:
     def _asked_ms(self, feed: Feed) -> int:
         """When the fetch was sent that has last told how far the changelog is."""
         return self._shared.clock.now_ms() - round(1000 * (asyncio.get_running_loop().time() - feed.asked))
-
-
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait until something happens, or the time is over."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
 
 
 async def _topic_id(control: Link, topic: str) -> bytes:

@@ -5,12 +5,13 @@ import secrets
 import traceback
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from aiokafka.errors import KafkaError as AnyKafkaError
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from pf_stream.core import changelog
 from pf_stream.core.decoding import StateUndecodableError
 from pf_stream.core.lane import Lane
 from pf_stream.core.plan import GroupPlan
@@ -24,21 +25,25 @@ from pf_stream.engine.encode import OutboxBuilder
 from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
-from pf_stream.engine.recovery import Progress
+from pf_stream.engine.recovery import Progress, last_offset
 from pf_stream.engine.replica import Replica
 from pf_stream.engine.shared import Shared
 from pf_stream.engine.siblings import Siblings
 from pf_stream.engine.targets import Targets
 from pf_stream.engine.transactional import TransactionalCommitter
+from pf_stream.engine.waiting import wait_within
 from pf_stream.errors import PFError
 from pf_stream.kafka.batch import Chunk
 from pf_stream.kafka.errors import TopicMissingError
 from pf_stream.kafka.link import Partition
 from pf_stream.model.topology import Guarantee
 
-__all__ = ["LaneRunner"]
+__all__ = ["LaneKey", "LaneRunner"]
 
 log = structlog.get_logger(__name__)
+
+LaneKey: TypeAlias = tuple[str, int]
+"""Name of a group, and a partition of it."""
 
 SLICE_S: Final = 0.01
 """How long a lane works between two turns of the event loop."""
@@ -120,6 +125,11 @@ class LaneRunner:
 
     def __repr__(self) -> str:
         return f"<lane {self.plan.changelog}-{self.partition}>"
+
+    @property
+    def key(self) -> LaneKey:
+        """What it is known by in its worker."""
+        return self.plan.name, self.partition
 
     def _new_lane(self, shelf: Shelf | None) -> Lane[OutboxBuilder]:
         shared = self._shared
@@ -331,11 +341,7 @@ class LaneRunner:
         if due_ms is not None:
             times.append(due_ms if due_ms > now_ms else now_ms + SOON_MS)
         self._idle.set()
-        try:
-            async with asyncio.timeout(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None):
-                await self._inbox.arrived.wait()
-        except TimeoutError:
-            pass
+        await wait_within(min(LOOK_S, (min(times) - now_ms) / 1000) if times else None, self._inbox.arrived)
         self._idle.clear()
 
     def _read_ms(self, now_ms: int) -> int | None:
@@ -361,11 +367,7 @@ class LaneRunner:
         quiet = asyncio.get_running_loop().time()
         while True:
             if not lane.has_work:
-                try:
-                    async with asyncio.timeout(MARK_S if lane.has_marks else KEEP_ALIVE_S):
-                        await self._work.wait()
-                except TimeoutError:
-                    pass
+                await wait_within(MARK_S if lane.has_marks else KEEP_ALIVE_S, self._work)
                 self._work.clear()
                 marks_due = lane.has_marks and not committer.backlog
                 silent_s = asyncio.get_running_loop().time() - quiet
@@ -557,21 +559,6 @@ class LaneRunner:
 
     async def locate(self, error: StateUndecodableError) -> int | None:
         """Offset of the changelog record that holds a state that cannot be decoded."""
-        from pf_stream.core import changelog
-
         prefix = next(store.reactor.prefix for store in self.lane.stores if store.reactor.spec.id == error.reactor)
-        wanted = changelog.state_key(prefix, error.key) + error.subkey
-        control = self._shared.control
-        begin = (await control.offsets([self._changelog], end=False))[self._changelog]
-        end = (await control.offsets([self._changelog], end=True))[self._changelog]
-        found = None
-        position = begin
-        while position < end:
-            result = await control.fetch_one(self._changelog, position)
-            if result.chunk is None:
-                break
-            for record in result.chunk:
-                if record.key == wanted:
-                    found = record.offset
-            position = result.chunk.next_offset
-        return found
+        key = changelog.state_key(prefix, error.key) + error.subkey
+        return await last_offset(self._shared.control, self._changelog, key)

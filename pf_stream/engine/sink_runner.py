@@ -18,9 +18,11 @@ from pf_stream.core.sink import SinkPlan, Taken
 from pf_stream.core.status import SinkState, SinkStatus
 from pf_stream.engine.consumer import ClosingError, Consumer
 from pf_stream.engine.encode import OUTPUT_BYTES
+from pf_stream.engine.errors import code_of
 from pf_stream.engine.intake import Intake
 from pf_stream.engine.reader import Reader
 from pf_stream.engine.spill import Spill
+from pf_stream.engine.waiting import wait_within
 from pf_stream.errors import PFError
 from pf_stream.kafka.appender import Appender
 from pf_stream.kafka.batch import BatchBuilder, stamp
@@ -108,8 +110,12 @@ class SinkRunner:
                 self._spill.close()  # here, since whoever closes this may be cancelled
 
     def _fail(self, error: Exception) -> None:
-        code = error.code if isinstance(error, PFError) else type(error).__name__
-        log.error("sink stopped; it tries again, and all else goes on", sink=repr(self), code=code, reason=str(error))
+        log.error(
+            "sink stopped; it tries again, and all else goes on",
+            sink=repr(self),
+            code=code_of(error),
+            reason=str(error),
+        )
         self._state, self._error = SinkState.stopped, error
 
     async def _work(self) -> None:
@@ -180,11 +186,7 @@ class SinkRunner:
             intake.filled.clear()
             batch = drain.take(now_s := time())
             if not batch:
-                try:
-                    async with asyncio.timeout(drain.queue.wait_s(now_s)):
-                        await intake.filled.wait()
-                except TimeoutError:
-                    pass
+                await wait_within(drain.queue.wait_s(now_s), intake.filled)
                 continue
             intake.room.set()
             await self._settle(batch)
@@ -255,7 +257,7 @@ class SinkRunner:
             state=state,
             position=None if at is None else at.offset,
             lag=None if intake is None else intake.lag,
-            code=None if error is None else error.code if isinstance(error, PFError) else type(error).__name__,
+            code=None if error is None else code_of(error),
             reason=None if error is None else text_of(error)[:LONGEST_REASON],
             buffered=len(queue),
             buffered_bytes=queue.size,

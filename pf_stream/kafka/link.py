@@ -187,34 +187,27 @@ class Link:
 
     async def _topics(self, topics: Sequence[str]) -> Sequence[Any]:
         """What the brokers say of *topics*. Makes none, whatever their settings."""
-        pause = Pause(self)
-        while True:
-            node = self._client.get_random_node()
-            if node is not None:
-                try:
-                    response = await self._client.send(node, TopicsRequest(topics))
-                except kafka_errors.KafkaError as error:
-                    if not is_transient(error):
-                        raise
-                else:
-                    found: Sequence[Any] = response.topics
-                    return found
-            await pause()
+        response = await self._to_anybody(TopicsRequest(topics))
+        found: Sequence[Any] = response.topics
+        return found
 
     async def topic_setting(self, topic: str, name: str) -> str | None:
         """A setting of a topic; None if it is not told to this principal. Raises aiokafka's ``KafkaError``."""
+        response = await self._to_anybody(DescribeConfigsRequest([(TOPIC, topic, [name])]))
+        ((code, _, _, _, entries),) = response.resources
+        return next((value for found, value, *_ in entries if code == 0 and found == name), None)
+
+    async def _to_anybody(self, request: Any) -> Any:
+        """The answer of whichever broker gives one first; waits out what may pass."""
         pause = Pause(self)
         while True:
             node = self._client.get_random_node()
             if node is not None:
                 try:
-                    response = await self._client.send(node, DescribeConfigsRequest([(TOPIC, topic, [name])]))
+                    return await self._client.send(node, request)
                 except kafka_errors.KafkaError as error:
                     if not is_transient(error):
                         raise
-                else:
-                    ((code, _, _, _, entries),) = response.resources
-                    return next((value for found, value, *_ in entries if code == 0 and found == name), None)
             await pause()
 
     def leader(self, partition: Partition) -> int | None:

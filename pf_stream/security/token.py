@@ -13,6 +13,7 @@ from biscuit_auth import Biscuit, BiscuitBuilder, BlockBuilder
 
 from pf_stream.errors import PFError
 from pf_stream.model.capability import Grant, HeldGrant
+from pf_stream.model.context import LATEST_MS
 from pf_stream.model.when import When
 from pf_stream.security._block import read_blocks
 from pf_stream.security._protobuf import Fault
@@ -24,9 +25,6 @@ __all__ = ["DEFAULT_LIFETIME_S", "TokenError", "TokenInfo", "attenuate", "descri
 
 DEFAULT_LIFETIME_S: Final = 900.0
 """How long a token lives unless told otherwise: 15 minutes."""
-
-_LATEST_MS: Final = 253_402_300_799_000
-"""The last second of the year 9999, the latest that a Python datetime holds."""
 
 
 class TokenError(PFError):
@@ -297,7 +295,7 @@ def _named(what: str, value: str) -> str:
 
 
 def _date(ms: int) -> datetime:
-    if not 0 <= ms <= _LATEST_MS:
+    if not 0 <= ms <= LATEST_MS:
         raise TokenError("a time of the token is before 1970 or after 9999")
     return datetime.fromtimestamp(ms // 1000, UTC)
 

@@ -3,19 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import make_dataclass
 from operator import attrgetter
-from types import GenericAlias
 from typing import Any, Final, NoReturn, Protocol, TypeAlias, TypeVar, cast
-
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from pf_stream.errors import DefinitionError
 from pf_stream.model import GlobalTable, Intent, Part, RetryInPlace, RetryLater, Service, grant
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
-from pf_stream.streams import aggregates, sketches, windows
+from pf_stream.streams import windows
+from pf_stream.streams._aggregate_forms import aggregate_of
 from pf_stream.streams._fields import NoFieldError, is_of, key_at, said, type_at
-from pf_stream.streams._nodes import item_of, returned, type_of
-from pf_stream.streams.aggregates import Aggregate
+from pf_stream.streams._nodes import item_of, type_of
 from pf_stream.streams.form import (
     AggregateForm,
     AsOfForm,
@@ -225,6 +222,10 @@ class _Way:
                 self.of.reached[self.name] = self.at
 
     # -- what stages need ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_broken(self) -> bool:
+        return self.of.broken
 
     def stop(self, place: Place, text: str) -> NoReturn:
         self.of.fault((*self.where, *place), text)
@@ -489,9 +490,9 @@ class _Way:
         if isinstance(form.aggregate, str):
             if form.into is not None:
                 self.stop(("into",), "is for several aggregates by name: leave it out, or give the aggregate a name")
-            self.at = at.aggregate(self._one(place, form.aggregate)[0], **told)
+            self.at = at.aggregate(aggregate_of(self, place, form.aggregate)[0], **told)
             return
-        found = {name: self._one((*place, name), said) for name, said in form.aggregate.items()}
+        found = {name: aggregate_of(self, (*place, name), said) for name, said in form.aggregate.items()}
         if form.into is not None:
             make = self.function(("into",), form.into)
         else:
@@ -507,92 +508,6 @@ class _Way:
                 return None
             case EarlyForm(early=told):
                 return windows.early(every=told.every, records=told.records)
-
-    def _one(self, place: Place, text: JsonValue) -> tuple[Aggregate[Any, Any], Any]:
-        """An aggregate and the type of its result, ``None`` if that is not known."""
-        if isinstance(text, str) and ":" in text:
-            return self.named(place, text, Aggregate) or aggregates.count(), None
-        if text == "count":
-            return aggregates.count(), int
-        if not isinstance(text, dict) or len(text) != 1:
-            self.stop(
-                place, f"found {text!r}; allowed: count, one such as {{mean: delay}}, or module:name{_known(text)}"
-            )
-        ((name, of),) = text.items()
-        inner = (*place, name)
-        if name in _NUMBERS:
-            make, kind = _NUMBERS[name]
-            return make(self.of_value(inner, self._text(inner, of), (int, float, bool))[0]), kind
-        if name in _STORED:
-            get, stored = self.of_value(inner, self._text(inner, of))
-            stored = stored or returned(get)
-            if stored is None and not self.of.broken:
-                self.stop(
-                    inner, "the type of that is not known, so it cannot be stored: annotate what the function returns"
-                )
-            return _STORED[name](get, stored), GenericAlias(list, (stored,)) if name == "collect" else stored
-        if name in _SCALARS:
-            return _SCALARS[name](self.of_value(inner, self._text(inner, of), (str, int, float, bool))[0]), int
-        if name not in _FORMS:
-            self.stop(place, f"there is no aggregate {name!r}{nearest(name, _AGGREGATES)}")
-        form, example = _FORMS[name]
-        try:
-            asked = form.model_validate(of)
-        except ValidationError:
-            self.stop(inner, f"found {of!r}; allowed: {example}")
-        if isinstance(asked, _Quantiles):
-            get, _ = self.of_value((*inner, "of"), asked.of, (int, float, bool))
-            return sketches.quantiles(get, *asked.at), tuple[float, ...]
-        get, _ = self.of_value((*inner, "of"), asked.of, (str,))
-        return sketches.top_k(get, asked.k), list[sketches.Frequent]
-
-    def _text(self, place: Place, of: JsonValue) -> str:
-        if not isinstance(of, str):
-            self.stop(place, f"found {of!r}; allowed: a field, or module:name of a function")
-        return of
-
-
-class _Quantiles(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    of: str
-    at: list[float]
-
-
-class _TopK(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    of: str
-    k: int
-
-
-_FORMS: Final[Mapping[str, tuple[type[_Quantiles] | type[_TopK], str]]] = {
-    "quantiles": (_Quantiles, "{of: delay, at: [0.5, 0.99]}"),
-    "top_k": (_TopK, "{of: origin, k: 10}"),
-}
-"""By name, what such an aggregate is given, and an example."""
-_NUMBERS: Final[Mapping[str, tuple[Callable[[Any], Aggregate[Any, Any]], Any]]] = {
-    "sum": (aggregates.total, int | float),
-    "min": (aggregates.minimum, int | float | None),
-    "max": (aggregates.maximum, int | float | None),
-    "mean": (aggregates.mean, float),
-    "variance": (aggregates.variance, aggregates.Spread),
-}
-"""By name, what makes an aggregate of numbers, and the type of its result."""
-_SCALARS: Final[Mapping[str, Callable[[Any], Aggregate[Any, Any]]]] = {
-    "distinct": aggregates.distinct,
-    "approximate_distinct": sketches.approximate_distinct,
-}
-_STORED: Final[Mapping[str, Callable[[Any, Any], Aggregate[Any, Any]]]] = {
-    "first": aggregates.first,
-    "last": aggregates.last,
-    "collect": aggregates.collect,
-}
-_AGGREGATES: Final = ("count", *_NUMBERS, *_SCALARS, *_STORED, *_FORMS)
-
-
-def _known(text: object) -> str:
-    return nearest(text, _AGGREGATES) if isinstance(text, str) else ""
 
 
 def _nothing(*_: Any, **__: Any) -> None:

@@ -148,7 +148,6 @@ class _Compiler:
             for one in before(node):
                 self._next[one].append(node)
         self._operated = [node for node in self._nodes if isinstance(node, nodes.Operated)]
-        self._edges: dict[tuple[str, nodes.KeyBy], type[Intent]] = {}
         self._check(ends)
         if not self.faults:
             self._stages = {node: _Stage(self, node) for node in self._operated}
@@ -204,7 +203,7 @@ class _Compiler:
         operated = [self._reactor(node, built[node]) for node in self._operated]
         sinks = [node for node in self._nodes if isinstance(node, nodes.Sink)]
         reactors = (*(head for head in heads if head is not None), *operated)
-        many = {self._stages[node].id for node in self._operated if self._anonymous(node)}
+        many = {self._stages[node].id for node in self._operated if self._follows_from_many(node)}
         return Part(
             self.name,
             reactors,
@@ -218,9 +217,6 @@ class _Compiler:
             tables=tuple(dict.fromkeys(node.table for node in self._nodes if isinstance(node, nodes.Enrich))),
             services={} if self._service is None else dict.fromkeys(sorted(many), self._service),
         )
-
-    def _anonymous(self, node: nodes.Operated) -> bool:
-        return self._follows_from_many(node)
 
     def _hops_to(self, stage: _Stage) -> bool:
         return any(one.way is None for one in stage.inputs)
@@ -275,7 +271,7 @@ class _Compiler:
         for name, intent in stage.timers.items():
             handlers[f"on_{name}"] = intent, _firing(built.fire[name], push)
         emits = [*root.emits, *built.late]
-        return self._made(stage.id, state, handlers, emits, anonymous=self._anonymous(node))
+        return self._made(stage.id, state, handlers, emits, anonymous=self._follows_from_many(node))
 
     def _made(
         self,

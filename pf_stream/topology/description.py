@@ -1,6 +1,6 @@
 """What a topology consists of, as data to be shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pf_stream.model import Grant, IntentSpec, Requirement, Topology, family
@@ -274,7 +274,9 @@ def describe(topology: Topology) -> TopologyDescription:
                     RequirementDescription(
                         text=str(requirement),
                         static=_is_static(requirement),
-                        required_by=tuple(_required_by(topology, spec, requirement)),
+                        required_by=tuple(
+                            who for who, required, _ in _sayers(topology, spec) if requirement in required
+                        ),
                     )
                     for requirement in topology.requirements(spec)
                 ),
@@ -283,7 +285,7 @@ def describe(topology: Topology) -> TopologyDescription:
                         text=str(constraint),
                         code=constraint.code,
                         waits=constraint.waits,
-                        constrained_by=tuple(_constrained_by(topology, spec, constraint)),
+                        constrained_by=tuple(who for who, _, given in _sayers(topology, spec) if constraint in given),
                     )
                     for constraint in topology.constraints_of(spec)
                 ),
@@ -353,26 +355,16 @@ def _is_static(requirement: Requirement) -> bool:
     )
 
 
-def _required_by(topology: Topology, intent: IntentSpec, requirement: Requirement) -> Iterator[str]:
-    if requirement in intent.requires:
-        yield "type"
+def _sayers(
+    topology: Topology, intent: IntentSpec
+) -> Iterator[tuple[str, Sequence[Requirement], Sequence[Constraint]]]:
+    """Who says something of an intent type, what they require, and what constrains it."""
+    yield "type", intent.requires, intent.constraints
     for reactor in topology.specs:
         for handler in reactor.handlers:
-            if handler.intent is intent and requirement in handler.requires:
-                yield f"{reactor.id}.{handler.name}"
-    if requirement in topology.requires.get(intent.name, ()):
-        yield "topology"
-
-
-def _constrained_by(topology: Topology, intent: IntentSpec, constraint: Constraint) -> Iterator[str]:
-    if constraint in intent.constraints:
-        yield "type"
-    for reactor in topology.specs:
-        for handler in reactor.handlers:
-            if handler.intent is intent and constraint in handler.constraints:
-                yield f"{reactor.id}.{handler.name}"
-    if constraint in topology.constraints.get(intent.name, ()):
-        yield "topology"
+            if handler.intent is intent:
+                yield f"{reactor.id}.{handler.name}", handler.requires, handler.constraints
+    yield "topology", topology.requires.get(intent.name, ()), topology.constraints.get(intent.name, ())
 
 
 def _families(topology: Topology) -> set[str]:

@@ -40,7 +40,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -61,17 +61,17 @@ from pf_stream.model import (
     Topology,
     When,
     any_of,
-    caller,
     grant,
 )
 from pf_stream.model._names import nearest
 from pf_stream.model.capability import HeldGrant
-from pf_stream.model.constraint import Constraint, parse_constraint, within
+from pf_stream.model.constraint import Constraint, parse_constraint
 from pf_stream.model.requirement import parse_requirement
 from pf_stream.model.when import calendar
 from pf_stream.streams.declared import pipeline_of
 from pf_stream.temporal import Job, jobs
 from pf_stream.temporal.form import job_of
+from pf_stream.topology._blame import ANYBODY, located
 from pf_stream.topology._imports import ImportFaults, find, import_from, split
 from pf_stream.topology.families import define_families
 from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Where, allowed, explain, shown, where_of
@@ -79,9 +79,6 @@ from pf_stream.topology.form import CalendarForm, ServiceForm, TopologyFile, Whe
 __all__ = ["Fault", "TopologyFile", "TopologyFileError", "read_topology_file"]
 
 T = TypeVar("T")
-
-_ANYBODY: Final = caller(authenticated_within="1s")
-"""A requirement with which nothing is wrong, to ask whether something is with the intent that it is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +185,10 @@ class _Reading:
             self.add(("capabilities", *where), text)
         importable = not families and "capabilities" not in broken
         reactors = self._reactors(file) if importable and "reactors" not in broken else {}
-        emits = [
-            found
-            for index, reference in enumerate(file.emits if importable else ())
-            if (found := self.named(("emits", index), reference, Intent))
-        ]
-        parts = [
-            found
-            for index, reference in enumerate(file.parts if importable else ())
-            if (found := self.named(("parts", index), reference, Part))
-        ]
-        sinks = [
-            found
-            for index, reference in enumerate(file.sinks if importable else ())
-            if (found := self.named(("sinks", index), reference, Sink))
-        ]
-        tables = [
-            found
-            for index, reference in enumerate(file.tables if importable else ())
-            if (found := self.named(("tables", index), reference, GlobalTable))
-        ]
+        emits = self._each("emits", file.emits if importable else (), Intent)
+        parts = self._each("parts", file.parts if importable else (), Part)
+        sinks = self._each("sinks", file.sinks if importable else (), Sink)
+        tables = self._each("tables", file.tables if importable else (), GlobalTable)
         streams = self._streams(file, [*reactors.values()], emits, parts) if importable else {}
         complete = not self._faults  # otherwise something may seem unknown because what defines it is
         fields: dict[str, Any] = {
@@ -238,7 +219,9 @@ class _Reading:
         except DefinitionError as error:
             places: list[Where] = [("parts", index) for index in range(len(parts))]
             places += [("streams", name) for name in streams]
-            self._locate(error, file, list(reactors.values()), fields, places, complete=complete)
+            faults = located(error, file, list(reactors.values()), fields, places, self._required, complete=complete)
+            for where, fault in faults:
+                self.add(where, fault)
         else:
             if not self._faults:
                 return topology
@@ -271,6 +254,11 @@ class _Reading:
         except ImportFaults as error:
             self.add(where, str(error))
             return None
+
+    def _each(self, field: str, references: Sequence[str], base: type) -> list[Any]:
+        """What *references* name in a field that is a list, without those that cannot be had."""
+        named = (self.named((field, index), reference, base) for index, reference in enumerate(references))
+        return [found for found in named if found is not None]
 
     def _reactors(self, file: TopologyFile) -> dict[int, Any]:
         """By its place in the list, each that can be had."""
@@ -380,7 +368,7 @@ class _Reading:
         return {name: read for name, items in found.items() if (read := [one for one in items if one is not None])}
 
     def _requirement(self, where: Where, name: str, text: str) -> Requirement:
-        requirement = self._read(where, parse_requirement, text) or _ANYBODY
+        requirement = self._read(where, parse_requirement, text) or ANYBODY
         self._required.append((where, name, requirement))
         return requirement
 
@@ -394,76 +382,6 @@ class _Reading:
         except PFError as error:
             self.add(where, str(error))
         return None
-
-    def _locate(
-        self,
-        error: DefinitionError,
-        file: TopologyFile,
-        reactors: list[Any],
-        fields: dict[str, Any],
-        places: Sequence[Where],
-        *,
-        complete: bool,
-    ) -> None:
-        """Find the field of each fault by asking the model, which has the rules, about one field at a time.
-
-        *places* are those of the first parts; the last one may be that of the jobs.
-        """
-        sound = {"namespace": "unnamed", "calendars": fields["calendars"], "parts": fields["parts"]}
-        base = _faults_of("unnamed", reactors, **sound)
-        of_reactors = _faults_of("unnamed", reactors, **(sound | {"parts": ()}))
-        trials: list[tuple[Where, str, dict[str, Any]]] = [(("name",), file.name, {})]
-        trials += [
-            ((field,), "unnamed", {field: fields[field]}) for field in ("namespace", "partitions", "version", "standby")
-        ]
-        if complete:
-            emits = {"emits": fields["emits"], "parts": fields["parts"]}
-            trials += [(("emits", index), "unnamed", {"emits": [item]}) for index, item in enumerate(fields["emits"])]
-            trials += [
-                (place, "unnamed", {"parts": [item]})
-                for place, item in zip((*places, ("jobs",)), fields["parts"], strict=False)
-            ]
-            trials.append((("emits",), "unnamed", emits))
-            trials += [
-                ((field, index), "unnamed", emits | {field: [item]})
-                for field in ("internal", "replies", "retired")
-                for index, item in enumerate(fields[field])
-            ]
-            inner = emits | {"internal": fields["internal"]}
-            trials += [
-                (("sinks", index), "unnamed", inner | {"sinks": [item]}) for index, item in enumerate(fields["sinks"])
-            ]
-            trials.append((("tables",), "unnamed", {"tables": fields["tables"]}))
-            trials += [
-                (("requires", name), "unnamed", emits | {"requires": {name: _ANYBODY}}) for name in fields["requires"]
-            ]
-            trials += [
-                (where, "unnamed", emits | {"requires": {name: requirement}})
-                for where, name, requirement in self._required
-            ]
-            trials += [
-                (where, "unnamed", inner | {"constraints": {name: given}})
-                for name, constraints in fields["constraints"].items()
-                for where, given in (
-                    (("constraints", name), within("1s")),
-                    *((("constraints", name, index), one) for index, one in enumerate(constraints)),
-                    (("constraints", name), constraints),
-                )
-            ]
-        seen = set(base)
-        for where, name, arguments in trials:
-            for fault in _faults_of(name, reactors, **(sound | arguments)):
-                if fault not in seen:
-                    seen.add(fault)
-                    self.add(where, fault)
-        # The namespace is the name if it is not given; then what is wrong with it is said of the name.
-        seen.update(_faults_of("unnamed", reactors, namespace=file.name))
-        if complete:
-            for fault in base:
-                self.add(("reactors",) if fault in of_reactors else ("parts",) if file.parts else ("streams",), fault)
-            for fault in error.faults:
-                if fault not in seen:  # of several fields together
-                    self.add((), fault)
 
     def add(self, where: Where, text: str) -> None:
         field = ""
@@ -509,11 +427,3 @@ def _times(text: str) -> When:
     when = When.parse(text)
     Calendar([when], "UTC")  # which may not take it
     return when
-
-
-def _faults_of(name: str, reactors: list[Any], **fields: Any) -> tuple[str, ...]:
-    try:
-        Topology(name, reactors, **fields)
-    except DefinitionError as error:
-        return error.faults
-    return ()

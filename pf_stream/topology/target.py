@@ -13,7 +13,7 @@ __all__ = ["TargetError", "load_topology"]
 class TargetError(ConfigurationError):
     """Raised when a topology was named that cannot be had."""
 
-    code = "bad_target"
+    code = "bad_topology"
 
     def __init__(self, target: str, faults: tuple[str, ...]) -> None:
         self.target = target

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its public 
 )
 from structlog.testing import capture_logs
 
-from pf_stream.engine import lanes
+from pf_stream.engine import denials
 from pf_stream.kafka.dev import DevCluster, Listener, free_port
 from pf_stream.kafka.link import ConnectionSettings
 from tests.kafka._support import (
@@ -83,7 +83,7 @@ def test_a_right_that_is_taken_and_given_back(
     operation: AclOperation,
     said: str,
 ) -> None:
-    monkeypatch.setattr(lanes, "AUTHORISATION_S", 0.5)
+    monkeypatch.setattr(denials, "AUTHORISATION_S", 0.5)
     servers, connection = guarded
     topology = counts.within(unique)
     make_topics(servers, topology)

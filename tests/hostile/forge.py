@@ -6,14 +6,32 @@ Source for what is signed: Biscuit specification, "Cryptography", version 0 of t
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final, TypeAlias
 
 from pf_stream.security.envelope import Envelope, to_base64url
 from tests.unit.security.cases import field, joined, parts
 
-__all__ = ["Fields", "append_bytes", "changed", "fields_of", "public_key", "seal", "spelled", "symbols_in"]
+__all__ = [
+    "RIGHT",
+    "Fields",
+    "append_bytes",
+    "block",
+    "changed",
+    "checks",
+    "derives",
+    "fields_of",
+    "nested",
+    "public_key",
+    "right_of",
+    "said",
+    "said_text",
+    "seal",
+    "spelled",
+    "symbols_in",
+    "variable",
+]
 
 Fields = list[tuple[int, int | bytes]]
 
@@ -26,6 +44,10 @@ _Y: Final = 46316835694926478169428394003475163141307993866256225615783033603165
 _Point: TypeAlias = tuple[int, int, int, int]
 """Extended homogeneous coordinates: x/z, y/z, and t = xy/z."""
 _BASE: Final = (_X, _Y, 1, _X * _Y % _P)
+
+RIGHT: Final = 4
+_QUERY: Final = 27
+"""Numbers of symbols that every token knows."""
 
 
 def _add(one: _Point, two: _Point) -> _Point:
@@ -134,3 +156,50 @@ def seal(token: str) -> str:
     assert isinstance(public, bytes)
     final = _sign(_secret_of(fields), data + bytes(4) + public + signature)
     return spelled([*fields[:-1], (4, field(2, final))])
+
+
+# -- blocks, byte by byte ------------------------------------------------------------------------------------------------
+
+
+def block(token: str, symbols: Sequence[str], content: Callable[[int], bytes]) -> bytes:
+    """The bytes of a block behind *token*: its own strings, and what names them by their number, the first's being given."""
+    table = b"".join(field(1, symbol.encode()) for symbol in symbols)
+    return table + field(3, 3) + content(symbols_in(token))
+
+
+def said(name: int, *terms: bytes) -> bytes:
+    """A predicate."""
+    return field(1, name) + b"".join(field(2, term) for term in terms)
+
+
+def said_text(number: int) -> bytes:
+    """A term: a string."""
+    return field(3, number)
+
+
+def variable(number: int) -> bytes:
+    """A term: a variable."""
+    return field(1, number)
+
+
+def checks(*predicates: bytes) -> bytes:
+    """``check if`` of predicates."""
+    return field(6, field(1, field(1, field(1, _QUERY)) + b"".join(field(2, one) for one in predicates)))
+
+
+def derives(head: bytes, *body: bytes) -> bytes:
+    """A rule."""
+    return field(5, field(1, head) + b"".join(field(2, one) for one in body))
+
+
+def right_of(first: int) -> bytes:
+    """A fact: the right to the first of a block's own strings, on the second."""
+    return field(4, field(1, said(RIGHT, said_text(first), said_text(first + 1))))
+
+
+def nested(depth: int) -> bytes:
+    """A term: an array of an array of an array."""
+    term = variable(0)
+    for _ in range(depth):
+        term = field(9, field(1, term))
+    return term

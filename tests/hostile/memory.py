@@ -10,7 +10,7 @@ import orjson
 from pf_stream.core import changelog
 from pf_stream.testing import Driver
 from pf_stream.testing.records import Position
-from tests.hostile.attempts import ROOTS, Message, Scene
+from tests.hostile.scene import ROOTS, Message, Scene
 from tests.hostile.target import hostile
 
 __all__ = ["Traces", "alone", "attacked", "send", "traces"]

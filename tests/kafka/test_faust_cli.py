@@ -1,4 +1,4 @@
-"""``faust -A pf_stream.topology.faust``: a topology as Faust's own command line shows it. Needs no broker."""
+"""``faust -A pf_stream.worker.faust``: a topology as Faust's own command line shows it. Needs no broker."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def said() -> dict[str, Said]:
     for name, (arguments, topology, namespace) in commands.items():
         environment = {**os.environ, "PF_TOPOLOGY": topology, "PF_NAMESPACE": namespace}
         running[name] = subprocess.Popen(
-            [str(FAUST), "-A", "pf_stream.topology.faust", *arguments],
+            [str(FAUST), "-A", "pf_stream.worker.faust", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

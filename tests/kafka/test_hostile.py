@@ -19,8 +19,9 @@ from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.batch import BatchBuilder, stamp
 from pf_stream.kafka.link import Link
 from pf_stream.model import Topology
-from tests.hostile.attempts import ROOTS, Attempt, Message, Scene
+from tests.hostile.attempts import attempts_by_theme
 from tests.hostile.memory import Traces, alone
+from tests.hostile.scene import ROOTS, Attempt, Message, Scene
 from tests.hostile.target import LoanCap, hostile
 from tests.kafka._support import (
     connection,
@@ -45,7 +46,7 @@ def test_no_attempt_gets_past_and_no_right_intent_is_lost(bootstrap_servers: str
     admin.create([NewTopicSpec(scene.files, topology.partitions, producers_time)], 1)
     make_topics(bootstrap_servers, topology)
     topics = set(admin.names())
-    attempts = [attempt for theme in scene.themes.values() for attempt in theme]
+    attempts = [attempt for theme in attempts_by_theme(scene).values() for attempt in theme]
     assert len(attempts) >= 150
 
     with in_thread(bootstrap_servers, topology, roots=ROOTS) as worker:

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pf_stream import Topology
 from pf_stream.core import changelog
-from pf_stream.topology.tracing import make_provider
+from pf_stream.worker.tracing import make_provider
 from tests.collector import collector
 from tests.kafka._support import (
     Client,

@@ -137,7 +137,7 @@ def acquire_again_when_fenced(patch: pytest.MonkeyPatch) -> None:
         "_lost",
         (
             "self._rejoins.append(asyncio.get_running_loop().call_later(delay, self._rejoin))",
-            "self._opening[key] = asyncio.create_task(self._open_lane(key))",
+            "self._begin_to_open(runner.key)",
         ),
     )
 

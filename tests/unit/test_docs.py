@@ -17,6 +17,7 @@ from pf_stream.topology.file import read_topology_file
 from pf_stream.topology.form import JobsForm
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGES = DOCS.parent / "pf_stream"
 
 
 def fences(page: str, language: str) -> list[str]:
@@ -81,3 +82,13 @@ def test_backpressure_md_runs_as_printed() -> None:
         [sys.executable, "-W", "error", "-c", block], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_architecture_md_names_every_module() -> None:
+    """Those of ``cli`` are the commands, and ``testing`` is one thing; errors are in every package."""
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*)$", (DOCS / "architecture.md").read_text(), flags=re.MULTILINE))
+    packages = {path.parent.name for path in PACKAGES.glob("*/__init__.py")}
+    assert packages <= rows.keys()
+    for package in packages - {"cli", "testing"}:
+        modules = {path.stem for path in (PACKAGES / package).glob("[a-z]*.py")} - {"errors"}
+        assert modules <= set(re.findall(r"`(\w+)`", rows[package])), package

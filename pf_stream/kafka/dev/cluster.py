@@ -156,12 +156,6 @@ class DevCluster:
                 self._start([node], [node], None, timeout)
         return self.broker(node)
 
-    def stop(self, node: int, *, timeout: float = STOP_S) -> None:
-        """Stop a node: SIGTERM, so that it hands its partitions on; after *timeout* seconds SIGKILL."""
-        with self._data.locked(timeout, _ignore):
-            self._end(node, timeout)
-            self._data.node(node).forget_record()
-
     def kill(self, node: int) -> None:
         """End a node at once, as a power failure would."""
         self._end(node, 0)

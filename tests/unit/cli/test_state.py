@@ -19,7 +19,7 @@ from pf_stream.clock import WallClock
 from pf_stream.core.changelog import pack_state, state_key, state_prefix
 from pf_stream.core.status import LaneState
 from tests.unit.core.kit import NOW_MS, Put, record
-from tests.unit.topology.site import Site, lane_status, token
+from tests.unit.worker.site import Site, lane_status, token
 
 ROOT = Path(__file__).parents[3]
 BOX = {"items": ["hat"], "weight": 1, "anything": []}

@@ -26,7 +26,7 @@ from pf_stream.components.stored import Stored, read_state
 from pf_stream.core.changelog import pack_state, state_key, state_prefix
 from pf_stream.errors import ConfigurationError, NotFoundError
 from tests.unit.core.kit import Put, boxes, record
-from tests.unit.topology.site import ALL, Site, component, name_in, token
+from tests.unit.worker.site import ALL, Site, component, name_in, token
 
 
 def states(port: int, context: str = ALL, reactor: str = "boxes") -> LiveStates:

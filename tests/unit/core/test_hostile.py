@@ -8,13 +8,15 @@ from itertools import cycle
 import pytest
 
 from pf_stream.testing.records import Position
-from tests.hostile.attempts import Message, Scene
+from tests.hostile.attempts import attempts_by_theme
 from tests.hostile.memory import alone, attacked, send, traces
+from tests.hostile.scene import Message, Scene
 from tests.hostile.target import GateCap, LoanCap, hostile
 from tests.unit.core.kit import NOW_MS
 
 SCENE = Scene(hostile.namespace, NOW_MS)
-EVERY = [attempt for theme in SCENE.themes.values() for attempt in theme]
+THEMES = attempts_by_theme(SCENE)
+EVERY = [attempt for theme in THEMES.values() for attempt in theme]
 
 
 def test_there_are_many_and_no_two_are_alike() -> None:
@@ -28,7 +30,7 @@ def test_there_are_many_and_no_two_are_alike() -> None:
     assert not [names for names in alike.values() if len(names) > 1]
 
 
-@pytest.mark.parametrize("theme", SCENE.themes)
+@pytest.mark.parametrize("theme", THEMES)
 def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
     """One after the other, with what is right in between."""
     driver = attacked(SCENE)
@@ -41,7 +43,7 @@ def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
 
     for right in SCENE.right:
         work(right)
-    for attempt, right in zip(SCENE.themes[theme], cycle(SCENE.right), strict=False):
+    for attempt, right in zip(THEMES[theme], cycle(SCENE.right), strict=False):
         if attempt.first is not None:
             work(attempt.first)
         before, known = traces(driver), driver.dead_letters()
@@ -52,7 +54,7 @@ def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
             wrong.append((attempt.name, attempt.code, told))
         work(right)
     assert not wrong
-    assert driver.refused == Counter(attempt.code for attempt in SCENE.themes[theme])
+    assert driver.refused == Counter(attempt.code for attempt in THEMES[theme])
     assert traces(driver) == alone(SCENE, sent)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,16 @@ def scrape(metrics: Metrics, topology: str = "box") -> dict[tuple[str, Labels], 
 
 def at(name: str, /, **labels: str) -> tuple[str, Labels]:
     return name, frozenset(labels.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Now:
+    """What a worker does at the moment."""
+
+    statuses: Sequence[LaneStatus]
+    sink_statuses: Sequence[SinkStatus] = ()
+    table_statuses: Sequence[TableStatus] = ()
+    all_run: bool = False
 
 
 class Scene:
@@ -198,7 +208,7 @@ def test_the_moment_of_a_scrape() -> None:
         LaneStatus("intents", "log", 1, LaneState.recovering, progress=0.25),
         LaneStatus("intents", "log", 2, LaneState.stopped, lags={"box.intents": 9}),
     ]
-    metrics.watch("w0", "transactional", lambda: statuses, list, list, lambda: False, verifier)
+    metrics.watch("w0", "transactional", Now(statuses), verifier)
     for token in (TOKEN.encode(), TOKEN.encode(), b"nonsense"):
         verifier.verify(token)
     samples = scrape(metrics)
@@ -382,7 +392,7 @@ def test_the_page_has_every_metric_with_its_type_and_labels() -> None:
     scene.metrics.sink_seconds.labels("box", "archive").observe(0.1)
     tables = [TableStatus("rooms", TableState.running, rows=3, lag=0)]
     verifier = Verifier(TrustRoots.of(KEY), "box")
-    scene.metrics.watch("w0", "transactional", lambda: statuses, lambda: sinks, lambda: tables, lambda: True, verifier)
+    scene.metrics.watch("w0", "transactional", Now(statuses, sinks, tables, all_run=True), verifier)
     scene.fetched(NOW_MS, NOW_MS, now_s=9.5)
     scene.bench.feed(record(0, Put(box="a", act="tally")), record(1, Put(box="a"), None))
     scene.commit()

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pf_stream.engine.recovery import Progress, recover
+from pf_stream.engine.recovery import Progress, last_offset, recover
 from pf_stream.kafka import batch
 from pf_stream.kafka.batch import BatchBuilder
 from pf_stream.kafka.errors import KafkaError
@@ -76,4 +76,16 @@ def test_a_topic_that_is_gone_is_said() -> None:
     with pytest.raises(KafkaError, match="cannot read log"):
         loop.run_until_complete(work())
     assert not asyncio.all_tasks(loop), "and the fetch that was under way is none any more"
+    loop.close()
+
+
+@pytest.mark.parametrize("key", [b"7", b"none has it"])
+def test_where_a_key_was_last(key: bytes) -> None:
+    dice = random.Random(1)  # noqa: S311 - to be repeated
+    broker = the_log(40, dice)
+    partition = broker.topics["log"].partitions[0]
+    loop = VirtualLoop(dice)
+    network = Network(loop, broker, dice, lambda: 0)
+    offsets = [record.offset for record in partition.records(0, partition.end) if record.key == key]
+    assert loop.run_until_complete(last_offset(Client(network).link(), LOG, key)) == max(offsets, default=None)
     loop.close()

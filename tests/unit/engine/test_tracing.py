@@ -13,7 +13,7 @@ from pf_stream.core import CommitUnit, SourceRecord
 from pf_stream.core.records import Header
 from pf_stream.engine.tracing import INTENTS, LaneTracing
 from pf_stream.kafka.batch import BatchBuilder, Chunk
-from pf_stream.topology.tracing import make_provider
+from pf_stream.worker.tracing import make_provider
 from tests.unit.core.kit import NOW_MS, TOKEN, Bench, Ping, Put, boxes, record
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -21,8 +21,8 @@ from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.engine.lanes import Lanes
 from pf_stream.model.capability import parse_grant
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
-from pf_stream.topology.health import Health, HealthServer
-from pf_stream.topology.state import StateRoutes
+from pf_stream.worker.health import Health, HealthServer
+from pf_stream.worker.state import StateRoutes
 from tests.unit.core.kit import KEY, NOW_MS, Bench
 from tests.unit.core.test_reading import ROOTS
 
@@ -73,7 +73,8 @@ class Site:
         self.port = 0
 
     async def _lanes(self, plans: Any, shared: Any) -> Lanes:
-        return Lanes(plans, shared, [], {}, lambda: None, 5.0)
+        connections: Any = None
+        return Lanes(plans, shared, connections, {}, lambda: None, 5.0)
 
     def reset(self) -> None:
         """Have no lanes, and know of nobody."""

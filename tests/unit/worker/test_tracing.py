@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from pf_stream.topology.tracing import CLOSE_S, Tracing, make_provider
+from pf_stream.worker.tracing import CLOSE_S, Tracing, make_provider
 from tests.collector import collector
 
 NO_OTEL = """
 import sys
 from pf_stream.errors import PFError
-from pf_stream.topology.tracing import Tracing
+from pf_stream.worker.tracing import Tracing
 {first}
 try:
     Tracing.start(0.5, "box", "w0")
@@ -61,7 +61,7 @@ def test_without_opentelemetry_a_worker_says_what_to_install() -> None:
 @pytest.mark.slow
 def test_who_does_not_trace_loads_nothing_of_it() -> None:
     program = (
-        "import sys, pf_stream.topology.process, pf_stream.engine.lanes\n"
+        "import sys, pf_stream.worker.process, pf_stream.engine.lanes\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

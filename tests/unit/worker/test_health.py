@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from pf_stream.core.status import LaneState, LaneStatus
-from pf_stream.topology.health import Health, HealthPortError, HealthServer
+from pf_stream.worker.health import Health, HealthPortError, HealthServer
 
 LANE = LaneStatus("intents", "log", 0, LaneState.stopped, code="fenced", reason="it belongs to another")
 

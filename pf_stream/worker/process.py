@@ -18,10 +18,10 @@ from pf_stream.errors import PFError
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
-from pf_stream.topology.health import Health, HealthServer
-from pf_stream.topology.state import StateRoutes
-from pf_stream.topology.supervisor import ENDING, SAME_SIGNAL_S, Parent
-from pf_stream.topology.tracing import Tracing
+from pf_stream.worker.health import Health, HealthServer
+from pf_stream.worker.state import StateRoutes
+from pf_stream.worker.supervisor import ENDING, SAME_SIGNAL_S, Parent
+from pf_stream.worker.tracing import Tracing
 
 __all__ = ["run_worker"]
 
@@ -47,7 +47,7 @@ def run_worker(
     ended with :data:`~pf_stream.engine.watchdog.EXIT_HUNG`. Health checks and metrics are served only if a port is given.
     With *trace*, spans are sent, of that share of the units and of intents that their senders sample.
 
-    Raises :class:`~pf_stream.topology.tracing.TracingMissingError`.
+    Raises :class:`~pf_stream.worker.tracing.TracingMissingError`.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
     tracing = None if trace is None else Tracing.start(trace, topology.app_id, settings.worker_id)

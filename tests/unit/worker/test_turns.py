@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from pf_stream.topology import _turns
-from pf_stream.topology._turns import SLICE_S, WALKS, BrokenOffError, Turns
+from pf_stream.worker import _turns
+from pf_stream.worker._turns import SLICE_S, WALKS, BrokenOffError, Turns
 
 T = TypeVar("T")
 

@@ -46,7 +46,7 @@ from pf_stream.core.status import LaneState, LaneStatus
 from pf_stream.engine.lanes import Lanes
 from pf_stream.errors import PFError
 from pf_stream.model._names import nearest
-from pf_stream.topology._turns import BrokenOffError, Turns
+from pf_stream.worker._turns import BrokenOffError, Turns
 
 __all__ = ["StateRoutes"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from pf_stream import PUBLIC, Context, Intent, Key, Reactor, State, Topology, on
 from pf_stream.errors import ConfigurationError
-from pf_stream.topology.bench import _Commits, made_up, read_intents
+from pf_stream.worker.bench import _Commits, made_up, read_intents
 
 
 class Outer(Intent, name="benched.outer", requires=PUBLIC):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from pf_stream.topology.logs import LogFormat, Rarely, configure_logging
+from pf_stream.worker.logs import LogFormat, Rarely, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_a_traceback_shows_no_local_variables(form: str) -> None:
     """They hold headers, and those hold tokens."""
     program = f"""
 import logging, structlog
-from pf_stream.topology.logs import configure_logging
+from pf_stream.worker.logs import configure_logging
 configure_logging({form!r})
 def step(token):
     raise ValueError("no reason")

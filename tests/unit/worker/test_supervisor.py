@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from pf_stream.engine.watchdog import EXIT_HUNG
-from pf_stream.topology import supervisor
-from pf_stream.topology.supervisor import Child, Parent
+from pf_stream.worker import supervisor
+from pf_stream.worker.supervisor import Child, Parent
 
 GRACE_S = 0.5
 

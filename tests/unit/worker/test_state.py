@@ -17,12 +17,14 @@ from pf_stream.core.status import LaneState
 from pf_stream.engine.lanes import Lanes
 from pf_stream.kafka.errors import KafkaUnavailableError
 from pf_stream.security import SigningKey, attenuate
-from pf_stream.topology import _turns
-from tests.hostile import attempts
+from pf_stream.worker import _turns
+from tests.hostile.attempts import attempts_by_theme
+from tests.hostile.scene import ROOTS as HOSTILE_ROOTS
+from tests.hostile.scene import Scene
 from tests.unit.core.kit import NOW_MS, Ping, Put, record
 from tests.unit.core.test_reading import ROOTS
 from tests.unit.security import cases
-from tests.unit.topology.site import ALL, HERE, Site, Told, component, lane_status, name_in, read_body, token
+from tests.unit.worker.site import ALL, HERE, Site, Told, component, lane_status, name_in, read_body, token
 
 B1 = token("StateCap.read:/boxes/b1")
 
@@ -216,8 +218,8 @@ class TestWhoMay:
     @pytest.mark.slow
     def test_no_token_of_the_hostile_suite_reads_anything(self) -> None:
         """They are good for a lot, and some are not well; none grants it."""
-        scene = attempts.Scene("box", NOW_MS)
-        messages = [attempt.message for theme in scene.themes.values() for attempt in theme] + scene.right
+        scene = Scene("box", NOW_MS)
+        messages = [attempt.message for theme in attempts_by_theme(scene).values() for attempt in theme] + scene.right
         contexts = {
             context.decode("latin-1")
             for message in messages
@@ -228,7 +230,7 @@ class TestWhoMay:
             and not set(context) & set(b"\r\n")
         }
         assert len(contexts) > 100
-        site = Site("w0", roots=attempts.ROOTS)
+        site = Site("w0", roots=HOSTILE_ROOTS)
         site.open().commit_all(record(0, Ping(box="b1")))
         with site.served():
             # What has control characters is no header at all.
@@ -421,7 +423,7 @@ class TestMany:
 
     def test_entries_of_a_state_are_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Up to a bound: there may be a million of them."""
-        monkeypatch.setattr("pf_stream.topology.state.COUNTED", 50)
+        monkeypatch.setattr("pf_stream.worker.state.COUNTED", 50)
         worker = Site("w0")
         at = state_key(state_prefix("boxes"), b"a")
         other = state_key(state_prefix("boxes"), b"b")
@@ -430,7 +432,7 @@ class TestMany:
         with worker.served():
             assert worker.get("a").body["entries"] == {"left": 30}
             assert "entries" not in worker.get("b").body
-            monkeypatch.setattr("pf_stream.topology.state.COUNTED", 20)
+            monkeypatch.setattr("pf_stream.worker.state.COUNTED", 20)
             assert worker.get("a").body["entries"] == {"left": 20}
             assert [one["key"] for one in worker.keys().body["keys"]] == ["a", "b"]
 

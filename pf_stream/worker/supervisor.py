@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from pf_stream.engine.waiting import wait_within
 from pf_stream.engine.watchdog import EXIT_HUNG
 
 __all__ = ["ENDING", "SAME_SIGNAL_S", "Child", "ChildProcess", "Parent", "supervise"]
@@ -232,9 +233,7 @@ class _Supervisor:
                     log.error("worker given up: it cannot be started", worker=child.name, tries=fruitless, reason=how)
                     return False
             log.warning("worker process ended; starting it again", worker=child.name, how=how, in_s=backoff)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(backoff):
-                    await self._draining.wait()
+            await wait_within(backoff, self._draining)
             backoff = min(MAX_BACKOFF_S, 2 * backoff)
         return True
 

@@ -36,7 +36,7 @@ from pf_stream.kafka.topics import Purpose, create_topics, missing_topics, requi
 from pf_stream.model import Intent, Topology
 from pf_stream.model.requirement import grants_of
 from pf_stream.security import SigningKey, mint
-from pf_stream.topology.supervisor import Child, ChildProcess
+from pf_stream.worker.supervisor import Child, ChildProcess
 
 __all__ = ["BenchSettings", "Measured", "NotMeasuredError", "measure", "read_intents"]
 

@@ -2,8 +2,8 @@
 
 ::
 
-    PF_TOPOLOGY=topologies/flights/topology.yaml faust -A pf_stream.topology.faust agents
-    PF_TOPOLOGY=topologies/flights/topology.yaml faust -A pf_stream.topology.faust tables
+    PF_TOPOLOGY=topologies/flights/topology.yaml faust -A pf_stream.worker.faust agents
+    PF_TOPOLOGY=topologies/flights/topology.yaml faust -A pf_stream.worker.faust tables
 
 ``PF_TOPOLOGY`` is a ``.yaml`` file or ``module:name``, ``PF_NAMESPACE`` and ``PF_BOOTSTRAP_SERVERS`` are as for ``pf``. To show
 agents and tables no broker is needed. ``faust worker`` is refused: lanes belong to ``pf worker run``.
