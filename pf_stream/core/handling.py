@@ -205,7 +205,10 @@ class Handling(Generic[O]):
                 entry = store.create(key)
             state, loose = entry.state, entry.loose
             # What it does is logged from then on in this unit, if it is once.
-            kept = None if entry.log else store.keep(state)
+            try:
+                kept = None if entry.log else store.keep(state)
+            except (AttributeError, TypeError):  # an intent before this one has left something of a wrong type behind
+                kept = None
             if kept is None and loose:
                 self._log_from_now_on(store, entry)
                 loose = False

@@ -1,6 +1,7 @@
 """What a state is before a handler may change it, so that a handler that fails leaves nothing behind."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -27,29 +28,43 @@ def keeper_of(schema: Mapping[str, Any]) -> Keeper | None:
     if schema["type"] != "dataclass":
         return None
     fields = schema["schema"]["fields"]
-    names = [field["name"] for field in fields]
-    collections = [at for at, field in enumerate(fields) if not is_frozen(field["schema"])]
-    if not names or not all(_is_collection(fields[at]["schema"]) for at in collections):
+    collections = [field["name"] for field in fields if not is_frozen(field["schema"])]
+    if not fields or not all(_is_collection(field["schema"]) for field in fields if field["name"] in collections):
         return None
-    get = attrgetter(*names)
+    fixed = [field["name"] for field in fields if field["name"] not in collections]
+    of_fixed = _taking(fixed)
+    if not collections:
+        return Keeper(of_fixed, partial(_give, fixed))
+    of_first, of_all = attrgetter(collections[0]), _taking(collections)
 
-    def keep_one(state: Any) -> Sequence[Any]:
-        return (get(state),)
+    def keep_one(state: Any) -> Sequence[Any] | None:
+        value = of_first(state)
+        return None if len(value) > _SMALL else (of_fixed(state), value.copy())
 
-    def keep_copies(state: Any) -> Sequence[Any] | None:
-        values: list[Any] = [get(state)] if len(names) == 1 else [*get(state)]
-        for at in collections:
-            value = values[at]
-            if len(value) > _SMALL:
-                return None
-            values[at] = value.copy()
-        return values
+    def keep_all(state: Any) -> Sequence[Any] | None:
+        values = of_all(state)
+        if max(map(len, values)) > _SMALL:
+            return None
+        return of_fixed(state), *[value.copy() for value in values]
 
     def restore(state: Any, kept: Sequence[Any]) -> None:
-        for name, value in zip(names, kept, strict=True):
-            setattr(state, name, value)
+        _give(fixed, state, kept[0])
+        _give(collections, state, kept[1:])
 
-    return Keeper(keep_copies if collections else get if len(names) > 1 else keep_one, restore)
+    return Keeper(keep_one if len(collections) == 1 else keep_all, restore)
+
+
+def _taking(names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """What takes the values of so many fields."""
+    if not names:
+        return lambda _: ()
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda state: (get(state),)
+
+
+def _give(names: Sequence[str], state: Any, values: Sequence[Any]) -> None:
+    for name, value in zip(names, values, strict=True):
+        setattr(state, name, value)
 
 
 def _is_collection(schema: Mapping[str, Any]) -> bool:

@@ -238,10 +238,11 @@ class _HoppingWindows(_Windows):
                 time_ms = happened_ms
             start = time_ms - (time_ms - offset_ms) % size_ms
             opened = state.open
-            if start not in opened:
+            entry = opened.get(start, _NEW)
+            if entry is _NEW:
                 return False
             # What is open and closes once is not late: its timer would have come first.
-            opened[start] = add(opened[start], value)
+            opened[start] = add(entry, value)
             return True
 
         return quick

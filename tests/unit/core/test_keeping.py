@@ -11,7 +11,7 @@ from pf_stream import PUBLIC, Context, Effects, Forget, Intent, Key, MapState, R
 from pf_stream.model._keeper import _SMALL
 from pf_stream.testing import Driver
 
-Act = Literal["add", "drop", "forget", "spoil", "mend"]
+Act = Literal["add", "drop", "forget", "spoil", "mend", "void"]
 
 
 class Change(Intent, name="keeping.change", requires=PUBLIC):
@@ -58,6 +58,8 @@ class First(Reactor[Numbers], id="first"):
     def on_change(self, intent: Change, state: Numbers, ctx: Context) -> Effects:
         state.n += 1
         effects = change(state.numbers, intent)
+        if intent.act == "void":
+            state.numbers = None  # type: ignore[assignment]
         if intent.fail == "first":
             raise ValueError
         return effects
@@ -131,6 +133,17 @@ def test_what_cannot_be_stored_is_found_before_it_is_mended() -> None:
     state = driver.state(First, "a")
     assert state is not None
     assert state.numbers == [*range(_SMALL - 1)]
+
+
+def test_what_cannot_be_copied_is_the_fault_of_who_left_it() -> None:
+    driver = Driver(topology)
+    with driver.paused():
+        for intent in [*adds(3), Change(key="a", act="void", n=0), *adds(2)]:
+            driver.send(intent)
+    assert [(letter.code, letter.offset) for letter in driver.dead_letters()] == [("bad_state", 3)]
+    state = driver.state(First, "a")
+    assert state is not None
+    assert state.numbers == [0, 1, 2, 0, 1]
 
 
 @dataclass(frozen=True)
