@@ -121,13 +121,12 @@ class Upstreams:
     def hear_intent(self, delivery: Delivery) -> None:
         """Take what an admitted intent says of its upstream."""
         time_ms = delivery.time_ms = event_time_ms(delivery.headers, delivery.record.timestamp)
-        # Nobody is from the future: a sender's clock must not make all timers of a lane due.
-        time_ms = min(time_ms, delivery.at_ms)
         upstream = self._public.get(delivery.source.plan.topic)
+        # Nobody is from the future: a sender's clock must not make all timers of a lane due.
         if upstream is None:
-            self.hear(delivery, time_ms)
+            self.hear(delivery, min(time_ms, delivery.at_ms))
         elif upstream.idle or upstream.time_ms is None or time_ms > upstream.time_ms:
-            self._speaks((delivery.source.plan.topic, ""), time_ms, delivery.now_ms)
+            self._speaks((delivery.source.plan.topic, ""), min(time_ms, delivery.at_ms), delivery.now_ms)
         else:
             upstream.heard_ms = delivery.now_ms
 
