@@ -1,6 +1,7 @@
 """What becomes of one delivery: handled, refused, put aside, sent on, or taken again."""
 
-from typing import Final, Generic
+from collections.abc import Sequence
+from typing import Any, Final, Generic
 
 from typing_extensions import TypeVar
 
@@ -203,39 +204,54 @@ class Handling(Generic[O]):
                     self._reroute(delivery)
                     return True
                 entry = store.create(key)
-            state, loose = entry.state, entry.loose
-            # What it does is logged from then on in this unit, if it is once.
+            state = entry.state
+            kept: Sequence[Any] | None = ()
             try:
-                kept = None if entry.log else store.keep(state)
-            except (AttributeError, TypeError):  # an intent before this one has left something of a wrong type behind
-                kept = None
-            if kept is None and loose:
-                self._log_from_now_on(store, entry)
-                loose = False
-            before = state, kept, entry.removed, loose
-            try:
-                # Each reactor gets an intent of its own, since it may keep a list of it in its state.
-                intent = binding.decode(delivery.value) if done else delivery.intent
-                entry.removed = False
-                result = binding.handle(intent, state, context)
-                if result is not None:
-                    if consequences is None:
-                        consequences = self._consequences
-                        consequences.clear()
-                    if self._performer.perform(delivery, reactor, result, consequences):
-                        store.remove(entry)
-            except BrokenStateError as broken:
-                raise broken.reason from None
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
-                if not reactor.stateless:
-                    store.undo(key, entry, before)
-                for other, other_entry, other_before in done:
-                    if other_entry.log:
-                        other_entry.log = other_entry.log[0]
-                    other.undo(key, other_entry, other_before)
-                return self._failed(delivery, binding, error)
-            if reactor.stateless:
-                continue
+                taken = (
+                    alone
+                    and not entry.log
+                    and binding.quick is not None
+                    and binding.quick(delivery.intent, state, context)
+                )
+            except (Exception, SystemExit):  # noqa: BLE001 - the handler raises it again
+                taken = False
+            if not taken:
+                loose = entry.loose
+                # What it does is logged from then on in this unit, if it is once.
+                try:
+                    kept = None if entry.log else store.keep(state)
+                except (
+                    AttributeError,
+                    TypeError,
+                ):  # an intent before this one has left something of a wrong type behind
+                    kept = None
+                if kept is None and loose:
+                    self._log_from_now_on(store, entry)
+                    loose = False
+                before = state, kept, entry.removed, loose
+                try:
+                    # Each reactor gets an intent of its own, since it may keep a list of it in its state.
+                    intent = binding.decode(delivery.value) if done else delivery.intent
+                    entry.removed = False
+                    result = binding.handle(intent, state, context)
+                    if result is not None:
+                        if consequences is None:
+                            consequences = self._consequences
+                            consequences.clear()
+                        if self._performer.perform(delivery, reactor, result, consequences):
+                            store.remove(entry)
+                except BrokenStateError as broken:
+                    raise broken.reason from None
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is dealt with as declared
+                    if not reactor.stateless:
+                        store.undo(key, entry, before)
+                    for other, other_entry, other_before in done:
+                        if other_entry.log:
+                            other_entry.log = other_entry.log[0]
+                        other.undo(key, other_entry, other_before)
+                    return self._failed(delivery, binding, error)
+                if reactor.stateless:
+                    continue
             log = entry.log
             if log is None:
                 log = NOTHING

@@ -71,6 +71,9 @@ class Binding:
     """The intent type's decoder: a handler gets an intent of its own, since it may keep a list of it in its state."""
     on_error: OnError
     """What happens to an intent at which it raises."""
+    quick: Callable[[Any, Any, Context], bool] | None = None
+    """What is asked first, if there is such: takes an intent, and nothing follows from it, or returns ``False``. If it does that, or
+    raises, it has changed nothing, so that nothing needs to be kept for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -268,7 +271,9 @@ def _group(
         for handler in spec.handlers:
             at = topology.topic_name(handler.intent.topic), handler.intent.type
             specs[at] = handler.intent
-            bound = Binding(reactor, getattr(instance, handler.name), handler.intent.decode, handler.on_error)
+            handle = getattr(instance, handler.name)
+            quick = getattr(handle, "quick", None)
+            bound = Binding(reactor, handle, handler.intent.decode, handler.on_error, quick)
             bindings.setdefault(at, []).append(bound)
     sources = []
     for topic in group.topics:

@@ -53,7 +53,8 @@ Push: TypeAlias = Callable[[list[Any], Flow], None]
 Add: TypeAlias = Callable[[Any, Any, Flow], None]
 """Takes one value, the state of its key and the flow."""
 Quick: TypeAlias = Callable[[Any, Any, Context], bool]
-"""Takes a value, the state of its key and the context; ``False`` if it has done nothing, because more is to be done."""
+"""Takes a value, the state of its key and the context; ``False`` if it has done nothing, because more is to be done. It changes
+the state by its last step alone."""
 Fire: TypeAlias = Callable[[Any, Any, Flow], None]
 """Takes the intent of a timer, the state of its key and the flow."""
 

@@ -267,7 +267,11 @@ class _Compiler:
                 state.__state__ = built.storing(state.__state__)
         handlers: dict[str, tuple[type[Intent], Handler]] = {}
         for number, one in enumerate(stage.inputs):
-            handlers[f"{one.port}_{number}"] = one.intent, _taking(built, push, one)
+            taking = _taking(built, push, one)
+            # Else what it would leave behind if it raised in the middle could be seen.
+            if state.__state__.keeper is not None:
+                _offer_quick(taking, built, one)
+            handlers[f"{one.port}_{number}"] = one.intent, taking
         for name, intent in stage.timers.items():
             handlers[f"on_{name}"] = intent, _firing(built.fire[name], push)
         emits = [*root.emits, *built.late]
@@ -492,6 +496,17 @@ def _taking(built: Built, push: Push, input_: _Input) -> Handler:
         return flow.effects or None
 
     return taken_directly
+
+
+def _offer_quick(taking: Handler, built: Built, input_: _Input) -> None:
+    """Let a lane ask the quick way of a port before it calls the handler."""
+    quick = built.quick.get(input_.port)
+    if quick is None:
+        return
+    if input_.way is None:
+        taking.quick = lambda intent, state, context: quick(intent.stage_value, state, context)  # type: ignore[attr-defined]
+    elif input_.way is _nowhere:
+        taking.quick = quick  # type: ignore[attr-defined]
 
 
 def _firing(fire: Fire, push: Push) -> Handler:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pf_stream import Part
 from pf_stream.streams import (
     Aggregate,
+    aggregate,
     collect,
     hopping,
     pipeline,
@@ -196,3 +197,38 @@ def test_a_key_of_which_nothing_was_wanted_leaves_no_state() -> None:
     assert [ns for *_, ns in bench.told()] == [[1]]
     assert (bench.states, bench.timers) == (0, 0)
     bench.check()
+
+
+def in_place(made: list[int], point: Point) -> list[int]:
+    made.append(point.n)
+    if point.n < 0:
+        raise ValueError("less than nothing")
+    return made
+
+
+def anew(made: tuple[int, ...], point: Point) -> tuple[int, ...]:
+    if point.n < 0:
+        raise ValueError("less than nothing")
+    return *made, point.n
+
+
+@given(
+    events, seeds, st.sampled_from([in_place, anew]), st.sampled_from([tumbling("10s"), session("5s")]), st.booleans()
+)
+def test_nothing_remains_of_a_value_that_cannot_be_added(
+    sent: list[Event], seed: int, add: Any, window: Window, hop: bool
+) -> None:
+    kinds: dict[Any, tuple[Any, Any]] = {in_place: (list, list[int]), anew: (tuple, tuple[int, ...])}
+    init, stored = kinds[add]
+    made: Aggregate[Point, list[int]] = aggregate(init, add, list, stored=stored, merge=lambda a, b: a + b)
+    points_ = stream(Point)
+    keyed = points_.key_by(lambda point: point.key) if hop else points_.by_key()
+    part = pipeline("p", keyed.window(window).aggregate(made).emit(told, Told))
+    together, alone = Bench(part, seed, crashes=1e-9), Bench(part, seed)
+    together.send(points(sent))
+    alone.send(points(sent))  # each in a unit of its own, before which there is nothing but what is stored
+    assert together.told() == alone.told()
+    assert all(number >= 0 for *_, numbers in together.told() for number in numbers)
+    letters = together.driver.dead_letters()
+    assert [letter.offset for letter in letters] == [letter.offset for letter in alone.driver.dead_letters()]
+    assert {letter.code for letter in letters} <= {"handler_failed"}
