@@ -1,5 +1,6 @@
 """What all tests have in common."""
 
+import gc
 import signal
 
 import pytest
@@ -11,6 +12,8 @@ settings.register_profile("few examples", settings.get_profile("any machine"), m
 settings.load_profile("any machine")
 
 pytest.register_assert_rewrite("tests.commit_contract")
+
+gc.disable()  # until all is collected
 
 # Whoever runs the tests in the background has SIGINT ignored, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,3 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # The settings are where hypothesis's own plugin finds and replaces them.
             wanted = test._hypothesis_internal_use_settings
             test._hypothesis_internal_use_settings = settings(wanted, max_examples=min(wanted.max_examples, few))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the garbage collector need not walk through it after every few tests."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
