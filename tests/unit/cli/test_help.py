@@ -67,22 +67,16 @@ class TestEach:
         assert (ended.value.code, shown.err) == (0, "")
         assert max(map(len, shown.out.splitlines())) <= 60
 
-    def test_has_an_example_of_itself(self, path: tuple[str, ...]) -> None:
-        epilog = find(path).epilog
-        assert epilog.startswith("Examples:\n\n")
-        assert f"pf {' '.join(path)}" in epilog
-
-    def test_its_examples_parse(self, path: tuple[str, ...]) -> None:
-        calls = list(examples(path))
-        assert calls
-        for arguments in calls:
-            find(path).make_context(" ".join(path), arguments)
-
-    def test_says_what_it_does(self, path: tuple[str, ...]) -> None:
+    def test_says_what_it_does_with_an_example_that_parses(self, path: tuple[str, ...]) -> None:
         command = find(path)
         assert (command.help or "").strip()
         unexplained = [p.name for p in command.params if not getattr(p, "help", None)]
         assert not unexplained
+        assert command.epilog.startswith("Examples:\n\n")
+        calls = list(examples(path))
+        assert calls, "none of itself"
+        for arguments in calls:
+            command.make_context(" ".join(path), arguments)
 
 
 @pytest.mark.slow
