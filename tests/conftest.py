@@ -20,17 +20,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Few examples are few for those tests too that say how many they want, which would overrule a profile."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Few examples are few for those tests too that say how many they want, which would overrule a profile; and few seeds."""
     if settings.get_current_profile_name() != "few examples":
         return
     few = settings.get_profile("few examples").max_examples
+    config.hook.pytest_deselected(items=[item for item in items if _seed(item) >= few])
+    items[:] = [item for item in items if _seed(item) < few]
     for item in items:
         if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
             test = getattr(item.obj, "__func__", item.obj)
             # The settings are where hypothesis's own plugin finds and replaces them.
             wanted = test._hypothesis_internal_use_settings
             test._hypothesis_internal_use_settings = settings(wanted, max_examples=min(wanted.max_examples, few))
+
+
+def _seed(item: pytest.Item) -> int:
+    callspec = getattr(item, "callspec", None)
+    return 0 if callspec is None else int(callspec.params.get("seed", 0))
 
 
 def pytest_collection_finish() -> None:

@@ -103,6 +103,7 @@ def defined(body: list[ast.stmt]) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_every_public_module_says_what_is_public_in_it() -> None:
     for path in MODULES:
         tree = ast.parse(path.read_text())

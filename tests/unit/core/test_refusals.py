@@ -330,7 +330,7 @@ def test_every_code_has_its_causes() -> None:
 @pytest.mark.parametrize("code", CAUSES)
 def test_the_record_is_a_dead_letter_with_that_code(code: str) -> None:
     for number, cause in enumerate(CAUSES[code]):
-        driver = Driver(guarded, limits=LIMITS, now=NOW)
+        driver = Driver(guarded, partitions=2, limits=LIMITS, now=NOW)
         before = driver.state(Boxes, "b")
         cause(driver)
         (letter,) = driver.dead_letters()
