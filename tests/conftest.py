@@ -1,5 +1,6 @@
 """What all tests have in common."""
 
+import gc
 import signal
 
 import pytest
@@ -12,19 +13,36 @@ settings.load_profile("any machine")
 
 pytest.register_assert_rewrite("tests.commit_contract")
 
+gc.disable()  # until all is collected
+
 # Whoever runs the tests in the background has SIGINT ignored, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Few examples are few for those tests too that say how many they want, which would overrule a profile."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Few examples are few for those tests too that say how many they want, which would overrule a profile; and few seeds."""
     if settings.get_current_profile_name() != "few examples":
         return
     few = settings.get_profile("few examples").max_examples
+    config.hook.pytest_deselected(items=[item for item in items if _seed(item) >= few])
+    items[:] = [item for item in items if _seed(item) < few]
     for item in items:
         if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
             test = getattr(item.obj, "__func__", item.obj)
             # The settings are where hypothesis's own plugin finds and replaces them.
             wanted = test._hypothesis_internal_use_settings
             test._hypothesis_internal_use_settings = settings(wanted, max_examples=min(wanted.max_examples, few))
+
+
+def _seed(item: pytest.Item) -> int:
+    callspec = getattr(item, "callspec", None)
+    return 0 if callspec is None else int(callspec.params.get("seed", 0))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the garbage collector need not walk through it after every few tests."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)

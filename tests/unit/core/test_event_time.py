@@ -485,6 +485,7 @@ class TestTold:
 minutes = st.integers(0, 400)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32),

@@ -7,7 +7,7 @@ from itertools import cycle
 
 import pytest
 
-from pf_stream.testing.records import Position
+from pf_stream.testing.records import DeadLetter, Position
 from tests.hostile.attempts import attempts_by_theme
 from tests.hostile.memory import alone, attacked, send, traces
 from tests.hostile.scene import Message, Scene
@@ -36,6 +36,7 @@ def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
     driver = attacked(SCENE)
     sent: list[Message] = []
     wrong = []
+    known: list[DeadLetter] = []
 
     def work(message: Message) -> None:
         send(driver, message)
@@ -46,10 +47,15 @@ def test_each_is_refused_and_leaves_no_trace(theme: str) -> None:
     for attempt, right in zip(THEMES[theme], cycle(SCENE.right), strict=False):
         if attempt.first is not None:
             work(attempt.first)
-        before, known = traces(driver), driver.dead_letters()
+        before = traces(driver)
         at = send(driver, attempt.message)
-        new = [letter for letter in driver.dead_letters() if letter not in known]
-        told = [(letter.code, Position(letter.topic, letter.partition, letter.offset)) for letter in new]
+        letters = driver.dead_letters()
+        told = [
+            (letter.code, Position(letter.topic, letter.partition, letter.offset))
+            for letter in letters
+            if letter not in known
+        ]
+        known = letters
         if told != [(attempt.code, at)] or traces(driver) != before:
             wrong.append((attempt.name, attempt.code, told))
         work(right)

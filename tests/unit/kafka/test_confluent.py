@@ -20,16 +20,16 @@ def test_there_are_codes() -> None:
     assert len(CODES) > 150
 
 
-@pytest.mark.parametrize("name", sorted(CODES))
-def test_each_code_is_an_error_of_ours(session: Session, name: str) -> None:
-    error = session.error(Answer(CODES[name], "why"), "do it")
-    wanted: type[KafkaError] = KafkaError
-    if "AUTHORIZATION_FAILED" in name or "AUTHENTICATION" in name:
-        wanted = NotAuthorisedError
-    elif "TIMED_OUT" in name or name in {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"}:
-        wanted = KafkaUnavailableError
-    assert isinstance(error, wanted)
-    assert "why" in str(error)
+def test_each_code_is_an_error_of_ours(session: Session) -> None:
+    for name, code in CODES.items():
+        error = session.error(Answer(code, "why"), "do it")
+        wanted: type[KafkaError] = KafkaError
+        if "AUTHORIZATION_FAILED" in name or "AUTHENTICATION" in name:
+            wanted = NotAuthorisedError
+        elif "TIMED_OUT" in name or name in {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"}:
+            wanted = KafkaUnavailableError
+        assert isinstance(error, wanted), name
+        assert "why" in str(error), name
 
 
 def test_what_raises_is_mapped_and_kept_as_the_cause(session: Session) -> None:

@@ -321,9 +321,9 @@ IGNORABLE = [
 ]
 
 
-@pytest.mark.parametrize("char", sorted({chr(point) for point in IGNORABLE}), ids=lambda char: f"U+{ord(char):04X}")
-def test_what_prints_as_nothing_is_in_no_resource(char: str) -> None:
-    assert bad_segment(f"a{char}b")
-    assert check_resource(f"/a{char}b") is not None
-    with pytest.raises(BadScopeError):
-        Scope.parse(f"/a{char}b/**")
+def test_what_prints_as_nothing_is_in_no_resource() -> None:
+    for char in map(chr, IGNORABLE):
+        assert bad_segment(f"a{char}b"), f"U+{ord(char):04X}"
+        assert check_resource(f"/a{char}b") is not None, f"U+{ord(char):04X}"
+        with pytest.raises(BadScopeError, match=rf"U\+{ord(char):04X}"):
+            Scope.parse(f"/a{char}b/**")

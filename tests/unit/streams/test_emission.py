@@ -193,6 +193,7 @@ def test_a_global_window_tells_so_long_after_what_is_new(purge: bool) -> None:
 many = st.lists(st.builds(Event, st.sampled_from("abcdefgh"), st.integers(0, 60), st.integers(-9, 9)), max_size=40)
 
 
+@pytest.mark.slow
 @given(many, seeds, crash_rates)
 @settings(max_examples=20, deadline=None)
 def test_several_partitions_that_are_uneven_make_nothing_late(sent: list[Event], seed: int, crashes: float) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +73,22 @@ class Folder:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Folder]:
+    with _made(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """The folder of all tests of a module that write no more than the file: what it names is imported once."""
+    with _made(tmp_path_factory.mktemp("shared")) as folder:
+        yield folder
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[Folder]:
     before = set(sys.modules)
-    made = Folder(tmp_path, f"pings_{next(_number)}")
-    (tmp_path / f"{made.module}.py").write_text(REACTORS, encoding="utf-8")
+    made = Folder(path, f"pings_{next(_number)}")
+    (path / f"{made.module}.py").write_text(REACTORS, encoding="utf-8")
     yield made
     for name in set(sys.modules) - before:
         if name.startswith(made.module):

@@ -262,11 +262,11 @@ EVERY = {**SHAPES, **REFERENCES, **MODEL, **YAML}
 
 class TestFaults:
     @pytest.mark.parametrize(("text", "expected"), EVERY.values(), ids=EVERY.keys())
-    def test_one_fault_with_line_and_field(self, folder: Folder, text: str, expected: tuple[int, str, str]) -> None:
+    def test_one_fault_with_line_and_field(self, shared: Folder, text: str, expected: tuple[int, str, str]) -> None:
         line, field, said = expected
-        (fault,) = faults(folder, text)
+        (fault,) = faults(shared, text)
         assert (fault.line, fault.field) == (line, field)
-        assert said.replace("MODULE", folder.module) in fault.text
+        assert said.replace("MODULE", shared.module) in fault.text
 
     def test_all_faults_in_one_go_by_line(self, folder: Folder) -> None:
         found = faults(

@@ -23,8 +23,8 @@ constraints:
 """
 
 
-def test_meaning(folder: Folder) -> None:
-    topology = read_topology_file(folder.write(GOOD))
+def test_meaning(shared: Folder) -> None:
+    topology = read_topology_file(shared.write(GOOD))
     assert dict(topology.constraints) == {
         "ping": (only("calendar office"), within("24h"), never("daily 12:00-12:30 UTC", otherwise="refuse"))
     }
@@ -56,9 +56,9 @@ def test_meaning(folder: Folder) -> None:
         ("[MODULE:Watcher, MODULE:Echo]", "[MODULE:Echo]", 9, "constraints.ping", "which no reactor handles"),
     ],
 )
-def test_faults_have_a_place(folder: Folder, old: str, new: str, line: int, field: str, text: str) -> None:
+def test_faults_have_a_place(shared: Folder, old: str, new: str, line: int, field: str, text: str) -> None:
     with pytest.raises(TopologyFileError) as caught:
-        read_topology_file(folder.write(GOOD.replace(old, new)))
+        read_topology_file(shared.write(GOOD.replace(old, new)))
     fault = caught.value.faults[0]
     assert (fault.line, fault.field) == (line, field)
     assert text in fault.text

@@ -39,11 +39,11 @@ capabilities:
 """
 
 
-@pytest.fixture
-def jobs(folder: Folder) -> Folder:
+@pytest.fixture(scope="module")
+def jobs(shared: Folder) -> Folder:
     """A folder whose module has a job too."""
-    source = (folder.path / f"{folder.module}.py").read_text()
-    return Folder(folder.path, folder.add(source + SOURCE, "jobs"))
+    source = (shared.path / f"{shared.module}.py").read_text()
+    return Folder(shared.path, shared.add(source + SOURCE, "jobs"))
 
 
 def test_they_run(jobs: Folder) -> None:

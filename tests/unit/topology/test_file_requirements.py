@@ -309,11 +309,11 @@ EVERY = {
 
 class TestFaults:
     @pytest.mark.parametrize(("more", "expected"), EVERY.values(), ids=EVERY.keys())
-    def test_one_fault_with_line_and_field(self, folder: Folder, more: str, expected: tuple[int, str, str]) -> None:
+    def test_one_fault_with_line_and_field(self, shared: Folder, more: str, expected: tuple[int, str, str]) -> None:
         line, field, said = expected
-        (fault,) = faults(folder, GOOD + more)
+        (fault,) = faults(shared, GOOD + more)
         assert (fault.line, fault.field) == (line, field)
-        assert said.replace("MODULE", folder.module) in fault.text
+        assert said.replace("MODULE", shared.module) in fault.text
 
     def test_all_faults_in_one_go_by_line(self, folder: Folder) -> None:
         found = faults(

@@ -133,9 +133,9 @@ streams:
 """
 
 
-@pytest.fixture
-def flights(folder: Folder) -> Folder:
-    return Folder(folder.path, folder.add(SOURCE, "flights"))
+@pytest.fixture(scope="module")
+def flights(shared: Folder) -> Folder:
+    return Folder(shared.path, shared.add(SOURCE, "flights"))
 
 
 def _flow(topology: Topology, module: Any) -> list[tuple[str, Any]]:
