@@ -23,13 +23,13 @@ from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.topics import create_topics
 from pf_stream.topology import load_topology
 
-EVERY = 10
+EVERY = 40
 REFUSED = 350
 
 
 @dataclass(slots=True)
 class Run:
-    """Every tenth flight of the year, announced and reported, and what must be refused, on the way into topics of their own."""
+    """Every fortieth flight of the year, announced and reported, and what must be refused, on the way into topics of their own."""
 
     namespace: str
     count: int
@@ -91,7 +91,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
-    """Every tenth flight."""
+    """Every fortieth flight."""
     return read_file(EVERY)
 
 
