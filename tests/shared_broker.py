@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pf_stream.kafka.dev import DevBroker
+from pf_stream.kafka.dev import DevCluster
+
+PATIENT = {"broker.session.timeout.ms": "30000"}
+"""For a broker that nobody kills: where many wait for a core, a second without a heartbeat must not fence it."""
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def shared_broker(folder: Path) -> Iterator[str]:
                 return
             fcntl.flock(file, fcntl.LOCK_UN)
         file.truncate(0)
-        with DevBroker.temporary() as broker:
+        with DevCluster.temporary(1, settings=PATIENT) as broker:
             file.write(broker.bootstrap_servers)
             file.flush()
             fcntl.flock(file, fcntl.LOCK_SH)
