@@ -85,7 +85,7 @@ class Field:
 
 
 @contextmanager
-def field(cluster: DevCluster, unique: str, folder: Path, *, session_s: float, rate: int = 300) -> Iterator[Field]:
+def field(cluster: DevCluster, unique: str, folder: Path, *, session_s: float, rate: int = 120) -> Iterator[Field]:
     servers = cluster.bootstrap_servers
     topology = campaign.within(unique)
     make_topics(servers, topology)

@@ -207,6 +207,7 @@ def test_broker_whose_starter_was_killed_is_found_and_a_hung_one_is_ended(broker
     assert broker.up().pid == pid
     assert broker.status().state is BrokerState.running
     os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     assert broker.status().state is BrokerState.unhealthy
     assert broker.down(timeout=0.1) is BrokerState.running
     assert gone(pid)
