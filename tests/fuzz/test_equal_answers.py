@@ -1,4 +1,4 @@
-"""Forty thousand requests, each decided twice: by compiled claims, and by Biscuit's authoriser."""
+"""A hundred thousand requests, each decided twice: by compiled claims, and by Biscuit's authoriser."""
 
 from collections import Counter
 from random import Random
@@ -16,7 +16,7 @@ from tests.unit.security.cases import (
     random_case,
 )
 
-SEEDS = range(4)
+SEEDS = range(10)
 TOKENS = 100
 """Per seed; every tenth is open."""
 REQUESTS = 100
@@ -49,7 +49,7 @@ def forms(case: Case) -> list[str]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_equal(seed: int) -> None:
-    """Both answers, every code and every form are common in each quarter of the forty thousand."""
+    """Both answers, every code and every form are common in each part of the hundred thousand."""
     rng = Random(seed)  # noqa: S311 - a seed, not a secret
     codes: Counter[str | None] = Counter()
     open_codes: Counter[str | None] = Counter()
