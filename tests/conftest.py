@@ -1,7 +1,10 @@
 """What all tests have in common."""
 
 import gc
+import os
+import secrets
 import signal
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -18,6 +21,31 @@ gc.disable()  # until all is collected
 # Whoever runs the tests in the background has SIGINT ignored, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A broker that lives for seconds is never worth what the optimising compiler takes for it: a third of its time.
+os.environ.setdefault("PF_DEV_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real Kafka: the one that ``PF_BOOTSTRAP_SERVERS`` names, else one for all processes of this run."""
+    given = os.environ.get("PF_BOOTSTRAP_SERVERS")
+    if given:
+        return given
+    from tests.shared_broker import shared_broker
+
+    folder = tmp_path_factory.getbasetemp()
+    stack = ExitStack()
+    servers = stack.enter_context(shared_broker(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder))
+    # Who has started it waits for the others, for longer than the teardown of a test may take.
+    request.config.add_cleanup(stack.close)
+    return servers
+
+
+@pytest.fixture
+def unique() -> str:
+    """A prefix for names of topics, groups and transactional ids that no other test has: letters and digits."""
+    return "t" + secrets.token_hex(5)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

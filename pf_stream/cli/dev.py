@@ -67,7 +67,7 @@ def up(
     """Start Kafka, or find the one that runs; print where it is once topics can be created.
 
     The first start downloads Kafka (45 MB). PF_MAVEN_MIRROR names another Maven repository, or a folder of
-    jars.
+    jars. PF_DEV_JAVA_OPTIONS are further options of its Java, such as -Xmx2g.
     """
     with exit_on_error():
         from pf_stream.kafka.dev import BrokerInfo, ClusterInfo, DevBroker, DevCluster

@@ -1,6 +1,5 @@
-"""A broker for all chaos tests, and the flights with which they are counted."""
+"""The flights with which what is left after a chaos test is counted."""
 
-import os
 import secrets
 import sys
 from collections.abc import Iterator
@@ -20,29 +19,17 @@ from nyc.refusals import Refusals
 from nyc.results import Results
 from nyc.worker import TOPOLOGY, WorkerProcess
 from pf_stream.kafka.admin import Admin
-from pf_stream.kafka.dev import DevBroker
 from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.topics import create_topics
 from pf_stream.topology import load_topology
 
-EVERY = 10
+EVERY = 40
 REFUSED = 350
-
-
-@pytest.fixture(scope="session")
-def bootstrap_servers() -> Iterator[str]:
-    """A real Kafka: the one that ``PF_BOOTSTRAP_SERVERS`` names, else one for this session."""
-    given = os.environ.get("PF_BOOTSTRAP_SERVERS")
-    if given:
-        yield given
-        return
-    with DevBroker.temporary() as broker:
-        yield broker.bootstrap_servers
 
 
 @dataclass(slots=True)
 class Run:
-    """Every tenth flight of the year, announced and reported, and what must be refused, on the way into topics of their own."""
+    """Every fortieth flight of the year, announced and reported, and what must be refused, on the way into topics of their own."""
 
     namespace: str
     count: int
@@ -104,7 +91,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def frame() -> pd.DataFrame:
-    """Every tenth flight."""
+    """Every fortieth flight."""
     return read_file(EVERY)
 
 
@@ -114,9 +101,3 @@ def run(bootstrap_servers: str, frame: pd.DataFrame, tmp_path: Path) -> Iterator
     prepared = Run.prepared(bootstrap_servers, frame, tmp_path)
     yield prepared
     prepared.results.close()
-
-
-@pytest.fixture
-def unique() -> str:
-    """A prefix for names of topics and groups that no other test has: letters and digits."""
-    return "t" + secrets.token_hex(5)

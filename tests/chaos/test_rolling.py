@@ -25,6 +25,7 @@ from tests.chaos.campaign._load import Load
 from tests.chaos.campaign._tracker import Tracker
 from tests.chaos.campaign.topology import campaign
 from tests.kafka._support import make_topics, wait_until
+from tests.shared_broker import PATIENT
 
 RESTARTED_S = 5.0
 """Longest gap of a partition whose worker is restarted."""
@@ -42,7 +43,7 @@ BATCH = struct.Struct(">qiibIhiqqqhii")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[DevCluster]:
-    with DevCluster.temporary(1) as cluster:
+    with DevCluster.temporary(1, settings=PATIENT) as cluster:
         yield cluster
 
 
@@ -84,7 +85,7 @@ class Field:
 
 
 @contextmanager
-def field(cluster: DevCluster, unique: str, folder: Path, *, session_s: float, rate: int = 300) -> Iterator[Field]:
+def field(cluster: DevCluster, unique: str, folder: Path, *, session_s: float, rate: int = 120) -> Iterator[Field]:
     servers = cluster.bootstrap_servers
     topology = campaign.within(unique)
     make_topics(servers, topology)

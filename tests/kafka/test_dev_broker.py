@@ -207,6 +207,7 @@ def test_broker_whose_starter_was_killed_is_found_and_a_hung_one_is_ended(broker
     assert broker.up().pid == pid
     assert broker.status().state is BrokerState.running
     os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     assert broker.status().state is BrokerState.unhealthy
     assert broker.down(timeout=0.1) is BrokerState.running
     assert gone(pid)
@@ -221,7 +222,8 @@ def test_two_brokers_at_once_and_the_temporary_one_leaves_nothing(broker: DevBro
         temporary = block.enter_context(DevBroker.temporary())
         lasting = starting.result()
         create_topic(temporary, "only-in-one")
-        assert (topics(temporary), topics(lasting)) == ({"only-in-one"}, set())
+        wait_until(lambda: topics(temporary) == {"only-in-one"})
+        assert topics(lasting) == set()
         raise BoomError
     assert gone(temporary.pid)
     assert not temporary.data_dir.exists()

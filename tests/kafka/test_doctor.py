@@ -62,9 +62,15 @@ def test_missing_and_altered_topics(bootstrap_servers: str, unique: str) -> None
     make_topics(bootstrap_servers, topology)
     Admin(connection(bootstrap_servers)).delete([missing])
     alter(bootstrap_servers, ResourceType.TOPIC, changelog, "cleanup.policy", "delete")
-    found = examine(connection(bootstrap_servers), topology, WallClock())
-    errors = {finding.subject: finding for finding in found if finding.level is Level.error}
-    assert set(errors) == {missing, changelog}
+
+    def found() -> dict[str, Finding]:
+        """The broker knows a change a moment after it has taken it."""
+        all_ = examine(connection(bootstrap_servers), topology, WallClock())
+        errors = {finding.subject: finding for finding in all_ if finding.level is Level.error}
+        assert set(errors) == {missing, changelog}
+        return errors
+
+    errors = wait_until(found)
     assert errors[missing].fix.startswith("pf topics create")
     assert "cleanup.policy is delete instead of compact: state" in errors[changelog].message
     assert errors[changelog].fix.endswith("--add-config cleanup.policy=compact")

@@ -6,10 +6,11 @@ All of them go into one topology, each between intents of the same keys that are
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 
 import cramjam
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 from confluent_kafka import Message as LetterMessage
@@ -17,6 +18,7 @@ from confluent_kafka import Message as LetterMessage
 from pf_stream.core import partition_of
 from pf_stream.kafka.admin import Admin, NewTopicSpec
 from pf_stream.kafka.batch import BatchBuilder, stamp
+from pf_stream.kafka.dev import DevBroker
 from pf_stream.kafka.link import Link
 from pf_stream.model import Topology
 from tests.hostile.attempts import attempts_by_theme
@@ -38,27 +40,34 @@ from tests.kafka._support import (
 Place = tuple[str, int, int]
 
 
-def test_no_attempt_gets_past_and_no_right_intent_is_lost(bootstrap_servers: str, unique: str) -> None:
+@pytest.fixture
+def servers() -> Iterator[str]:
+    """A broker in which nobody else makes topics."""
+    with DevBroker.temporary() as broker:
+        yield broker.bootstrap_servers
+
+
+def test_no_attempt_gets_past_and_no_right_intent_is_lost(servers: str, unique: str) -> None:
     topology = hostile.within(unique)
     scene = Scene(unique, now_ms())
-    admin = Admin(connection(bootstrap_servers))
+    admin = Admin(connection(servers))
     producers_time = {"message.timestamp.type": "CreateTime", "max.message.bytes": "4194304"}
     admin.create([NewTopicSpec(scene.files, topology.partitions, producers_time)], 1)
-    make_topics(bootstrap_servers, topology)
+    make_topics(servers, topology)
     topics = set(admin.names())
     attempts = [attempt for theme in attempts_by_theme(scene).values() for attempt in theme]
     assert len(attempts) >= 150
 
-    with in_thread(bootstrap_servers, topology, roots=ROOTS) as worker:
-        expected, right = asyncio.run(attack(bootstrap_servers, scene, attempts))
+    with in_thread(servers, topology, roots=ROOTS) as worker:
+        expected, right = asyncio.run(attack(servers, scene, attempts))
         wait_until(lambda: same(worker.refused.total(), len(attempts)), 100)
-        wait_until(lambda: all_is_decided(bootstrap_servers, admin, topology), 100)
+        wait_until(lambda: all_is_decided(servers, admin, topology), 100)
         assert worker.refused == Counter(attempt.code for attempt in attempts)
 
     letters = [
         message
         for topic in (scene.intents, scene.files, scene.totals)
-        for message in read_topic(bootstrap_servers, f"{topic}.dlq")
+        for message in read_topic(servers, f"{topic}.dlq")
     ]
     told: dict[Place, list[str]] = {}
     for letter in letters:
@@ -72,10 +81,10 @@ def test_no_attempt_gets_past_and_no_right_intent_is_lost(bootstrap_servers: str
     written = Counter(
         (topic, message.key(), message.value())
         for topic in (scene.totals, f"{scene.intents}.rerouted", f"{scene.files}.rerouted", f"{unique}.replies")
-        for message in read_topic(bootstrap_servers, topic)
+        for message in read_topic(servers, topic)
         if (topic, message.partition(), message.offset()) not in expected
     )
-    assert Traces(durable(bootstrap_servers, topology).states, written) == alone(scene, right)
+    assert Traces(durable(servers, topology).states, written) == alone(scene, right)
     assert set(admin.names()) - topics <= {"__consumer_offsets", "__transaction_state"}
 
 

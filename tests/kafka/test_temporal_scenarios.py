@@ -333,6 +333,7 @@ def test_operations_by_period(bootstrap_servers: str) -> None:
 
         def counted() -> None:
             state = worker.state("work", "write")
+            assert state is not None
             assert state["periods"] == wanted
             assert state["minutes"] == minutes
 

@@ -311,6 +311,8 @@ class Mutant:
     """What must happen for it to matter, where that is rare; all kinds if empty."""
     kinds: tuple[str, ...] = ()
     """Of streams, for what is caught by them; else by boxes."""
+    first: int = 0
+    """Seed with which the search begins. It is the first of all that notices it, or was when a search from 0 last said so."""
 
 
 MUTANTS: Final = [
@@ -320,44 +322,52 @@ MUTANTS: Final = [
         memory_before_the_acknowledgement,
         frozenset({"uncommitted read", "stuck", "wrong outputs", "wrong state"}),
         ("cut",),
+        first=27,
     ),
-    Mutant(no_fence, frozenset({"wrong outputs", "wrong state"}), ("freeze",)),
-    Mutant(fence_by_readers, frozenset({"wrong state", "wrong outputs", "stuck"})),
+    Mutant(no_fence, frozenset({"wrong outputs", "wrong state"}), ("freeze",), first=14),
+    Mutant(fence_by_readers, frozenset({"wrong state", "wrong outputs", "stuck"}), first=6),
     Mutant(unordered_appends, frozenset({"wrong outputs", "wrong state"})),
     Mutant(no_running_position, frozenset({"uncommitted position", "wrong state", "wrong outputs", "stuck"})),
-    Mutant(acquire_again_when_fenced, frozenset({"unassigned lease"}), ("freeze",)),
-    Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
-    Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
-    Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",)),
+    Mutant(acquire_again_when_fenced, frozenset({"unassigned lease"}), ("freeze",), first=6),
+    Mutant(watermark_without_state, frozenset({"wrong state", "wrong outputs"}), ("kill",), first=6),
+    Mutant(timer_removed_in_another_unit, frozenset({"wrong state", "wrong outputs"}), ("kill",), first=13),
+    Mutant(dedupe_by_offset_alone, frozenset({"wrong state", "wrong outputs"}), ("kill",), first=13),
     Mutant(objects_forgotten_in_use, frozenset({"wrong state", "wrong outputs"})),
     Mutant(shelf_before_the_acknowledgement, frozenset({"uncommitted read", "wrong shelf", "wrong state"})),
-    Mutant(outbox_left_off_the_shelf, frozenset({"wrong outputs", "wrong shelf"}), ("kill",)),
+    Mutant(outbox_left_off_the_shelf, frozenset({"wrong outputs", "wrong shelf"}), ("kill",), first=21),
     Mutant(
-        old_shelf_believed, frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}), ("kill", "compact")
+        old_shelf_believed,
+        frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}),
+        ("kill", "compact"),
+        first=4,
     ),
     Mutant(
-        shelf_is_not_cleared, frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}), ("kill", "compact")
+        shelf_is_not_cleared,
+        frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck"}),
+        ("kill", "compact"),
+        first=4,
     ),
-    Mutant(standby_thought_complete, frozenset({"wrong state", "wrong outputs", "stuck", "changed repeat"})),
+    Mutant(standby_thought_complete, frozenset({"wrong state", "wrong outputs", "stuck", "changed repeat"}), first=40),
     Mutant(
         shelf_complete_too_early,
         frozenset({"wrong shelf", "wrong state", "wrong outputs", "stuck", "changed repeat"}),
         ("kill",),
+        first=40,
     ),
     Mutant(clock_not_stored, frozenset({"stuck"}), kinds=("tumbling",)),
     Mutant(clock_not_recovered, frozenset({"clock"}), ("kill",), kinds=("alarms", "session")),
     Mutant(clock_is_the_maximum, frozenset({"clock"}), kinds=("tumbling",)),
-    Mutant(nobody_is_ever_idle, frozenset({"stuck"}), kinds=("tumbling",)),
+    Mutant(nobody_is_ever_idle, frozenset({"stuck"}), kinds=("tumbling",), first=3),
     Mutant(idle_at_once, frozenset({"clock"}), kinds=("tumbling",)),
     Mutant(watermark_records_dropped, frozenset({"stuck"}), kinds=("tumbling",)),
-    Mutant(results_told_behind_the_clock, frozenset({"wrong outputs"}), kinds=("chained",)),
+    Mutant(results_told_behind_the_clock, frozenset({"wrong outputs"}), kinds=("chained",), first=4),
     Mutant(entry_not_undone, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
     Mutant(no_tombstone_for_an_entry, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
     Mutant(no_tombstones_for_what_is_forgotten, frozenset({"wrong state", "wrong outputs"}), kinds=("ledgers",)),
     Mutant(closes_without_waiting, frozenset({"wrong outputs"}), kinds=("tumbling",)),
     Mutant(only_the_first_window_closes, frozenset({"wrong outputs", "stuck"}), kinds=("hopping",)),
     Mutant(closed_windows_stay, frozenset({"wrong state"}), kinds=("sliding",)),
-    Mutant(window_gone_before_its_grace, frozenset({"wrong outputs"}), kinds=("graced",)),
+    Mutant(window_gone_before_its_grace, frozenset({"wrong outputs"}), kinds=("graced",), first=30),
     Mutant(sessions_do_not_merge, frozenset({"wrong outputs"}), kinds=("session",)),
     Mutant(gone_before_there_is_a_clock, frozenset({"wrong outputs"}), kinds=("joined",)),
 ]
@@ -369,12 +379,12 @@ def test_it_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     streams.made.cache_clear()  # pipelines that were compiled have the methods that there were then
     with monkeypatch.context() as patch:
         mutant.change(patch)
-        for seed in SEEDS:
+        for seed in SEEDS[mutant.first :]:
             caught = broken(seed, mutant)
             if caught is not None:
                 break
     streams.made.cache_clear()
-    assert caught is not None, f"{len(SEEDS)} seeds have not noticed it"
+    assert caught is not None, f"{len(SEEDS) - mutant.first} seeds have not noticed it"
     assert caught.kind in mutant.caught_by, str(caught)
     assert broken(seed, mutant) is None
 

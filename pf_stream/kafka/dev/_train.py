@@ -20,6 +20,7 @@ from pf_stream.kafka.dev.aot import aot_path
 from pf_stream.kafka.dev.artifacts import fetch, load_lock
 from pf_stream.kafka.dev.java import Java, find_java
 from pf_stream.kafka.dev.launch import Launch
+from pf_stream.kafka.dev.process import JAVA_OPTIONS
 from pf_stream.kafka.dev.storage import DataDir, jars_dir
 
 _START_S = 180.0
@@ -30,6 +31,7 @@ _KEPT = 2
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds: the scratch folder is removed
     os.nice(19)  # the user has just started a broker, to work with it
+    os.environ.pop(JAVA_OPTIONS, None)  # the cache is for brokers without them too
     java = find_java()
     jars = fetch(load_lock().artifacts, jars_dir())
     path = aot_path(java, jars)

@@ -1,6 +1,7 @@
 """The broker's process: how it is started, found again and ended."""
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -14,7 +15,10 @@ from pf_stream.kafka.dev.errors import BrokerUnstoppableError
 from pf_stream.kafka.dev.java import Java
 from pf_stream.kafka.dev.storage import BrokerRecord, DataDir
 
-__all__ = ["BrokerProcess", "find", "spawn"]
+__all__ = ["JAVA_OPTIONS", "BrokerProcess", "find", "spawn"]
+
+JAVA_OPTIONS = "PF_DEV_JAVA_OPTIONS"
+"""Further options of the broker's JVM, such as ``-Xmx2g``; they come last, so they overrule ours."""
 
 _KILL_WAIT_S = 10.0
 _TICK_S = 0.01
@@ -107,6 +111,7 @@ def spawn(
         f"-Dpf.dev.token={token}",
         *java.flags,
         *flags,
+        *shlex.split(os.environ.get(JAVA_OPTIONS, "")),
         f"-Djava.io.tmpdir={data.path / 'tmp'}",
         "-Dlog4j2.configurationFile=log4j2.properties",
         "-cp",

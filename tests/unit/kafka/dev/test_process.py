@@ -45,6 +45,7 @@ def runtime(home: Path, version: int = 25) -> Java:
 
 def test_command_line_and_surroundings(make_java: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-javaagent:company.jar")
+    monkeypatch.setenv("PF_DEV_JAVA_OPTIONS", "-Xmx2g '-Dsaid=by us'")
     home = make_java('echo "$PWD|$JAVA_TOOL_OPTIONS|$LC_ALL|$*"')
     data = DataDir(folder)
     process = spawn(runtime(home, 17), [Path("/a.jar"), Path("/b.jar")], data, "abc", ["-Xf"], guarded=False)
@@ -53,7 +54,7 @@ def test_command_line_and_surroundings(make_java: Any, folder: Path, monkeypatch
     assert (cwd, options, locale) == (str(folder), "", "C.UTF-8")
     assert arguments.startswith("-Dpf.dev.token=abc ")
     assert arguments.endswith(" -cp /a.jar:/b.jar kafka.Kafka server.properties")
-    assert " -Xf " in arguments
+    assert " -Xf -Xmx2g -Dsaid=by us " in arguments
     assert process.exit_text() == "exit code 0"
 
 
