@@ -35,10 +35,9 @@ _FEW: Final = 16
 """How many values of a side lie in a list; what is more lies in a map."""
 _NUMBERS: Final = 32
 """Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
-_UNMADE: Final = b""
-"""In place of the JSON of a value."""
-_STORED: Final = object()
-"""In place of a value: there is its JSON."""
+_MATCHED: Final = b"true]"
+_UNMATCHED: Final = b"false]"
+"""Ends of the JSON of a value that waits."""
 _AT_ONCE: Final = 256
 """Most values of a key that go in one go; the next follow at once, in a unit of their own if they must."""
 
@@ -55,9 +54,13 @@ def _next_at(time_ms: int, state: Any) -> int:
     return _from(time_ms) + number
 
 
+_Fresh: TypeAlias = tuple[Any, bool, bytes | None]
+"""A value that waits, whether it has found a partner, and the JSON of it, if that is made already."""
+
+
 @dataclass(slots=True)
 class _Few:
-    """The values of a side that wait in a list, by time; in columns, since most of what is done takes one or two of them.
+    """The values of a side that wait in a list, by time.
 
     The list is written whenever one comes or goes, so the JSON of each is made once. From then on the value itself, which takes
     several times the memory, is only there again if it meets partners: made anew for the first, kept for more.
@@ -67,72 +70,63 @@ class _Few:
     """How they are stored."""
     times: "array[int]" = field(default_factory=lambda: array("q"))
     """When they happened, milliseconds since the epoch."""
-    values: list[Any] = field(default_factory=list)
-    """The values; always there where they could be changed in place."""
-    matched: list[bool] = field(default_factory=list)
-    """Whether they have found a partner."""
-    jsons: list[bytes] = field(default_factory=list, compare=False)
-    """All three as they are stored; always unmade where a value could be changed in place."""
+    held: list[bytes | _Fresh] = field(default_factory=list)
+    """What they are: JSON, or what could be changed in place, or is new, or has met many."""
 
     @classmethod
     def of(cls, form: MapSpec, waiting: list[Waiting]) -> "_Few":
         """Those that were stored."""
         rows = sorted(waiting, key=itemgetter(0))
-        return cls(
-            form,
-            array("q", [time_ms for time_ms, _, _ in rows]),
-            [value for _, value, _ in rows],
-            [matched for _, _, matched in rows],
-            [_UNMADE] * len(rows),
-        )
+        times = array("q", [time_ms for time_ms, _, _ in rows])
+        return cls(form, times, [(value, matched, None) for _, value, matched in rows])
 
     def add(self, time_ms: int, value: Any, matched: bool) -> None:
         """Add one, behind those of the same time."""
         at = bisect_right(self.times, time_ms)
         self.times.insert(at, time_ms)
-        self.values.insert(at, value)
-        self.matched.insert(at, matched)
-        self.jsons.insert(at, _UNMADE)
+        self.held.insert(at, (value, matched, None))
 
     def value(self, at: int) -> Any:
         """One of the values."""
-        value = self.values[at]
-        if value is _STORED:
-            value = self.form.decode(self.jsons[at])[1]
-            if self.matched[at]:
-                self.values[at] = value
-        return value
+        one = self.held[at]
+        return self.form.decode(one)[1] if isinstance(one, bytes) else one[0]
 
-    def match(self, at: int) -> None:
-        """Note that one has found a partner."""
-        if not self.matched[at]:
-            self.matched[at] = True
-            json = self.jsons[at]
-            if json is not _UNMADE:
-                self.jsons[at] = json[: -len("false]")] + b"true]"
+    def meet(self, at: int) -> Any:
+        """One of the values, which has found a partner."""
+        one = self.held[at]
+        if not isinstance(one, bytes):
+            value, matched, _ = one
+            if not matched:
+                self.held[at] = value, True, None
+            return value
+        value = self.form.decode(one)[1]
+        self.held[at] = (value, True, one) if one.endswith(_MATCHED) else one[: -len(_UNMATCHED)] + _MATCHED
+        return value
 
     def unmatched(self, count: int) -> list[int]:
         """Which of the first *count* have found no partner."""
-        return [at for at, matched in enumerate(self.matched[:count]) if not matched]
+        return [
+            at
+            for at, one in enumerate(self.held[:count])
+            if not (one.endswith(_MATCHED) if isinstance(one, bytes) else one[1])
+        ]
 
     def drop(self, count: int) -> None:
         """Let the first *count* go."""
-        del self.times[:count], self.values[:count], self.matched[:count], self.jsons[:count]
-
-    def columns(self) -> Sequence[Any]:
-        """A copy of what it holds."""
-        return self.times[:], self.values[:], self.matched[:], self.jsons[:]
+        del self.times[:count], self.held[:count]
 
     def json(self) -> bytes:
         """What is between the brackets."""
-        form, jsons = self.form, self.jsons
-        if not form.frozen:
-            return b",".join(map(form.encode, zip(self.times, self.values, self.matched, strict=True)))
-        while _UNMADE in jsons:
-            at = jsons.index(_UNMADE)
-            jsons[at] = form.encode((self.times[at], self.values[at], self.matched[at]))
-            self.values[at] = _STORED
-        return b",".join(jsons)
+        form, held = self.form, self.held
+        made = []
+        for at, one in enumerate(held):
+            json = one if isinstance(one, bytes) else one[2]
+            if json is None:
+                json = form.encode((self.times[at], one[0], one[1]))
+                if form.frozen:
+                    held[at] = json
+            made.append(json)
+        return b",".join(made)
 
 
 def _form(port: str, waiting: Any) -> MapSpec:
@@ -161,14 +155,14 @@ def _keep(state: Any) -> Sequence[Any] | None:
     """As of a :class:`Keeper`."""
     if state.more:
         return None
-    return state.left.columns(), state.right.columns(), state.number, state.until, state.due
+    left, right = state.left, state.right
+    return left.times[:], left.held[:], right.times[:], right.held[:], state.number, state.until, state.due
 
 
 def _restore(state: Any, kept: Sequence[Any]) -> None:
-    left, right, state.number, state.until, state.due = kept
+    left, right = state.left, state.right
+    left.times, left.held, right.times, right.held, state.number, state.until, state.due = kept
     state.more = 0
-    for few, columns in ((state.left, left), (state.right, right)):
-        few.times, few.values, few.matched, few.jsons = columns
 
 
 class _Lates:
@@ -275,8 +269,7 @@ class IntervalOperator:
                 times = few.times
                 for at in range(bisect_left(times, first_ms), bisect_right(times, last_ms)):
                     matched = True
-                    partner = few.value(at)
-                    few.match(at)
+                    partner = few.meet(at)
                     made = make(value, partner) if is_left else make(partner, value)
                     flow.send([made], max(times[at], time_ms))
                 if state.more:

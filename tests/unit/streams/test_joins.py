@@ -216,7 +216,7 @@ def test_what_waits_is_plain_json_and_what_may_change_is_written_anew() -> None:
         state = spec.decode(raw)
         assert spec.encode(state) == raw == spec.encode(state)
         if value == b"[1]":
-            state.left.values[1].append(2)
+            state.left.value(1).append(2)
             assert b"[6,[1,2],true]" in spec.encode(state)
 
 
