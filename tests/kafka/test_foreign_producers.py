@@ -264,6 +264,7 @@ def test_a_reply_topic_that_takes_no_reply_holds_nobody_up(client: Client, worke
     made = admin.create_topics([NewTopic(small, 1, config={"max.message.bytes": "700"}), NewTopic(gone, 1)])
     for future in made.values():
         future.result(10)
+    wait_until(lambda: {small, gone} <= admin.list_topics(timeout=10).topics.keys())
     to_small, to_gone = (Given(given.servers, given.intents, topic, given.token) for topic in (small, gone))
 
     # Both keys live in one lane, so that what follows a refused reply was numbered after it.

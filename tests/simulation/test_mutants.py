@@ -267,7 +267,7 @@ def closes_without_waiting(patch: pytest.MonkeyPatch) -> None:
 
 
 def only_the_first_window_closes(patch: pytest.MonkeyPatch) -> None:
-    rewrite(patch, _timed._Windows, "close", ("self.wait(key, due_ms, state, flow)", "pass"))
+    rewrite(patch, _timed._Windows, "close", ("self.wait(due_ms, state, flow)", "pass"))
 
 
 def closed_windows_stay(patch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,7 @@ def sessions_do_not_merge(patch: pytest.MonkeyPatch) -> None:
 
 def gone_before_there_is_a_clock(patch: pytest.MonkeyPatch) -> None:
     """While the clock says nothing a value's own time stands in for it, by which nobody may be let go."""
-    rewrite(patch, IntervalOperator, "build", ("if is_over and flow.context.watermark_ms is not None:", "if is_over:"))
+    rewrite(patch, IntervalOperator, "build", (" and flow.context.watermark_ms is not None:", ":"))
 
 
 @dataclass
