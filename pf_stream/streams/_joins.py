@@ -33,6 +33,8 @@ Waiting: TypeAlias = tuple[int, Any, bool]
 """A value that waits for partners, as it is stored: when it happened, the value, whether it has found one."""
 _FEW: Final = 16
 """How many values of a side lie in a list; what is more lies in a map."""
+_LONGER: Final = 3
+"""How many times as long a key waits for its next look, where nothing hurries, if it was in use at the last one."""
 _NUMBERS: Final = 32
 """Bits of the number of a value, behind its time, in the key of its entry: several may have happened at once."""
 _MATCHED: Final = b"true]"
@@ -322,7 +324,7 @@ class IntervalOperator:
                     if first is not None:
                         ends.append(first[1][0] + reach[port] + 1)
             if state.until is not None and state.until > clock_ms:
-                ends.append(state.until + slack_ms)
+                ends.append(state.until + _LONGER * slack_ms)
             if ends:
                 _wait(due, min(ends), state, flow)
             else:

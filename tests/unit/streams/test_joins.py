@@ -87,8 +87,8 @@ def test_intervals(
             if all(y is not one for _, one in pairs) and y.at + before + bound < clock
         ]
     assert sorted(map(str, found(bench))) == sorted(map(str, expected))
-    # Where nobody is told the end of a value, a key is looked at half as often as it might.
-    slack = max(before, after) + bound if how == "inner" else 0
+    # Where nobody is told the end of a value, a key is looked at seldom, and one that was in use then more so.
+    slack = 3 * (max(before, after) + bound) if how == "inner" else 0
 
     def waiting(slack: int) -> int:
         ends = [(x.key, x.at + after) for x in lefts] + [(y.key, y.at + before) for y in rights]
@@ -179,6 +179,17 @@ def test_what_a_map_held_before_does_not_come_back_with_what_fails(seed: int) ->
         map(str, [("a", 2, None), ("a", 3, 0), ("a", 3, 1), ("b", 1, None)])
     )
     assert len(bench.driver.dead_letters()) == 1
+
+
+def test_a_key_that_is_used_once_goes_sooner_than_one_that_was_in_use() -> None:
+    bench = Bench(intervals(0, 5, 0, "inner"))  # a left value waits for 5 s, and a look may be 5 s late
+    bench.send([Event("a", 0, 1), Event("b", 11, 1)])
+    assert bench.states == 1  # "a" went
+    bench.send([Event("a", 20, 1), Event("a", 28, 1), Event("b", 31, 2)])  # at 31 it is looked at, and in use
+    bench.send([Event("b", 48, 3)])
+    assert bench.states == 2
+    bench.send([Event("b", 49, 4), Event("b", 50, 4)])
+    assert bench.states == 1
 
 
 def test_many_that_wait_lie_apart_and_go() -> None:
