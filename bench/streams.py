@@ -28,6 +28,7 @@ from pf_stream.kafka.batch import BatchBuilder, Chunk, crc32c
 from pf_stream.security import SigningKey, TrustRoots, Verifier, mint
 from pf_stream.security.narrowing import Narrower
 from pf_stream.streams import Stream, Windowed, count, hopping, pipeline, session, stream, total, tumbling
+from pf_stream.worker.memory import keep_freed_memory
 
 SIZE: Final = 200
 """Bytes of a value."""
@@ -315,6 +316,7 @@ def measure(names: Iterable[str], rounds: int, turns: int) -> list[Row]:
     for _ in range(80):  # until windows close, and joins hold what they will
         turn(dict.fromkeys(order, 0.0))
     # As in a worker that is ready.
+    keep_freed_memory()
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)

@@ -19,6 +19,7 @@ from pf_stream.kafka.link import ConnectionSettings
 from pf_stream.kafka.sender import NewRecord, send
 from pf_stream.model.topology import Topology
 from pf_stream.worker.health import Health, HealthServer
+from pf_stream.worker.memory import keep_freed_memory
 from pf_stream.worker.state import StateRoutes
 from pf_stream.worker.supervisor import ENDING, SAME_SIGNAL_S, Parent
 from pf_stream.worker.tracing import Tracing
@@ -49,6 +50,7 @@ def run_worker(
 
     Raises :class:`~pf_stream.worker.tracing.TracingMissingError`.
     """
+    keep_freed_memory()
     disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter, that no query asks for
     tracing = None if trace is None else Tracing.start(trace, topology.app_id, settings.worker_id)
     try:
