@@ -1,7 +1,7 @@
 """Lanes to which Kafka has denied something: each is opened again after a while, until the group decides otherwise."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -52,12 +52,15 @@ class Denials:
         if key in self._actions:
             self._waiting[key] = asyncio.get_running_loop().call_later(AUTHORISATION_S, self._allowed, key)
 
-    def clear(self) -> None:
-        """The group has taken the lanes back."""
+    def revoked(self) -> None:
+        """The group has taken the lanes back: none is opened, until it assigns them."""
         for handle in self._waiting.values():
             handle.cancel()
         self._waiting.clear()
-        self._actions.clear()
+
+    def assigned(self, keys: Collection[LaneKey]) -> None:
+        """The group has given these lanes. Whether others may do what they need is told by who has them."""
+        self._actions = {key: action for key, action in self._actions.items() if key in keys}
 
     def _try(self, key: LaneKey, due: float) -> None:
         del self._waiting[key]

@@ -253,6 +253,7 @@ class Lanes:
         self.hints.clear()
         self.ready.clear()
         self._stopped.clear()
+        self._denials.assigned(keys)
         if self.sinks is not None:
             self.sinks.assign(assigned)
         for key in keys:
@@ -268,7 +269,7 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*self._opening.values(), return_exceptions=True)
         self._opening.clear()
-        self._denials.clear()
+        self._denials.revoked()
         runners, self._open = self._open, {}
         closing = [runner.close(patience_s) for runner in runners.values()]
         if self.sinks is not None:

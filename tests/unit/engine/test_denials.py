@@ -73,13 +73,34 @@ def test_what_opens_and_is_denied_once_more_was_not_allowed() -> None:
 def test_when_the_group_takes_the_lanes_back_none_is_opened() -> None:
     async def play(denials: Denials) -> None:
         denials.add(ONE, "<lane 0>", READ)
-        denials.clear()
-        denials.opened(ONE)
+        denials.revoked()
         await asyncio.sleep(AUTHORISATION_S + 1)
 
     done, logs = played(play)
     assert done == []
     assert len(logs) == 1
+
+
+def test_what_the_group_gives_anew_is_told_of_as_ever() -> None:
+    async def play(denials: Denials) -> None:
+        denials.add(ONE, "<lane 0>", READ)
+        denials.add(OTHER, "<lane 1>", READ)
+        denials.revoked()
+        denials.assigned([ONE])
+        denials.opened(ONE)
+        await asyncio.sleep(AUTHORISATION_S + 1)
+
+    assert [entry["event"] for entry in played(play)[1]][1:] == ["Kafka allows it again"]
+
+
+def test_what_others_have_now_is_told_of_anew_if_it_comes_back() -> None:
+    async def play(denials: Denials) -> None:
+        denials.add(ONE, "<lane 0>", READ)
+        denials.revoked()
+        denials.assigned([OTHER])
+        denials.add(OTHER, "<lane 1>", READ)
+
+    assert [entry["lane"] for entry in played(play)[1]] == ["<lane 0>", "<lane 1>"]
 
 
 def test_a_worker_that_was_paused_while_it_waited_asks_the_group() -> None:
