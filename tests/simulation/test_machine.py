@@ -49,9 +49,12 @@ class Machine(RuleBasedStateMachine):
     @rule(batch=st.lists(puts, min_size=1, max_size=6))
     def send(self, batch: list[tuple[str, str, bool, int | None]]) -> None:
         """A misplaced record may be overtaken, so those of one key must all be misplaced or none: each has its own box."""
+        swollen = {box for box, act, *_ in batch if act == "swell"}
         with self.driver.paused():
-            for box, act, allowed, partition in batch:
+            for box, given, allowed, partition in batch:
                 self.number += 1
+                # What is too large only until it is forgotten, in the same unit, is never stored, and so is not refused.
+                act = "keep" if given == "forget" and box in swollen else given
                 misplaced = partition is not None and partition != partition_of(box.encode(), PARTITIONS)
                 name = f"{box}{self.number}" if misplaced else box
                 items = ["i"] if act == "adopt" else []
