@@ -220,10 +220,7 @@ class Handling(Generic[O]):
                 # What it does is logged from then on in this unit, if it is once.
                 try:
                     kept = None if entry.log else store.keep(state)
-                except (
-                    AttributeError,
-                    TypeError,
-                ):  # an intent before this one has left something of a wrong type behind
+                except (AttributeError, TypeError):  # an earlier intent has left a wrong type behind
                     kept = None
                 if kept is None and loose:
                     self._log_from_now_on(store, entry)

@@ -272,7 +272,7 @@ def _group(
             at = topology.topic_name(handler.intent.topic), handler.intent.type
             specs[at] = handler.intent
             handle = getattr(instance, handler.name)
-            quick = getattr(handle, "quick", None)
+            quick = getattr(handle, "__pf_quick__", None)
             bound = Binding(reactor, handle, handler.intent.decode, handler.on_error, quick)
             bindings.setdefault(at, []).append(bound)
     sources = []

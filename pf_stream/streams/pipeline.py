@@ -504,9 +504,9 @@ def _offer_quick(taking: Handler, built: Built, input_: _Input) -> None:
     if quick is None:
         return
     if input_.way is None:
-        taking.quick = lambda intent, state, context: quick(intent.stage_value, state, context)  # type: ignore[attr-defined]
+        taking.__pf_quick__ = lambda intent, state, context: quick(intent.stage_value, state, context)  # type: ignore[attr-defined]
     elif input_.way is _nowhere:
-        taking.quick = quick  # type: ignore[attr-defined]
+        taking.__pf_quick__ = quick  # type: ignore[attr-defined]
 
 
 def _firing(fire: Fire, push: Push) -> Handler:
