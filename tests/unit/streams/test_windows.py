@@ -7,11 +7,13 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pf_stream import Part
+from pf_stream import Part, Topology
+from pf_stream.core import plan
 from pf_stream.streams import (
     Aggregate,
     aggregate,
     collect,
+    count,
     hopping,
     pipeline,
     session,
@@ -232,3 +234,15 @@ def test_nothing_remains_of_a_value_that_cannot_be_added(
     letters = together.driver.dead_letters()
     assert len(letters) == len(alone.driver.dead_letters())
     assert {letter.code for letter in letters} <= {"handler_failed"}
+
+
+def test_a_lane_is_offered_a_quick_way_where_nothing_can_be_left_half_done() -> None:
+    def offered(made: Aggregate[Point, Any]) -> bool:
+        keyed = stream(Point).by_key().window(tumbling("10s"))
+        part = pipeline("p", keyed.aggregate(made).emit(told, Told))
+        (group,) = plan(Topology("points", [], parts=[part]), 1)
+        routes = [route for source in group.sources for route in source.routes.values()]
+        return any(binding.quick is not None for route in routes for binding in route.bindings)
+
+    assert offered(count())
+    assert not offered(values)
