@@ -73,7 +73,7 @@ class Binding:
     """What happens to an intent at which it raises."""
     quick: Callable[[Any, Any, Context], bool] | None = None
     """What is asked first, if there is such: takes an intent, and nothing follows from it, or returns ``False``. If it does that, or
-    raises, it has changed nothing, so that nothing needs to be kept for it."""
+    raises, it has changed nothing, so that nothing needs to be kept for it. Of a state that is new it takes none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
