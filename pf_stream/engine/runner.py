@@ -22,7 +22,7 @@ from pf_stream.core.unit import CommitUnit, Rewind
 from pf_stream.engine.commit import Committer, Events
 from pf_stream.engine.depot import LastingShelf
 from pf_stream.engine.encode import OutboxBuilder
-from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError
+from pf_stream.engine.errors import TopicReplacedError, WatermarkRangeError, code_of
 from pf_stream.engine.inbox import Inbox
 from pf_stream.engine.leased import LeasedCommitter
 from pf_stream.engine.recovery import Progress, last_offset
@@ -447,7 +447,7 @@ class LaneRunner:
             return False
         except (PFError, AnyKafkaError) as error:
             # Often it is not ours any more, which is why it is taken from us; the other lanes must end in good order.
-            log.warning("lane was lost before it had ended", lane=repr(self), reason=str(error))
+            log.warning("lane was lost before it had ended", lane=repr(self), code=code_of(error), reason=str(error))
             return False
         return not self.stopped
 
