@@ -48,10 +48,17 @@ def closed_door(port: int) -> Iterator[socket.socket]:
     """Somebody who listens in the broker's place and hangs up on everybody."""
     with socket.socket() as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(("127.0.0.1", port))
+        wait_until(lambda: bind(door, port))  # the killed broker's connections are gone a moment before its door is
         door.listen()
         door.settimeout(30)
         yield door
+
+
+def bind(door: socket.socket, port: int) -> None:
+    try:
+        door.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise AssertionError(f"port {port}: {error}") from error
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
