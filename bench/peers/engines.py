@@ -137,7 +137,8 @@ def _worker() -> Sequence[str]:
 
 
 def _worker_options(job: Job) -> Sequence[str]:
-    return "--trust", str(job.trust), "--bootstrap-servers", job.servers
+    latency = "low" if job.paced else "balanced"
+    return "--trust", str(job.trust), "--bootstrap-servers", job.servers, "--latency", latency
 
 
 def _make_topics(job: Job, admin: Admin) -> None:
@@ -153,7 +154,7 @@ def _pf_stream(name: str, guarantee: str, *, checks: bool) -> Engine:
         _worker,
         _of_pf_stream,
         lacks="" if checks else "capability check and context of outputs, as its peers do",
-        sets="",
+        sets="latency low where latency is measured",
         environ={} if checks else {"BENCH_UNCHECKED": "1"},
         prepare=_make_topics,
         options=_worker_options,
