@@ -120,14 +120,15 @@ class _Few:
     def json(self) -> bytes:
         """What is between the brackets."""
         form, held = self.form, self.held
-        made = []
+        made: list[Any] = held[:]
         for at, one in enumerate(held):
-            json = one if isinstance(one, bytes) else one[2]
-            if json is None:
-                json = form.encode((self.times[at], one[0], one[1]))
-                if form.frozen:
-                    held[at] = json
-            made.append(json)
+            if one.__class__ is tuple:  # most are JSON
+                json = one[2]
+                if json is None:
+                    json = form.encode((self.times[at], one[0], one[1]))
+                    if form.frozen:
+                        held[at] = json
+                made[at] = json
         return b",".join(made)
 
 
