@@ -18,7 +18,7 @@ from pf_stream import Topology
 from pf_stream.core import changelog
 from pf_stream.engine.lease import acquire
 from pf_stream.kafka.appender import Appender
-from pf_stream.kafka.link import Link
+from pf_stream.kafka.link import Link, Partition
 from tests.kafka._support import (
     Client,
     ThreadWorker,
@@ -89,23 +89,38 @@ def test_a_lane_whose_lease_was_taken_asks_the_group_and_goes_on(client: Client)
         client.add(name, 5)
         client.flush()
         wait_until(lambda: same(worker.total(), 5))
-
-        async def take() -> None:
-            link = await Link.connect(connection(client.bootstrap_servers))
-            appender = Appender(link)
-            try:
-                await acquire(link, appender, (log, 0), "somebody else", now_ms())
-            finally:
-                await appender.close()
-                await link.close()
-
-        worker.run(take())
+        worker.run(take((log, 0), client.bootstrap_servers))
         client.add(name, 5)
         client.add(other, 5)
         client.flush()
         wait_until(lambda: same((worker.count(name), worker.count(other), worker.total()), (10, 5, 15)))
         assert [entry["lane"] for entry in logs if entry.get("code") == "fenced"] == [f"<lane {log}-0>"]
         assert len(worker.lanes) == 4
+
+
+def test_a_lane_whose_lease_was_taken_says_so_when_the_group_takes_it_too(client: Client) -> None:
+    """What it would append at its end is refused; then it is assigned anew, and goes on."""
+    log = f"{client.topology.app_id}-intents-changelog"
+    with capture_logs() as logs, in_thread(client.bootstrap_servers, client.topology) as worker:
+        worker.run(take((log, 0), client.bootstrap_servers))
+        worker.call(worker.worker.lanes._rejoin)
+        wait_until(lambda: any(entry["event"] == "lane was lost before it had ended" for entry in logs))
+        client.add(name_in(0, client.topology), 5)
+        client.flush()
+        wait_until(lambda: same(worker.total(), 5))
+        lost = [(entry["lane"], entry["code"]) for entry in logs if entry["event"].startswith("lane was lost")]
+        assert lost == [(f"<lane {log}-0>", "fenced")]
+
+
+async def take(lane: Partition, bootstrap_servers: str) -> None:
+    """Take a lane's lease, as another worker would."""
+    link = await Link.connect(connection(bootstrap_servers))
+    appender = Appender(link)
+    try:
+        await acquire(link, appender, lane, "somebody else", now_ms())
+    finally:
+        await appender.close()
+        await link.close()
 
 
 def last_epoch(client: Client, log: str) -> int:
