@@ -165,7 +165,7 @@ def _moved(raw: bytes, offset: int) -> bytes:
     moved = bytearray(raw)
     moved[0:8] = offset.to_bytes(8, "big")
     moved[35:43] = WallClock().now_ms().to_bytes(8, "big")
-    moved[17:21] = crc32c(memoryview(moved)[21:]).to_bytes(4, "big")
+    moved[17:21] = crc32c(bytes(moved[21:])).to_bytes(4, "big")
     return bytes(moved)
 
 

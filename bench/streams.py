@@ -219,7 +219,7 @@ class Load:
         raw = bytearray(builder.build())
         raw[0:8] = offset.to_bytes(8, "big")
         raw[22] |= APPEND_TIME
-        raw[17:21] = crc32c(memoryview(raw)[21:]).to_bytes(4, "big")
+        raw[17:21] = crc32c(bytes(raw[21:])).to_bytes(4, "big")
         return bytes(raw)
 
 

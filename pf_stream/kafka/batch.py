@@ -8,19 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+import google_crc32c
 from aiokafka import codec
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record._crc32c import crc as _crc_python
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from google_crc32c import value as crc32c  # by the processor's instruction: a tenth of the time of aiokafka's
 
 from pf_stream.core.records import Header, Record
 from pf_stream.kafka._lenient import LenientBuilder, read_leniently
-
-try:
-    from aiokafka.record._crecords.cutil import crc32c_cython as crc32c
-except ImportError:  # the C extension is missing on this platform: slower, equal
-    crc32c = _crc_python
 
 __all__ = ["BatchBuilder", "Chunk", "Extent", "crc32c", "record_count", "split", "stamp"]
 
@@ -83,30 +79,33 @@ class BatchBuilder:
 
     def build(self) -> bytes:
         """The batch."""
-        plain = bytes(self._builder.build())
-        if not self._compress or len(plain) < _SMALL:
-            return plain
-        packed: bytes = codec.zstd_encode(memoryview(plain)[_HEADER:], _ZSTD_LEVEL)
-        if len(packed) >= len(plain) - _HEADER:
-            return plain
-        raw = bytearray(plain[:_HEADER])
-        raw += packed
-        raw[_ATTRIBUTES_AT + 1] |= _ZSTD
-        _I32.pack_into(raw, _LENGTH_AT, len(raw) - _BASE.size)
-        _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
-        return bytes(raw)
+        plain = self._builder.build()
+        if self._compress and len(plain) >= _SMALL:
+            packed: bytes = codec.zstd_encode(memoryview(plain)[_HEADER:], _ZSTD_LEVEL)
+            if len(packed) < len(plain) - _HEADER:
+                header = bytearray(plain[:_HEADER])
+                header[_ATTRIBUTES_AT + 1] |= _ZSTD
+                _I32.pack_into(header, _LENGTH_AT, _HEADER - _BASE.size + len(packed))
+                return _checked(header, packed)
+        return bytes(plain)
 
 
 def stamp(batch: bytes, producer_id: int, epoch: int, sequence: int, *, transactional: bool = False) -> bytes:
     """The same batch under a producer id, epoch and base sequence, with its checksum made anew."""
-    raw = bytearray(batch)
+    header = bytearray(batch[:_HEADER])
     if transactional:
-        raw[_ATTRIBUTES_AT + 1] |= _TRANSACTIONAL
+        header[_ATTRIBUTES_AT + 1] |= _TRANSACTIONAL
     else:
-        raw[_ATTRIBUTES_AT + 1] &= ~_TRANSACTIONAL
-    _PRODUCER.pack_into(raw, _PRODUCER_AT, producer_id, epoch, sequence)
-    _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
-    return bytes(raw)
+        header[_ATTRIBUTES_AT + 1] &= ~_TRANSACTIONAL
+    _PRODUCER.pack_into(header, _PRODUCER_AT, producer_id, epoch, sequence)
+    return _checked(header, batch[_HEADER:])
+
+
+def _checked(header: bytearray, records: bytes) -> bytes:
+    """A batch with its checksum, which is of all that follows it."""
+    crc = google_crc32c.extend(crc32c(bytes(header[_ATTRIBUTES_AT:])), records)
+    _U32.pack_into(header, _CRC_AT, crc)
+    return b"".join((header, records))
 
 
 def record_count(batch: bytes) -> int:
@@ -199,7 +198,7 @@ def _read(data: bytes, aborted: list[tuple[int, int]], where: str) -> Iterator[t
     while reader.has_next():
         batch = reader.next_batch()
         start, end = end, end + _BASE.size + _BASE.unpack_from(data, end)[1]
-        if not batch.validate_crc():
+        if crc32c(data[start + _ATTRIBUTES_AT : end]) != _U32.unpack_from(data, start + _CRC_AT)[0]:
             raise CorruptRecordException(f"invalid checksum in {where} at offset {batch.base_offset}")
         while aborted and aborted[0][1] <= batch.base_offset:
             dropped.add(aborted.pop(0)[0])

@@ -66,7 +66,7 @@ class Header(NamedTuple):
         """*batch* under this header, with its checksum made anew."""
         raw = bytearray(batch)
         _HEADER.pack_into(raw, 0, *self)
-        _U32.pack_into(raw, _CRC_AT, crc32c(memoryview(raw)[_ATTRIBUTES_AT:]))
+        _U32.pack_into(raw, _CRC_AT, crc32c(bytes(raw[_ATTRIBUTES_AT:])))
         return bytes(raw)
 
 
@@ -119,7 +119,7 @@ class Partition:
         header = Header.of(batch)
         if len(batch) > topic.max_bytes:
             return Appended(Code.message_too_large)
-        if crc32c(memoryview(batch)[_ATTRIBUTES_AT:]) != header.crc:
+        if crc32c(batch[_ATTRIBUTES_AT:]) != header.crc:
             return Appended(Code.corrupt_message)
         if topic.compact and any(record.key is None for record in Chunk(batch, (), str(self))):
             return Appended(Code.invalid_record)
