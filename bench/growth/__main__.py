@@ -5,7 +5,6 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
@@ -69,25 +68,24 @@ def _some(text: str) -> tuple[str, ...]:
 def _measured(only: Sequence[str], rounds: int, *, quick: bool) -> Iterator[Row]:
     """The rows, each printed as soon as it is known."""
     rounds = 1 if quick else rounds
-    with tempfile.TemporaryDirectory(prefix="pf-growth-") as folder:
-        for axis in only:
-            conditions = {
-                "cpu": cpu_name(),
-                "cores": os.cpu_count(),
-                "python": platform.python_version(),
-                "rounds": rounds,
-                "load_before": round(os.getloadavg()[0], 2),
-            }
-            match axis:
-                case "partitions":
-                    found = _partitions(rounds, conditions, Path(folder), quick=quick)
-                case "processes":
-                    found = _processes(rounds, conditions, Path(folder), quick=quick)
-                case _:
-                    found = _in_lanes(axis, rounds, conditions, quick=quick)
-            for row in found:
-                print(f"{NAMES[axis]}: {row.x:,}: {row.us} µs", flush=True)
-                yield row
+    for axis in only:
+        conditions = {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "rounds": rounds,
+            "load_before": round(os.getloadavg()[0], 2),
+        }
+        match axis:
+            case "partitions":
+                found = _partitions(rounds, conditions, quick=quick)
+            case "processes":
+                found = _processes(rounds, conditions, quick=quick)
+            case _:
+                found = _in_lanes(axis, rounds, conditions, quick=quick)
+        for row in found:
+            print(f"{NAMES[axis]}: {row.x:,}: {row.us} µs", flush=True)
+            yield row
 
 
 def _in_lanes(axis: str, rounds: int, conditions: Mapping[str, Any], *, quick: bool) -> Iterator[Row]:
@@ -102,13 +100,13 @@ def _in_lanes(axis: str, rounds: int, conditions: Mapping[str, Any], *, quick: b
         yield Row.of(axis, point.x, took[point.x], told, ns_per_byte=per_byte)
 
 
-def _partitions(rounds: int, conditions: Mapping[str, Any], folder: Path, *, quick: bool) -> Iterator[Row]:
+def _partitions(rounds: int, conditions: Mapping[str, Any], *, quick: bool) -> Iterator[Row]:
     records = 20_000 if quick else 200_000
     counts = [count for count in PARTITIONS if not quick or count <= 64]
     cores = Cores.of_this_machine()
     turns: dict[int, list[Turn]] = {count: [] for count in counts}
     starts: dict[int, list[float]] = {count: [] for count in counts}
-    with field(cores, folder) as broker:
+    with field(cores) as broker:
         cases = [Case(broker, f"p{count}", count, records) for count in counts]
         for _ in range(rounds):
             for case in cases:
@@ -129,11 +127,11 @@ def _partitions(rounds: int, conditions: Mapping[str, Any], folder: Path, *, qui
         )
 
 
-def _processes(rounds: int, conditions: Mapping[str, Any], folder: Path, *, quick: bool) -> Iterator[Row]:
+def _processes(rounds: int, conditions: Mapping[str, Any], *, quick: bool) -> Iterator[Row]:
     """One worker, then as many as there are cores, which Kafka shares: nothing is pinned."""
     records = 20_000 if quick else 200_000
     turns: dict[int, list[Turn]] = {count: [] for count in range(1, PROCESSES + 1)}
-    with field(Cores(None, None, None), folder) as broker:
+    with field(Cores(None, None, None)) as broker:
         for number in range(rounds):
             # Topics and a group of its own for each round: a group keeps partitions for who was there, and may come back.
             case = Case(broker, f"round{number}", 4, records)

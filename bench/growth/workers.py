@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
@@ -21,10 +22,11 @@ from bench.machine import busy_s, used_s
 from bench.peers.environments import ROOT
 from bench.peers.processes import Cores, Process
 from bench.peers.progress import BusySample, shares
+from bench.peers.rounds import PATIENT
 from pf_stream.components.pace import pace
 from pf_stream.core import partition_of
 from pf_stream.kafka.admin import Admin
-from pf_stream.kafka.dev import BrokerInfo, DevBroker
+from pf_stream.kafka.dev import BrokerInfo, DevCluster
 from pf_stream.kafka.link import ConnectionSettings, Link
 from pf_stream.kafka.topics import create_topics
 from pf_stream.security import SigningKey
@@ -76,16 +78,16 @@ class Field:
 
 
 @contextmanager
-def field(cores: Cores, folder: Path) -> Iterator[Field]:
-    """Kafka on its core, this process where the rig is, until the block ends."""
+def field(cores: Cores) -> Iterator[Field]:
+    """Kafka on its core, this process where the rig is, and a folder for keys and logs, until the block ends."""
     before = os.sched_getaffinity(0) if cores.broker is not None else set()
     try:
         if cores.broker is not None:
             os.sched_setaffinity(0, {cores.broker})  # inherited
-        with DevBroker.temporary(timeout=START_S) as broker:
+        with TemporaryDirectory(prefix="pf-growth-") as folder, DevCluster.temporary(1, settings=PATIENT) as cluster:
             if cores.rig is not None:
                 os.sched_setaffinity(0, {cores.rig})
-            yield Field(broker, cores.measured, folder)
+            yield Field(cluster.broker(1), cores.measured, Path(folder))
     finally:
         if before:
             os.sched_setaffinity(0, before)

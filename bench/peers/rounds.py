@@ -18,7 +18,7 @@ from bench.peers.progress import Outcome
 from pf_stream.kafka.dev import DevCluster
 from pf_stream.kafka.errors import KafkaError
 
-__all__ = ["Rounds", "Site", "console", "on_a_broker"]
+__all__ = ["PATIENT", "Rounds", "Site", "console", "on_a_broker"]
 
 PATIENT: Final = {"broker.session.timeout.ms": "30000"}
 """A broker that is alone is not to be taken for dead, and its partitions from it, when others have its core for a second."""
