@@ -20,7 +20,6 @@ from pf_stream.kafka._lenient import LenientBuilder, read_leniently
 
 __all__ = ["BatchBuilder", "Chunk", "Extent", "crc32c", "record_count", "split", "stamp"]
 
-_NO_PRODUCER: Final = -1
 _ZSTD: Final = 4
 _ZSTD_LEVEL: Final = -3
 """What repeats are tokens and header names, and this finds them. What does not repeat is mostly base64: level 1 makes that a
