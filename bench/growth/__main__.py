@@ -42,10 +42,13 @@ def main(arguments: Sequence[str]) -> int:
     if given.redraw:
         rows = load(RESULTS)
     else:
-        rows = list(_measured(given.only, given.rounds, quick=given.quick))
+        rows = []
+        for axis in given.only:
+            rows += _measured(axis, given.rounds, quick=given.quick)
+            if not given.quick:  # at once: minutes of work are not lost if a later axis fails, or is interrupted
+                save(merge(load(RESULTS), rows), RESULTS)
         if not given.quick:
-            rows = merge(load(RESULTS), rows)
-            save(rows, RESULTS)
+            rows = load(RESULTS)
     print(f"\n{table(rows)}")
     if not given.quick:
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
@@ -65,27 +68,26 @@ def _some(text: str) -> tuple[str, ...]:
     return names
 
 
-def _measured(only: Sequence[str], rounds: int, *, quick: bool) -> Iterator[Row]:
-    """The rows, each printed as soon as it is known."""
+def _measured(axis: str, rounds: int, *, quick: bool) -> Iterator[Row]:
+    """The rows of an axis, each printed as soon as it is known."""
     rounds = 1 if quick else rounds
-    for axis in only:
-        conditions = {
-            "cpu": cpu_name(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "rounds": rounds,
-            "load_before": round(os.getloadavg()[0], 2),
-        }
-        match axis:
-            case "partitions":
-                found = _partitions(rounds, conditions, quick=quick)
-            case "processes":
-                found = _processes(rounds, conditions, quick=quick)
-            case _:
-                found = _in_lanes(axis, rounds, conditions, quick=quick)
-        for row in found:
-            print(f"{NAMES[axis]}: {row.x:,}: {row.us} µs", flush=True)
-            yield row
+    conditions = {
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "rounds": rounds,
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+    match axis:
+        case "partitions":
+            found = _partitions(rounds, conditions, quick=quick)
+        case "processes":
+            found = _processes(rounds, conditions, quick=quick)
+        case _:
+            found = _in_lanes(axis, rounds, conditions, quick=quick)
+    for row in found:
+        print(f"{NAMES[axis]}: {row.x:,}: {row.us} µs", flush=True)
+        yield row
 
 
 def _in_lanes(axis: str, rounds: int, conditions: Mapping[str, Any], *, quick: bool) -> Iterator[Row]:
